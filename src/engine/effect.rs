@@ -1,0 +1,103 @@
+//! What the engine wants done: values that the shell turns into wake-ups, figures and log lines after unlocking.
+
+use crate::model::{BudgetId, CloseReason, Priority};
+
+/// Something that happened inside the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// A waiter was granted its bundle; it lies on the board. Wake it.
+    Offer {
+        /// Its slot.
+        slot: u32,
+        /// Its level.
+        level: Priority,
+        /// The first budget it was short of, when it was last examined.
+        budget: BudgetId,
+        /// How long it waited, in nanoseconds.
+        waited: u64,
+    },
+    /// An offer that nobody polled was taken back; the waiter is dormant until it is polled.
+    Expired {
+        /// Its slot.
+        slot: u32,
+    },
+    /// A wait ended without a grant. Wake the waiter: it collects the reason.
+    End {
+        /// Its slot.
+        slot: u32,
+        /// Its level.
+        level: Priority,
+        /// The reason.
+        why: Verdict,
+    },
+    /// A wait was given up by its owner.
+    Cancelled {
+        /// Its level.
+        level: Priority,
+    },
+}
+
+/// Why a wait ended without a grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The deadline passed.
+    Late,
+    /// More than a budget has, since it shrank.
+    NeverFits,
+    /// The scheduler was closed.
+    Closed(CloseReason),
+}
+
+/// A wait that ended without a grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// The reason.
+    pub why: Verdict,
+    /// How long it waited, in nanoseconds.
+    pub waited: u64,
+    /// The budget it was short of.
+    pub short: Short,
+}
+
+/// A budget that could not give what was asked, in figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Short {
+    /// The budget.
+    pub budget: BudgetId,
+    /// What was asked of it.
+    pub asked: u64,
+    /// What it had.
+    pub free: u64,
+    /// The most it can give at once.
+    pub limit: u64,
+    /// How many waiters name it.
+    pub waiting: u64,
+}
+
+/// What became of a submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submitted {
+    /// Granted at once.
+    Granted,
+    /// It waits in this slot.
+    Waiting(u32),
+    /// Refused.
+    Refused(Refusal),
+}
+
+/// Why a submission was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// A budget that this scheduler does not have.
+    UnknownBudget(BudgetId),
+    /// More than a budget can ever give.
+    NeverFits(Short),
+    /// Not now, and it was not to wait.
+    NotNow(Short),
+    /// The deadline is now.
+    Late(Short),
+    /// The scheduler is closed.
+    Closed(CloseReason),
+    /// So many wait already, and no more may.
+    Full(usize, Short),
+}

@@ -1,0 +1,215 @@
+//! The one way by which a waiter is granted.
+
+use crate::ledger::Books;
+use crate::model::{Amounts, BudgetId};
+use crate::policy::Rank;
+
+use super::queue::State;
+use super::{Effect, Engine, Turn, Verdict};
+
+/// Accepted offers whose slots are freed per turn. A turn usually makes one offer, so two keep up with it.
+const SWEEP: usize = 2;
+
+/// Grants after which a turn lets go of the books for a moment, so that the fast path of other budgets is not shut out. About 10 us.
+const BREATH: usize = 64;
+
+/// How far a turn came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a turn that only paused for breath has to go on"]
+pub enum Settled {
+    /// Nobody who waits can be granted.
+    Done,
+    /// More is to be granted; call again at once. Only there to let others at the books in between.
+    Breath,
+    /// As many as allowed were examined in vain. The flags stay, and the next call, from any thread, goes on first (R11).
+    LookAhead,
+}
+
+impl Engine {
+    /// Regrants: examines the heads at dirty budgets, highest rank first, until nobody there can be granted.
+    ///
+    /// One pass in rank order is complete: a grant takes units and withdraws claims, and both matter only to lower ranks.
+    pub fn settle(&mut self, turn: &mut Turn<'_>) -> Settled {
+        self.sweep(turn);
+        let settled = self.regrant(turn);
+        let gone = std::mem::take(&mut self.unnamed);
+        let reopen = BudgetId::in_set(gone).filter(|id| self.naming[id.index()] == 0).fold(0, |set, id| set | id.bit());
+        turn.books.set_shut(reopen, false);
+        #[cfg(any(debug_assertions, feature = "test-util"))]
+        if settled == Settled::Done {
+            self.assert_sound(turn.books);
+        }
+        settled
+    }
+
+    /// Finishes what an earlier turn left, before anybody else is looked at.
+    pub(super) fn resume(&mut self, turn: &mut Turn<'_>) {
+        while self.dirty != 0 && self.regrant(turn) == Settled::Breath {}
+    }
+
+    fn regrant(&mut self, turn: &mut Turn<'_>) -> Settled {
+        let (mut in_vain, mut granted) = (0, 0);
+        while let Some(slot) = self.first_dirty() {
+            if granted == BREATH {
+                return Settled::Breath;
+            }
+            let blocked = self.blocked_slot(turn.books, slot);
+            if blocked == 0 {
+                granted += 1;
+                self.offer(turn, slot);
+                continue;
+            }
+            if in_vain == self.settings.look_ahead {
+                return Settled::LookAhead;
+            }
+            in_vain += 1;
+            // What it no longer claims may help those behind it. Where it is blocked it is the first, so all behind it are too.
+            self.dirty |= self.queue.get(slot).filed;
+            self.queue.file(slot, blocked);
+            self.dirty &= !blocked;
+        }
+        Settled::Done
+    }
+
+    /// The highest-ranked of the heads at dirty budgets. Budgets where nobody is filed are clean.
+    fn first_dirty(&mut self) -> Option<u32> {
+        let mut first: Option<(Rank, u32)> = None;
+        for id in BudgetId::in_set(self.dirty) {
+            match self.queue.head(id) {
+                Some(head) => first = Some(first.map_or(head, |first| first.min(head))),
+                None => self.dirty &= !id.bit(),
+            }
+        }
+        first.map(|(_, slot)| slot)
+    }
+
+    /// The budgets that block a bundle of this rank: those with a higher-ranked waiter filed, and those with too little. Rates are
+    /// tested last: while a loan blocks, no rate does (R7).
+    pub(super) fn blocked(&self, books: &mut Books, amounts: &Amounts, rank: Rank, slot: Option<u32>) -> u64 {
+        let claimed = |id: &BudgetId| self.queue.head(*id).is_some_and(|(first, of)| first < rank && Some(of) != slot);
+        let claims = BudgetId::in_set(amounts.set()).filter(claimed).fold(0, |set, id| set | id.bit());
+        let loans = claims & !books.rates();
+        let short = books.short(amounts, self.now);
+        if loans | (short & !books.rates()) != 0 { loans | (short & !books.rates()) } else { claims | short }
+    }
+
+    pub(super) fn blocked_slot(&self, books: &mut Books, slot: u32) -> u64 {
+        let mut scratch = Amounts::new();
+        let amounts = self.queue.amounts(slot, &mut scratch);
+        self.blocked(books, amounts, self.queue.get(slot).rank, Some(slot))
+    }
+
+    /// Grants a waiter its bundle and lays it on the board.
+    fn offer(&mut self, turn: &mut Turn<'_>, slot: u32) {
+        let mut scratch = Amounts::new();
+        turn.books.take(self.queue.amounts(slot, &mut scratch));
+        let waiter = *self.queue.get(slot);
+        // Whoever is behind it may be next; what it was first at is examined again.
+        self.dirty |= waiter.filed;
+        self.deactivate(slot);
+        if waiter.deadline != u64::MAX {
+            self.deadlines.remove(&(waiter.deadline, slot));
+        }
+        // Doubling per expiry, at most 2^16 times the first.
+        let patience = self.settings.offer_expiry.saturating_mul(1 << waiter.expiries.min(16));
+        let expiry = self.now.saturating_add(patience);
+        let offered = self.queue.get_mut(slot);
+        offered.state = State::Offered;
+        offered.time = expiry;
+        self.next_expiry = self.next_expiry.min(expiry);
+        self.offers.push_back(slot);
+        turn.board.offer(slot);
+        self.effects.push(Effect::Offer {
+            slot,
+            level: waiter.rank.level(),
+            budget: BudgetId::first_of(waiter.filed).unwrap_or(BudgetId::GPU),
+            waited: self.now - waiter.time,
+        });
+    }
+
+    /// Makes a waiter count: sets the flags of every budget it names (R1) and files it where it is blocked.
+    pub(super) fn activate(&mut self, books: &mut Books, slot: u32, blocked: u64) {
+        let set = self.queue.set(slot);
+        for id in BudgetId::in_set(set) {
+            self.naming[id.index()] += 1;
+        }
+        books.set_shut(set, true);
+        self.waiting += 1;
+        self.queue.get_mut(slot).state = State::Waiting;
+        self.queue.file(slot, blocked);
+    }
+
+    /// Makes a waiter count no more. Where it came first, those behind it may be next.
+    pub(super) fn deactivate(&mut self, slot: u32) {
+        for id in BudgetId::in_set(self.queue.get(slot).filed) {
+            if self.queue.head(id).is_some_and(|(_, first)| first == slot) {
+                self.dirty |= id.bit();
+            }
+        }
+        self.queue.file(slot, 0);
+        for id in BudgetId::in_set(self.queue.set(slot)) {
+            self.naming[id.index()] -= 1;
+            if self.naming[id.index()] == 0 {
+                self.unnamed |= id.bit();
+            }
+        }
+        self.waiting -= 1;
+    }
+
+    /// Ends a wait without a grant; the slot stays until the owner collects the reason.
+    pub(super) fn end(&mut self, turn: &mut Turn<'_>, slot: u32, why: Verdict) {
+        if self.queue.get(slot).state == State::Waiting {
+            self.deactivate(slot);
+        }
+        let now = self.now;
+        let waiter = self.queue.get_mut(slot);
+        waiter.state = State::Ended(why);
+        waiter.time = now.saturating_sub(waiter.time);
+        let (deadline, level) = (waiter.deadline, waiter.rank.level());
+        if deadline != u64::MAX {
+            self.deadlines.remove(&(deadline, slot));
+        }
+        turn.board.end(slot);
+        self.effects.push(Effect::End { slot, level, why });
+    }
+
+    /// Takes a grant back that nobody took up.
+    pub(super) fn undo(&mut self, books: &mut Books, slot: u32) {
+        let mut scratch = Amounts::new();
+        books.undo(self.queue.amounts(slot, &mut scratch));
+        self.dirty |= self.queue.set(slot);
+    }
+
+    /// Frees a slot.
+    pub(super) fn forget(&mut self, slot: u32) {
+        let deadline = self.queue.get(slot).deadline;
+        if deadline != u64::MAX {
+            self.deadlines.remove(&(deadline, slot));
+        }
+        self.queue.remove(slot);
+    }
+
+    /// Frees the slots of a few offers that were taken up.
+    fn sweep(&mut self, turn: &Turn<'_>) {
+        for _ in 0..SWEEP {
+            let Some(slot) = self.offers.pop_front() else { return };
+            if turn.board.accepted(slot) {
+                self.queue.remove(slot);
+            } else {
+                self.offers.push_back(slot);
+            }
+        }
+    }
+
+    /// Frees the slots of all offers that were taken up.
+    pub fn sweep_all(&mut self, turn: &Turn<'_>) {
+        for _ in 0..self.offers.len() {
+            let Some(slot) = self.offers.pop_front() else { return };
+            if turn.board.accepted(slot) {
+                self.queue.remove(slot);
+            } else {
+                self.offers.push_back(slot);
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What time does: deadlines pass, offers expire, rates refill.
+
+use crate::model::{Amounts, BudgetId};
+
+use super::queue::State;
+use super::{Effect, Engine, Turn, Verdict};
+
+impl Engine {
+    /// Takes note of the time. A deadline that has passed ends its wait before anything is granted in the same turn.
+    pub(super) fn advance(&mut self, turn: &mut Turn<'_>) {
+        self.now = self.now.max(turn.now);
+        while let Some(&(deadline, slot)) = self.deadlines.first() {
+            if deadline > self.now {
+                break;
+            }
+            self.end(turn, slot, Verdict::Late);
+        }
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
+        self.advance(turn);
+        if self.waiting > 0 && self.next_expiry <= self.now {
+            self.expire_offers(turn);
+        }
+        for id in BudgetId::in_set(turn.books.rates()) {
+            if self.rate_ready_at(turn.books, id).is_some_and(|at| at <= self.now) {
+                self.dirty |= id.bit();
+            }
+        }
+    }
+
+    /// When [`Engine::handle_timeout`] has something to do next; `u64::MAX` for never. Only submissions, releases, expiries and
+    /// changes of capacity change it.
+    pub fn poll_timeout(&self, books: &mut crate::ledger::Books) -> u64 {
+        if self.dirty != 0 {
+            return self.now;
+        }
+        let mut next = self.deadlines.first().map_or(u64::MAX, |&(deadline, _)| deadline);
+        if self.waiting > 0 {
+            next = next.min(self.next_expiry);
+            for id in BudgetId::in_set(books.rates()) {
+                next = next.min(self.rate_ready_at(books, id).unwrap_or(u64::MAX));
+            }
+        }
+        next
+    }
+
+    /// When the first at a rate can be served, as far as the rate goes.
+    fn rate_ready_at(&self, books: &mut crate::ledger::Books, id: BudgetId) -> Option<u64> {
+        let (_, slot) = self.queue.head(id)?;
+        let mut scratch = Amounts::new();
+        let units = self.queue.amounts(slot, &mut scratch).get(id);
+        let bucket = books.bucket_mut(id)?;
+        bucket.refill(self.now);
+        Some(bucket.ready_at(units))
+    }
+
+    /// Takes back the offers whose time has passed and that hold something an active waiter is blocked at (R5). Frees the
+    /// slots of those that were taken up on the way.
+    fn expire_offers(&mut self, turn: &mut Turn<'_>) {
+        self.next_expiry = u64::MAX;
+        for _ in 0..self.offers.len() {
+            let Some(slot) = self.offers.pop_front() else { break };
+            let expiry = self.queue.get(slot).time;
+            let due = expiry <= self.now;
+            let wanted = BudgetId::in_set(self.queue.set(slot)).any(|id| self.queue.head(id).is_some());
+            if due && wanted && turn.board.retract(slot) {
+                self.undo(turn.books, slot);
+                let now = self.now;
+                let waiter = self.queue.get_mut(slot);
+                waiter.state = State::Dormant;
+                waiter.time = now;
+                waiter.expiries = waiter.expiries.saturating_add(1);
+                if waiter.deadline != u64::MAX {
+                    self.deadlines.insert((waiter.deadline, slot));
+                }
+                self.effects.push(Effect::Expired { slot });
+            } else if turn.board.accepted(slot) {
+                self.queue.remove(slot);
+            } else {
+                // Not due yet, or due and of no use to anybody: look again then.
+                let again = if due { self.now.saturating_add(self.settings.offer_expiry) } else { expiry };
+                self.next_expiry = self.next_expiry.min(again);
+                self.offers.push_back(slot);
+            }
+        }
+    }
+}

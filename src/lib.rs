@@ -1,0 +1,26 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+#![warn(missing_docs, missing_debug_implementations)]
+// The engine and what it stands on are public to simulations and models, and to nobody else.
+#![cfg_attr(feature = "test-util", warn(unreachable_pub))]
+
+mod engine;
+mod ledger;
+mod model;
+mod observe;
+mod policy;
+mod rt;
+mod scheduler;
+
+pub use model::*;
+pub use scheduler::{Builder, Driver, Holder, Lease, MergeError, Reservation, Scheduler};
+
+/// The engine, the books and a hand-driven clock, for simulations and models. Not covered by semver.
+#[cfg(any(feature = "test-util", bursar_loom))]
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::engine::*;
+    pub use crate::ledger::{Board, Books, Bucket, Posted, Taken};
+    pub use crate::policy::Rank;
+    pub use crate::scheduler::HandClock;
+}

@@ -1,0 +1,282 @@
+//! What a scheduler is made from, as plain data.
+
+use std::time::Duration;
+
+use super::amount::{Bytes, GIB, MAX_AMOUNT, Share, Unit};
+use super::budget::{BudgetId, SpaceId, Tier};
+use super::error::ConfigError;
+
+/// How a budget comes by its units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Supply {
+    /// Space: units are lent and come back when the lease drops.
+    Loan {
+        /// How many there are.
+        capacity: u64,
+    },
+    /// Time: units are spent when granted and come back with the clock.
+    Rate {
+        /// Units that come back per second.
+        per_second: u64,
+        /// The most that can pile up while nobody asks.
+        burst: u64,
+        /// How far one grant may overdraw: a request of more than `burst` is granted when the bucket is full, and the
+        /// rest is debt. More than `burst + max_debt` never fits.
+        max_debt: u64,
+    },
+}
+
+/// One budget: a named capacity.
+///
+/// ```
+/// use bursar::{Budget, BudgetId, GIB, MIB};
+///
+/// let memory = Budget::loan(BudgetId::GPU, 40 * GIB);
+/// assert_eq!(memory.name, "gpu0.memory");
+/// let io = Budget::rate(BudgetId::IO, 500 * MIB).burst(100 * MIB);
+/// let tokens = Budget::loan(BudgetId::custom(0).unwrap(), 8_192).named("tokens");
+/// # let _ = (io, tokens);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Budget {
+    /// Which budget this is.
+    pub id: BudgetId,
+    /// Its name in errors, logs and reports. Unique.
+    pub name: String,
+    /// What it counts, for people.
+    pub unit: Unit,
+    /// How it comes by its units.
+    pub supply: Supply,
+}
+
+impl Budget {
+    /// `capacity` units to lend, with the usual name and unit of `id`.
+    pub fn loan(id: BudgetId, capacity: u64) -> Self {
+        let (name, unit) = usual(id);
+        Budget { id, name, unit, supply: Supply::Loan { capacity } }
+    }
+
+    /// `per_second` units a second, with a burst of one second's worth and no debt.
+    pub fn rate(id: BudgetId, per_second: u64) -> Self {
+        let (name, unit) = usual(id);
+        Budget { id, name, unit, supply: Supply::Rate { per_second, burst: per_second, max_debt: 0 } }
+    }
+
+    /// Another name.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Another unit.
+    #[must_use]
+    pub fn counted_in(mut self, unit: Unit) -> Self {
+        self.unit = unit;
+        self
+    }
+
+    /// Another burst. Nothing for a loan.
+    #[must_use]
+    pub fn burst(mut self, units: u64) -> Self {
+        if let Supply::Rate { burst, .. } = &mut self.supply {
+            *burst = units;
+        }
+        self
+    }
+
+    /// Another largest debt. Nothing for a loan.
+    #[must_use]
+    pub fn max_debt(mut self, units: u64) -> Self {
+        if let Supply::Rate { max_debt, .. } = &mut self.supply {
+            *max_debt = units;
+        }
+        self
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let ok = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(ok) {
+            return Err(ConfigError::BadName { name: self.name.clone() });
+        }
+        let (figures, may_be_zero): (&[(&'static str, u64)], usize) = match &self.supply {
+            Supply::Loan { capacity } => (&[("capacity", *capacity)], 1),
+            Supply::Rate { per_second, burst, max_debt } => {
+                (&[("rate", *per_second), ("burst", *burst), ("max_debt", *max_debt)], 2)
+            }
+        };
+        for (at, &(what, value)) in figures.iter().enumerate() {
+            if value == 0 && at < may_be_zero {
+                return Err(ConfigError::Zero { name: self.name.clone(), what });
+            }
+            if value > MAX_AMOUNT {
+                return Err(ConfigError::TooLarge { name: self.name.clone(), what, value });
+            }
+        }
+        match self.supply {
+            Supply::Rate { burst, max_debt, .. } if burst.checked_add(max_debt).is_none_or(|sum| sum > MAX_AMOUNT) => {
+                Err(ConfigError::TooLarge { name: self.name.clone(), what: "burst + max_debt", value: max_debt })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a scheduler is made from. Plain data; with the feature `serde` it can be kept in a TOML file.
+///
+/// ```
+/// use bursar::{Budget, BudgetId, Config, GIB};
+///
+/// let config = Config::new()
+///     .with(Budget::loan(BudgetId::GPU, 40 * GIB))
+///     .with(Budget::loan(BudgetId::ATTENTION, 1_000_000));
+/// assert!(config.check().is_ok());
+/// assert!(Config::new().check().is_err());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The budgets.
+    pub budgets: Vec<Budget>,
+    /// How long a granted reservation may stay unpolled while others could use what it was given; doubles each time
+    /// this happens to the same reservation.
+    pub offer_expiry: Duration,
+    /// How many waiters one turn may examine in vain before the rest is left to the next turn.
+    pub look_ahead: usize,
+    /// The deadline, for order only, of a request that has none: so long after its arrival.
+    pub edf_horizon: Duration,
+    /// How many reservations may wait. The next one is shed.
+    pub max_waiters: usize,
+    /// How often the scheduler task checks the books; never when `None`.
+    pub verify_every: Option<Duration>,
+}
+
+impl Config {
+    /// No budgets and the usual settings.
+    pub fn new() -> Self {
+        Config {
+            budgets: Vec::new(),
+            // A future that is awaited is polled within microseconds; a tenth of a second is a stalled task.
+            offer_expiry: Duration::from_millis(100),
+            // A refused examination costs some 50 ns, so a turn wastes at most about 3 us.
+            look_ahead: 64,
+            edf_horizon: Duration::from_secs(1),
+            // About 1 GiB of waiters: more is no queue but a leak.
+            max_waiters: 1 << 22,
+            verify_every: None,
+        }
+    }
+
+    /// One more budget.
+    #[must_use]
+    pub fn with(mut self, budget: Budget) -> Self {
+        self.budgets.push(budget);
+        self
+    }
+
+    /// The five kinds of the RROS resource manager with its default capacities: 100 computational units, 1 MiB of memory,
+    /// the whole of attention, and 100 units each of I/O and network, which RROS lends rather than meters.
+    pub fn rros() -> Self {
+        Config::new()
+            .with(Budget::loan(BudgetId::COMPUTE, 100).named("computational"))
+            .with(Budget::loan(BudgetId::HOST, 1_048_576).named("memory"))
+            .with(Budget::loan(BudgetId::ATTENTION, u64::from(Share::WHOLE.millionths())))
+            .with(Budget::loan(BudgetId::IO, 100).counted_in(Unit::Count))
+            .with(Budget::loan(BudgetId::NETWORK, 100).counted_in(Unit::Count))
+    }
+
+    /// The budget with this id.
+    pub fn budget(&self, id: BudgetId) -> Option<&Budget> {
+        self.budgets.iter().find(|budget| budget.id == id)
+    }
+
+    /// Whether a scheduler can be made from it.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.budgets.is_empty() {
+            return Err(ConfigError::NoBudgets);
+        }
+        for (at, budget) in self.budgets.iter().enumerate() {
+            budget.check()?;
+            for earlier in &self.budgets[..at] {
+                if earlier.name == budget.name {
+                    return Err(ConfigError::DuplicateName { name: budget.name.clone() });
+                }
+                if earlier.id == budget.id {
+                    return Err(ConfigError::DuplicateBudget {
+                        budget: budget.id,
+                        first: earlier.name.clone(),
+                        second: budget.name.clone(),
+                    });
+                }
+            }
+        }
+        let whole_ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let settings = [
+            ("offer_expiry", whole_ms(self.offer_expiry), "at least 1 ms"),
+            ("edf_horizon", whole_ms(self.edf_horizon), "at least 1 ms"),
+            ("look_ahead", self.look_ahead as u64, "at least 1"),
+            ("max_waiters", self.max_waiters as u64, "between 1 and 2^30"),
+            ("verify_every", self.verify_every.map_or(1, whole_ms), "at least 1 ms"),
+        ];
+        for (setting, value, must) in settings {
+            if value == 0 || (setting == "max_waiters" && value > 1 << 30) {
+                return Err(ConfigError::Setting { setting, value, must });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config::new()
+    }
+}
+
+/// The usual name and unit of a budget.
+pub(crate) fn usual(id: BudgetId) -> (String, Unit) {
+    use super::budget::BudgetKind as Kind;
+    match id.kind() {
+        Kind::Space(space) => (usual_space(space), Unit::Bytes),
+        Kind::Io | Kind::Network => (id.to_string(), Unit::Bytes),
+        Kind::Attention => (id.to_string(), Unit::Share),
+        Kind::Compute | Kind::Custom(_) => (id.to_string(), Unit::Count),
+    }
+}
+
+/// Disks are named after themselves, memories after what they are.
+fn usual_space(space: SpaceId) -> String {
+    if space.tier == Tier::Disk { space.to_string() } else { format!("{space}.memory") }
+}
+
+/// What a machine has, as far as a program can see: input of [`Config::for_machine`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Machine {
+    /// Bytes of host memory that can be used without swapping, the control group's limit counted in.
+    pub host_memory: Bytes,
+    /// Processors that threads of this process may run on.
+    pub cores: u64,
+}
+
+impl Machine {
+    /// A machine with so much memory and so many cores.
+    pub fn new(host_memory: impl Into<Bytes>, cores: u64) -> Self {
+        Machine { host_memory: host_memory.into(), cores }
+    }
+}
+
+impl Config {
+    /// Budgets for a machine: its host memory, its cores as compute slots, the whole of attention, and one simulated GPU of a
+    /// quarter of the host memory, at most 16 GiB.
+    pub fn for_machine(machine: Machine) -> Self {
+        let host = machine.host_memory.0.clamp(1, MAX_AMOUNT);
+        Config::new()
+            .with(Budget::loan(BudgetId::GPU, (host / 4).clamp(1, 16 * GIB)))
+            .with(Budget::loan(BudgetId::HOST, host))
+            .with(Budget::loan(BudgetId::COMPUTE, machine.cores.max(1)))
+            .with(Budget::loan(BudgetId::ATTENTION, u64::from(Share::WHOLE.millionths())))
+    }
+}

@@ -1,0 +1,271 @@
+//! A configuration as a file: how budgets and settings are written in TOML and the like.
+//!
+//! Amounts are written as whole numbers, as text with a unit (`"40 GiB"`, `"25 %"`), or, for a budget counted in shares,
+//! as a fraction (`0.5`). Times are whole milliseconds. Unknown keys are refused.
+//!
+//! ```
+//! let config = bursar::Config::from_toml(r#"
+//!     offer_expiry_ms = 50
+//!
+//!     [[budget]]
+//!     id = "gpu0"
+//!     capacity = "40 GiB"
+//!
+//!     [[budget]]
+//!     id = "io"
+//!     rate = "500 MB"
+//!     burst = "100 MB"
+//!
+//!     [[budget]]
+//!     id = "custom0"
+//!     name = "tokens"
+//!     capacity = 8192
+//! "#).unwrap();
+//! assert_eq!(config.budgets.len(), 3);
+//! assert!(bursar::Config::from_toml("[[budget]]\nid = \"gpu0\"\ncapacity = nan").is_err());
+//! ```
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::de::{self, Deserializer, Visitor};
+use serde::ser::Serializer;
+use serde::{Deserialize, Serialize};
+
+use super::amount::{Bytes, MAX_AMOUNT, Unit, whole_units};
+use super::budget::BudgetId;
+use super::config::{Budget, Config, Supply, usual};
+use super::error::{AmountError, ConfigError};
+
+impl Config {
+    /// Reads a configuration from TOML and checks it.
+    ///
+    /// # Errors
+    /// [`ConfigError::Syntax`] with line and column when the text is no configuration, else what
+    /// [`Config::check`] finds.
+    pub fn from_toml(text: &str) -> Result<Config, ConfigError> {
+        let config: Config = toml::from_str(text).map_err(|e| ConfigError::Syntax(e.to_string()))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Writes the configuration as TOML.
+    ///
+    /// # Errors
+    /// [`ConfigError::Syntax`] when it cannot be written, which no configuration that passes [`Config::check`] causes.
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        toml::to_string_pretty(self).map_err(|e| ConfigError::Syntax(e.to_string()))
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfigFile {
+    offer_expiry_ms: Option<u64>,
+    look_ahead: Option<usize>,
+    edf_horizon_ms: Option<u64>,
+    max_waiters: Option<usize>,
+    verify_every_ms: Option<u64>,
+    #[serde(default, rename = "budget")]
+    budgets: Vec<BudgetFile>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BudgetFile {
+    id: BudgetId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<Unit>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capacity: Option<Written>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<Written>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    burst: Option<Written>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_debt: Option<Written>,
+}
+
+/// An amount as it was written; its meaning depends on the budget's unit.
+enum Written {
+    Units(u64),
+    Number(f64),
+    Text(String),
+}
+
+impl Written {
+    fn units(&self, unit: Unit) -> Result<u64, AmountError> {
+        let factor = if unit == Unit::Share { 1_000_000 } else { 1 };
+        match self {
+            Written::Units(units) => {
+                let large = || AmountError::TooLarge { text: units.to_string() };
+                units.checked_mul(factor).filter(|&units| units <= MAX_AMOUNT).ok_or_else(large)
+            }
+            Written::Number(number) => whole_units(*number, factor, &number.to_string()),
+            Written::Text(text) => match text.trim().strip_suffix('%') {
+                Some(percent) => {
+                    let bad = |_| AmountError::NotANumber { text: text.clone() };
+                    whole_units(percent.trim().parse().map_err(bad)?, 10_000, text)
+                }
+                None => text.parse::<Bytes>().map(|bytes| bytes.0),
+            },
+        }
+    }
+}
+
+impl BudgetFile {
+    fn budget(self) -> Result<Budget, String> {
+        let (name, unit) = usual(self.id);
+        let (name, unit) = (self.name.unwrap_or(name), self.unit.unwrap_or(unit));
+        let read = |what: &str, written: &Option<Written>| match written {
+            Some(written) => written.units(unit).map(Some).map_err(|e| format!("budget `{name}`: {what}: {e}")),
+            None => Ok(None),
+        };
+        let (capacity, rate) = (read("capacity", &self.capacity)?, read("rate", &self.rate)?);
+        let (burst, max_debt) = (read("burst", &self.burst)?, read("max_debt", &self.max_debt)?);
+        let supply = match (capacity, rate) {
+            (Some(capacity), None) if burst.is_none() && max_debt.is_none() => Supply::Loan { capacity },
+            (None, Some(per_second)) => {
+                Supply::Rate { per_second, burst: burst.unwrap_or(per_second), max_debt: max_debt.unwrap_or(0) }
+            }
+            _ => {
+                return Err(format!(
+                    "budget `{name}`: write either `capacity`, or `rate` with `burst` and `max_debt` if wanted"
+                ));
+            }
+        };
+        Ok(Budget { id: self.id, name, unit, supply })
+    }
+}
+
+impl From<&Budget> for BudgetFile {
+    fn from(budget: &Budget) -> Self {
+        let whole = |units: u64| {
+            Some(if budget.unit == Unit::Share { Written::Number(units as f64 / 1e6) } else { Written::Units(units) })
+        };
+        let (capacity, rate, burst, max_debt) = match budget.supply {
+            Supply::Loan { capacity } => (whole(capacity), None, None, None),
+            Supply::Rate { per_second, burst, max_debt } => (None, whole(per_second), whole(burst), whole(max_debt)),
+        };
+        BudgetFile {
+            id: budget.id,
+            name: Some(budget.name.clone()),
+            unit: Some(budget.unit),
+            capacity,
+            rate,
+            burst,
+            max_debt,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Config {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let file = ConfigFile::deserialize(deserializer)?;
+        let usual = Config::new();
+        let ms = |ms: Option<u64>, usual| ms.map_or(usual, Duration::from_millis);
+        Ok(Config {
+            budgets: file
+                .budgets
+                .into_iter()
+                .map(BudgetFile::budget)
+                .collect::<Result<_, _>>()
+                .map_err(de::Error::custom)?,
+            offer_expiry: ms(file.offer_expiry_ms, usual.offer_expiry),
+            look_ahead: file.look_ahead.unwrap_or(usual.look_ahead),
+            edf_horizon: ms(file.edf_horizon_ms, usual.edf_horizon),
+            max_waiters: file.max_waiters.unwrap_or(usual.max_waiters),
+            verify_every: file.verify_every_ms.map(Duration::from_millis),
+        })
+    }
+}
+
+impl Serialize for Config {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let file = ConfigFile {
+            offer_expiry_ms: Some(ms(self.offer_expiry)),
+            look_ahead: Some(self.look_ahead),
+            edf_horizon_ms: Some(ms(self.edf_horizon)),
+            max_waiters: Some(self.max_waiters),
+            verify_every_ms: self.verify_every.map(ms),
+            budgets: self.budgets.iter().map(BudgetFile::from).collect(),
+        };
+        file.serialize(serializer)
+    }
+}
+
+impl FromStr for BudgetId {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let all = (0..BudgetId::LIMIT).filter_map(BudgetId::from_index);
+        let unknown = || {
+            ConfigError::Syntax(format!(
+                "`{text}` names no budget: use gpu0 to gpu15, host0 to host7, disk0 to disk3, compute, attention, io, \
+                 network, or custom0 to custom31"
+            ))
+        };
+        all.into_iter().find(|id| id.to_string() == text).ok_or_else(unknown)
+    }
+}
+
+impl Serialize for BudgetId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for BudgetId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+impl Serialize for Written {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Written::Units(units) => serializer.serialize_u64(*units),
+            Written::Number(number) => serializer.serialize_f64(*number),
+            Written::Text(text) => serializer.serialize_str(text),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyAmount;
+
+        impl Visitor<'_> for AnyAmount {
+            type Value = Written;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an amount: a whole number, a fraction, or text with a unit such as \"40 GiB\" or \"25 %\"")
+            }
+
+            fn visit_u64<E: de::Error>(self, units: u64) -> Result<Written, E> {
+                Ok(Written::Units(units))
+            }
+
+            fn visit_i64<E: de::Error>(self, units: i64) -> Result<Written, E> {
+                let negative = |_| E::custom(AmountError::Negative { text: units.to_string() });
+                u64::try_from(units).map(Written::Units).map_err(negative)
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Written, E> {
+                whole_units(number, 1, &number.to_string()).map_err(E::custom)?;
+                Ok(Written::Number(number))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Written, E> {
+                Ok(Written::Text(text.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_any(AnyAmount)
+    }
+}

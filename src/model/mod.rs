@@ -1,0 +1,27 @@
+//! Plain data: amounts, ids, requests, configuration, errors, and what `stats` shows.
+//!
+//! Nothing here locks, waits, reads a clock or does I/O.
+
+mod amount;
+mod amounts;
+mod budget;
+mod config;
+#[cfg(feature = "serde")]
+mod config_file;
+mod error;
+mod priority;
+mod request;
+mod stats;
+
+pub(crate) use amount::MAX_AMOUNT;
+pub use amount::{Bytes, GIB, KIB, MIB, Share, TIB, Unit};
+pub use amounts::Amounts;
+pub use budget::{BudgetId, BudgetKind, SpaceId, Tier};
+pub use config::{Budget, Config, Machine, Supply};
+pub use error::{
+    AmountError, CapacityError, CloseReason, ConfigError, LeaseError, RequestError, ReserveError, Shortage,
+    TryReserveError, VerifyError,
+};
+pub use priority::Priority;
+pub use request::Request;
+pub use stats::{BudgetStats, LevelStats, Stats, WaitSummary};

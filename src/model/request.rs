@@ -1,0 +1,281 @@
+//! What is asked for.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use super::amount::{Bytes, MAX_AMOUNT, Share};
+use super::amounts::Amounts;
+use super::budget::{BudgetId, SpaceId, Tier};
+use super::error::RequestError;
+use super::priority::Priority;
+
+/// What a piece of work needs before it may run: amounts of any number of budgets, and how urgent it is.
+///
+/// A request is plain data and says nothing of a particular scheduler; it can be made once and cloned. Up to eight amounts
+/// and a static label need no allocation. Naming a budget twice adds up.
+///
+/// A bad value (zero, overflow, NaN, a device that cannot exist) is remembered and comes back as a
+/// [`RequestError`] from [`check`](Request::check) and from every `reserve`.
+///
+/// ```
+/// use std::time::Duration;
+/// use bursar::{GIB, MIB, Priority, Request};
+///
+/// let request = Request::new()
+///     .gpu(2 * GIB)
+///     .host(256 * MIB)
+///     .attention(0.10)
+///     .io(50 * MIB)
+///     .priority(Priority::High)
+///     .deadline(Duration::from_millis(200))
+///     .label("chat");
+/// assert!(request.check().is_ok());
+/// assert!(Request::new().gpu(0).check().is_err());
+/// assert!(Request::new().attention(f64::NAN).check().is_err());
+/// ```
+#[derive(Clone)]
+#[must_use = "a request does nothing until it is given to a scheduler"]
+pub struct Request {
+    amounts: Amounts,
+    label: Option<&'static str>,
+    /// Nanoseconds from the first poll; `u64::MAX` when there is none.
+    deadline_ns: u64,
+    rare: Option<Box<Rare>>,
+    priority: Priority,
+}
+
+/// What few requests have, out of line so that the others stay small.
+#[derive(Clone, Default)]
+struct Rare {
+    label: Option<String>,
+    module: Option<Cow<'static, str>>,
+    fault: Option<RequestError>,
+}
+
+impl Request {
+    /// A request for nothing yet, at [`Priority::Normal`], without a deadline.
+    #[inline]
+    pub const fn new() -> Self {
+        Request { amounts: Amounts::new(), label: None, deadline_ns: u64::MAX, rare: None, priority: Priority::Normal }
+    }
+
+    /// Memory of the first GPU.
+    pub fn gpu(self, bytes: impl Into<Bytes>) -> Self {
+        self.amount(BudgetId::GPU, bytes.into().0)
+    }
+
+    /// Host memory of the first NUMA node.
+    pub fn host(self, bytes: impl Into<Bytes>) -> Self {
+        self.amount(BudgetId::HOST, bytes.into().0)
+    }
+
+    /// Space on the first disk.
+    pub fn disk(self, bytes: impl Into<Bytes>) -> Self {
+        self.amount(BudgetId::DISK, bytes.into().0)
+    }
+
+    /// Memory of GPU `device`.
+    pub fn gpu_on(self, device: u8, bytes: impl Into<Bytes>) -> Self {
+        self.space(SpaceId { tier: Tier::Gpu, index: device }, bytes)
+    }
+
+    /// Memory in some space.
+    pub fn space(self, space: SpaceId, bytes: impl Into<Bytes>) -> Self {
+        match space.budget() {
+            Some(id) => self.amount(id, bytes.into().0),
+            None => self.fault(RequestError::NoSuchSpace { space }),
+        }
+    }
+
+    /// Compute slots.
+    pub fn compute(self, slots: u64) -> Self {
+        self.amount(BudgetId::COMPUTE, slots)
+    }
+
+    /// A fraction of attention, between 0 and 1, rounded to the nearest millionth.
+    pub fn attention(self, fraction: f64) -> Self {
+        match Share::from_fraction(fraction) {
+            Ok(share) => self.share(BudgetId::ATTENTION, share),
+            Err(source) => self.fault(RequestError::Amount { budget: BudgetId::ATTENTION, source }),
+        }
+    }
+
+    /// A share of a budget that is counted in millionths.
+    pub fn share(self, id: BudgetId, share: Share) -> Self {
+        self.amount(id, u64::from(share.millionths()))
+    }
+
+    /// I/O, in bytes. I/O is a rate: the amount is charged when the request is granted and comes back with time.
+    pub fn io(self, bytes: impl Into<Bytes>) -> Self {
+        self.amount(BudgetId::IO, bytes.into().0)
+    }
+
+    /// Network, in bytes. Network is a rate, like I/O.
+    pub fn network(self, bytes: impl Into<Bytes>) -> Self {
+        self.amount(BudgetId::NETWORK, bytes.into().0)
+    }
+
+    /// `units` of any budget.
+    #[inline]
+    pub fn amount(mut self, id: BudgetId, units: u64) -> Self {
+        if units == 0 {
+            return self.fault(RequestError::Zero { budget: id });
+        }
+        let held = self.amounts.get(id);
+        if self.amounts.add(id, units) {
+            self
+        } else {
+            self.fault(RequestError::Overflow { budget: id, held, added: units, limit: MAX_AMOUNT })
+        }
+    }
+
+    /// How urgent it is.
+    #[inline]
+    pub const fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// The latest time of the grant, counted from the first poll of the reservation. Among equal priorities, earlier
+    /// deadlines go first.
+    #[inline]
+    pub fn deadline(mut self, within: Duration) -> Self {
+        // 584 years are as good as no deadline.
+        self.deadline_ns = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// A name for errors, logs and reports. A labelled lease is listed among the holders of its budgets, which costs an
+    /// entry in a sharded table per lease.
+    #[inline]
+    pub fn label(mut self, label: impl Into<Cow<'static, str>>) -> Self {
+        match label.into() {
+            Cow::Borrowed(label) => self.label = Some(label),
+            Cow::Owned(label) => self.rare().label = Some(label),
+        }
+        self
+    }
+
+    /// The module that asks.
+    pub fn module(mut self, module: impl Into<Cow<'static, str>>) -> Self {
+        self.rare().module = Some(module.into());
+        self
+    }
+
+    /// Whether the request is well-formed. Says nothing of what a scheduler has.
+    ///
+    /// # Errors
+    /// The first bad value that was given to the builder, or [`RequestError::Empty`].
+    #[inline]
+    pub fn check(&self) -> Result<(), RequestError> {
+        if let Some(rare) = &self.rare
+            && let Some(fault) = &rare.fault
+        {
+            return Err(fault.clone());
+        }
+        if self.amounts.is_empty() { Err(RequestError::Empty) } else { Ok(()) }
+    }
+
+    /// What is asked of which budgets.
+    #[inline]
+    pub const fn amounts(&self) -> &Amounts {
+        &self.amounts
+    }
+
+    /// How urgent it is.
+    #[inline]
+    pub const fn urgency(&self) -> Priority {
+        self.priority
+    }
+
+    /// The latest time of the grant, counted from the first poll.
+    pub const fn time_limit(&self) -> Option<Duration> {
+        if self.deadline_ns == u64::MAX { None } else { Some(Duration::from_nanos(self.deadline_ns)) }
+    }
+
+    /// The name for reports.
+    #[inline]
+    pub fn name(&self) -> Option<&str> {
+        self.rare.as_ref().and_then(|rare| rare.label.as_deref()).or(self.label)
+    }
+
+    /// The module that asks.
+    pub fn module_name(&self) -> Option<&str> {
+        self.rare.as_ref().and_then(|rare| rare.module.as_deref())
+    }
+
+    /// The deadline in nanoseconds from the first poll, `u64::MAX` for none.
+    #[inline]
+    pub(crate) const fn deadline_ns(&self) -> u64 {
+        self.deadline_ns
+    }
+
+    /// Takes the amounts out, for the lease.
+    #[inline]
+    pub(crate) fn take_amounts(&mut self) -> Amounts {
+        std::mem::take(&mut self.amounts)
+    }
+
+    /// Takes the label out, for the table of known holders.
+    pub(crate) fn take_label(&mut self) -> Option<Cow<'static, str>> {
+        let owned = self.rare.as_mut().and_then(|rare| rare.label.take());
+        owned.map(Cow::Owned).or(self.label.map(Cow::Borrowed))
+    }
+
+    /// Whether the lease is to be listed among the holders.
+    #[inline]
+    pub(crate) const fn is_labelled(&self) -> bool {
+        self.label.is_some() || self.rare.is_some()
+    }
+
+    #[cold]
+    fn fault(mut self, fault: RequestError) -> Self {
+        let rare = self.rare();
+        if rare.fault.is_none() {
+            rare.fault = Some(fault);
+        }
+        self
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_with(Box::default)
+    }
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Request::new()
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("amounts", &self.amounts)
+            .field("priority", &self.priority)
+            .field("deadline", &self.time_limit())
+            .field("label", &self.name())
+            .field("module", &self.module_name())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_stays_small() {
+        assert!(size_of::<Request>() <= 128, "{}", size_of::<Request>());
+    }
+
+    #[test]
+    fn the_first_bad_value_is_kept() {
+        let request = Request::new().gpu(0).attention(f64::INFINITY);
+        assert_eq!(request.check(), Err(RequestError::Zero { budget: BudgetId::GPU }));
+        let request = Request::new().gpu_on(40, 1u64);
+        assert!(matches!(request.check(), Err(RequestError::NoSuchSpace { space }) if space.index == 40));
+        assert_eq!(Request::new().check(), Err(RequestError::Empty));
+    }
+}

@@ -1,0 +1,162 @@
+//! What `stats` shows: one consistent snapshot, in integers.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::amount::Unit;
+use super::budget::BudgetId;
+use super::error::CloseReason;
+use super::priority::Priority;
+
+/// How long some reservations waited. Times in nanoseconds, quantiles within 1 %.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct WaitSummary {
+    /// How many waited.
+    pub count: u64,
+    /// Half of them waited no longer.
+    pub p50: u64,
+    /// 99 % of them waited no longer.
+    pub p99: u64,
+    /// 99.9 % of them waited no longer.
+    pub p999: u64,
+    /// The longest wait.
+    pub max: u64,
+}
+
+/// One budget at one moment. For a loan `free + granted == capacity + deficit`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct BudgetStats {
+    /// Which budget.
+    pub id: BudgetId,
+    /// Its name.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "text"))]
+    pub name: Arc<str>,
+    /// What it counts.
+    pub unit: Unit,
+    /// Whether it is a rate: then `capacity` is its burst, `free` its level, and `granted` what was spent so far.
+    pub rate: bool,
+    /// The most that can be granted.
+    pub capacity: u64,
+    /// What can be granted now.
+    pub free: u64,
+    /// What leases and offers have.
+    pub granted: u64,
+    /// The part of `granted` that lies in offers nobody has taken up yet.
+    pub offered: u64,
+    /// By how much the budget is overdrawn after a shrink: it drains, and grants nothing until this is paid.
+    pub deficit: u64,
+    /// The most that was granted at once. Zero for a rate.
+    pub peak: u64,
+    /// Reservations that wait and name this budget.
+    pub waiting: u64,
+    /// Waits that ended in a grant and were last blocked here, per level.
+    pub waits: [WaitSummary; Priority::COUNT],
+}
+
+/// One level since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct LevelStats {
+    /// Grants that did not wait.
+    pub immediate: u64,
+    /// Grants after a wait.
+    pub waited: u64,
+    /// Waits that ended at their deadline.
+    pub late: u64,
+    /// Waits that were given up by their owner.
+    pub cancelled: u64,
+    /// Requests refused because they can never fit, when made or after a shrink.
+    pub never_fits: u64,
+    /// Requests shed because the queue was full.
+    pub shed: u64,
+    /// Attempts of `try_reserve` that were told "not now".
+    pub not_now: u64,
+}
+
+/// A consistent snapshot of a scheduler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Stats {
+    /// The budgets, ascending by id.
+    pub budgets: Vec<BudgetStats>,
+    /// The levels, most urgent first.
+    pub levels: [LevelStats; Priority::COUNT],
+    /// Reservations that wait.
+    pub waiting: u64,
+    /// Grants that nobody has taken up yet.
+    pub offered: u64,
+    /// Leases that are out, offers not counted.
+    pub leases: u64,
+    /// Leases that were given up with [`Lease::forget`](crate::Lease::forget): their units never come back.
+    pub forgotten: u64,
+    /// Offers that expired because nobody polled.
+    pub expired_offers: u64,
+    /// Whether the scheduler is closed, and why.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "reason"))]
+    pub closed: Option<CloseReason>,
+}
+
+impl Stats {
+    /// The figures of one budget.
+    pub fn budget(&self, id: BudgetId) -> Option<&BudgetStats> {
+        self.budgets.iter().find(|budget| budget.id == id)
+    }
+
+    /// The figures of one level.
+    pub fn level(&self, level: Priority) -> &LevelStats {
+        &self.levels[level.index()]
+    }
+
+    /// All grants.
+    pub fn grants(&self) -> u64 {
+        self.levels.iter().map(|level| level.immediate + level.waited).sum()
+    }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<16} {:>12} {:>12} {:>12} {:>12} {:>8}",
+            "budget", "capacity", "free", "granted", "peak", "waiting"
+        )?;
+        for b in &self.budgets {
+            let [capacity, free, granted, peak] = [b.capacity, b.free, b.granted, b.peak].map(|n| b.unit.show(n));
+            writeln!(f, "{:<16} {capacity:>12} {free:>12} {granted:>12} {peak:>12} {:>8}", b.name, b.waiting)?;
+        }
+        writeln!(
+            f,
+            "{:<16} {:>12} {:>12} {:>12} {:>12} {:>8}",
+            "level", "immediate", "waited", "late", "cancelled", "refused"
+        )?;
+        for (level, l) in Priority::ALL.iter().zip(&self.levels) {
+            let refused = l.never_fits + l.shed + l.not_now;
+            writeln!(
+                f,
+                "{level:<16} {:>12} {:>12} {:>12} {:>12} {refused:>8}",
+                l.immediate, l.waited, l.late, l.cancelled
+            )?;
+        }
+        write!(
+            f,
+            "{} waiting, {} leases, {} offered, {} forgotten",
+            self.waiting, self.leases, self.offered, self.forgotten
+        )?;
+        self.closed.map_or(Ok(()), |reason| write!(f, "; closed: {reason}"))
+    }
+}
+
+#[cfg(feature = "serde")]
+fn text<S: serde::Serializer>(name: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(name)
+}
+
+#[cfg(feature = "serde")]
+fn reason<S: serde::Serializer>(reason: &Option<CloseReason>, serializer: S) -> Result<S::Ok, S::Error> {
+    match reason {
+        Some(reason) => serializer.collect_str(reason),
+        None => serializer.serialize_none(),
+    }
+}

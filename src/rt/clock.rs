@@ -1,0 +1,65 @@
+//! Time as nanoseconds on tokio's clock, so that paused time drives everything, or on a hand of the test's own.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use super::sync::{AtomicU64, Ordering};
+
+/// How far before the first reading time zero lies. Readings of a runtime whose clock was paused before that
+/// moment must not be clamped to zero.
+const HEADROOM: Duration = Duration::from_secs(86_400);
+
+fn origin() -> Instant {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    *ORIGIN.get_or_init(|| {
+        let now = std::time::Instant::now();
+        Instant::from_std(now.checked_sub(HEADROOM).unwrap_or(now))
+    })
+}
+
+fn nanos(instant: Instant) -> u64 {
+    // 584 years fit.
+    u64::try_from(instant.saturating_duration_since(origin()).as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Where a scheduler reads the time.
+#[derive(Debug)]
+pub(crate) enum Clock {
+    /// Tokio's clock.
+    Tokio,
+    /// Moved by hand: simulations and models.
+    #[cfg_attr(not(any(bursar_loom, feature = "test-util")), expect(dead_code))]
+    Manual(AtomicU64),
+}
+
+impl Clock {
+    /// The time, in nanoseconds. A thread outside every runtime would read the real clock where the scheduler's
+    /// runtime may have a paused one, so it enters `runtime` first.
+    pub(crate) fn now(&self, runtime: Option<&Handle>) -> u64 {
+        match self {
+            Clock::Manual(now) => now.load(Ordering::Relaxed),
+            Clock::Tokio if tokio::task::try_id().is_some() => nanos(Instant::now()),
+            Clock::Tokio => {
+                let _context = runtime.map(Handle::enter);
+                nanos(Instant::now())
+            }
+        }
+    }
+
+    /// The time, if this thread is known to run a task, else `None`: the caller then goes where a runtime is at hand.
+    #[inline]
+    pub(crate) fn task_now(&self) -> Option<u64> {
+        match self {
+            Clock::Manual(now) => Some(now.load(Ordering::Relaxed)),
+            Clock::Tokio => tokio::task::try_id().map(|_| nanos(Instant::now())),
+        }
+    }
+
+    /// The instant of a reading, for timers.
+    pub(crate) fn instant(at: u64) -> Option<Instant> {
+        origin().checked_add(Duration::from_nanos(at))
+    }
+}

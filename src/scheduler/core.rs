@@ -1,0 +1,282 @@
+//! What all handles, reservations and leases of one scheduler share, and the only place with a lock and wakers.
+//!
+//! # Two locks
+//!
+//! The *books* lie under a short lock that a reservation or a release takes for some ten instructions; that is the fast path, and
+//! it is all there is while nobody waits. The *desk* (engine, wakers, figures) lies under a mutex that is taken only when
+//! somebody waits or something rare happens; a turn at the desk takes the books for as long as the engine works. The order is
+//! always desk before books. Effects are applied after both are free: no waker is woken or dropped under a lock.
+//!
+//! # No reference count per lease
+//!
+//! A lease refers to its core by a plain `&'static Core`. Counting references would cost two locked instructions a lease, as
+//! much as the whole fast path. Instead the books count leases, under the lock that the fast path holds anyway, and a core
+//! whose scheduler is gone, with no lease, waiter or driver left, goes to a list of spare cores, from which the next scheduler
+//! is made. So cores are never freed, and there are never more of them than schedulers were alive at once. A reservation that outlived
+//! its scheduler unpolled is told so by the generation, which the books keep under the same lock.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use crossbeam_utils::CachePadded;
+use tokio::runtime::Handle;
+
+use crate::engine::{Effect, Engine, Settled, Turn};
+use crate::ledger::{Board, Books};
+use crate::model::{Amounts, Budget, BudgetId, CloseReason, Config, Unit};
+use crate::observe::Sink;
+use crate::rt::sync::{AtomicU64, Mutex, Ordering};
+use crate::rt::{Clock, Short};
+
+use super::known::Known;
+use super::wake::Wakes;
+
+/// What never changes while a scheduler lives.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    budgets: Vec<(BudgetId, Arc<str>, Unit)>,
+}
+
+impl Names {
+    pub(super) fn new(config: &Config) -> Self {
+        let mut budgets: Vec<_> =
+            config.budgets.iter().map(|Budget { id, name, unit, .. }| (*id, Arc::from(name.as_str()), *unit)).collect();
+        budgets.sort_by_key(|(id, ..)| *id);
+        Names { budgets }
+    }
+
+    pub(super) fn of(&self, id: BudgetId) -> (Arc<str>, Unit) {
+        let found = self.budgets.iter().find(|(known, ..)| *known == id);
+        found.map_or_else(|| (id.to_string().into(), Unit::Count), |(_, name, unit)| (Arc::clone(name), *unit))
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &(BudgetId, Arc<str>, Unit)> {
+        self.budgets.iter()
+    }
+
+    pub(super) fn list(&self) -> String {
+        self.budgets.iter().map(|(id, name, _)| format!("{id} ({name})")).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Who still needs the core, beside leases and waiters.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Users {
+    pub handles: bool,
+    pub driver: bool,
+}
+
+/// What is under the mutex.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub engine: Engine,
+    /// By slot.
+    pub wakers: Vec<Option<Waker>>,
+    pub sink: Sink,
+    pub names: Arc<Names>,
+    pub users: Users,
+    /// The waker of the scheduler task, and the time it sleeps until.
+    pub driver: Option<Waker>,
+    pub armed: u64,
+    /// Those that wait for the last lease to end.
+    pub drains: Vec<Waker>,
+    runtime: Option<Handle>,
+}
+
+/// The shared heart of a scheduler.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(super) books: CachePadded<Short<Books>>,
+    pub(super) board: Board,
+    pub(super) desk: Mutex<Desk>,
+    pub(super) known: Known,
+    pub(super) clock: Clock,
+    /// The budgets that are rates: a lease does not hold them. Set when the core is opened.
+    pub(super) rates: AtomicU64,
+}
+
+/// Cores without a scheduler. See the module's text.
+static SPARE: std::sync::Mutex<Vec<&'static Core>> = std::sync::Mutex::new(Vec::new());
+
+impl Core {
+    fn new(clock: Clock) -> Self {
+        Core {
+            books: CachePadded::new(Short::new(Books::new())),
+            board: Board::default(),
+            desk: Mutex::new(Desk {
+                engine: Engine::new(&Config::new()),
+                wakers: Vec::new(),
+                sink: Sink::default(),
+                names: Arc::default(),
+                users: Users::default(),
+                driver: None,
+                armed: u64::MAX,
+                drains: Vec::new(),
+                runtime: None,
+            }),
+            known: Known::default(),
+            clock,
+            rates: AtomicU64::new(0),
+        }
+    }
+
+    /// A core for a scheduler of this configuration. With a hand-driven clock it is never shared with a later scheduler.
+    pub(super) fn open(config: &Config, runtime: Option<Handle>, clock: Clock) -> &'static Core {
+        let spare = match clock {
+            Clock::Tokio => spares().pop(),
+            Clock::Manual(_) => None,
+        };
+        let core = spare.unwrap_or_else(|| Box::leak(Box::new(Core::new(clock))));
+        let mut desk = core.desk.lock();
+        let now = core.clock.now(runtime.as_ref());
+        *desk = Desk {
+            engine: Engine::new(config),
+            wakers: Vec::new(),
+            sink: Sink::default(),
+            names: Arc::new(Names::new(config)),
+            users: Users { handles: true, driver: true },
+            driver: None,
+            armed: u64::MAX,
+            drains: Vec::new(),
+            runtime,
+        };
+        let mut books = core.books.lock();
+        books.open(&config.budgets, now);
+        core.rates.store(books.rates(), Ordering::Relaxed);
+        drop(books);
+        drop(desk);
+        core
+    }
+
+    /// One turn at the desk: `event` goes in, the engine settles, the effects come out, and whoever is to be woken is
+    /// woken after unlocking.
+    pub(super) fn turn<R>(&'static self, event: impl FnOnce(&mut Desk, &mut Turn<'_>, &mut Wakes) -> R) -> R {
+        // Declared first, dropped last: after the desk is free.
+        let mut wakes = Wakes::default();
+        let mut desk = self.desk.lock();
+        let now = self.clock.now(desk.runtime.as_ref());
+        let (result, next) = {
+            let mut books = self.books.lock();
+            let result = event(&mut desk, &mut Turn { books: &mut books, board: &self.board, now }, &mut wakes);
+            while desk.engine.settle(&mut Turn { books: &mut books, board: &self.board, now }) == Settled::Breath {
+                drop(books);
+                books = self.books.lock();
+            }
+            let drained = books.is_closed() && books.leases() == desk.sink.forgotten();
+            if drained {
+                desk.drains.drain(..).for_each(|waker| wakes.push(waker));
+            }
+            (result, desk.engine.poll_timeout(&mut books))
+        };
+        desk.apply(&mut wakes);
+        if next < desk.armed {
+            desk.armed = next;
+            desk.driver.take().into_iter().for_each(|driver| wakes.push(driver));
+        }
+        let retired = desk.engine.closed().is_some() && self.retire(&mut desk, &mut wakes);
+        drop(desk);
+        if retired {
+            spares().push(self);
+        }
+        result
+    }
+
+    /// Gives loans back; goes to the desk only if somebody waits for them.
+    #[inline]
+    pub(super) fn give(&'static self, amounts: &Amounts) {
+        let flagged = self.books.lock().give(amounts);
+        if flagged {
+            self.released(amounts);
+        }
+    }
+
+    /// Units came back that somebody waits for, or the scheduler is closing.
+    #[cold]
+    pub(super) fn released(&'static self, amounts: &Amounts) {
+        // If the core has passed to another scheduler in the meantime, which only the last give of a closed one can see, this is
+        // one needless look at its queue.
+        self.turn(|desk, turn, _| desk.engine.released(turn, amounts.set()));
+    }
+
+    /// Ends every wait and grants nothing any more.
+    pub(super) fn close(&'static self, generation: u32, reason: CloseReason) {
+        let closed = self.turn(|desk, turn, wakes| {
+            let first = turn.books.generation() == generation && desk.engine.closed().is_none();
+            if first {
+                desk.engine.close(turn, reason);
+                desk.driver.take().into_iter().for_each(|driver| wakes.push(driver));
+            }
+            first
+        });
+        if closed {
+            tracing::debug!(target: "bursar", %reason, "closed");
+        }
+    }
+
+    /// Notes that the last handle or the driver is gone, and closes.
+    pub(super) fn leave(&'static self, generation: u32, reason: CloseReason) {
+        self.turn(|desk, turn, wakes| {
+            if turn.books.generation() != generation {
+                return;
+            }
+            match reason {
+                CloseReason::HandlesGone => desk.users.handles = false,
+                _ => desk.users.driver = false,
+            }
+            desk.engine.close(turn, reason);
+            desk.driver.take().into_iter().for_each(|driver| wakes.push(driver));
+        });
+    }
+
+    /// Whether nobody needs the core any more; it is then emptied and out of use until the next `open`.
+    fn retire(&self, desk: &mut Desk, wakes: &mut Wakes) -> bool {
+        if desk.users.handles || desk.users.driver || matches!(self.clock, Clock::Manual(_)) {
+            return false;
+        }
+        let mut books = self.books.lock();
+        desk.engine.sweep_all(&Turn { books: &mut books, board: &self.board, now: 0 });
+        if books.leases() > 0 || desk.engine.slots() > 0 {
+            return false;
+        }
+        // From now on no reservation of this scheduler matches, and the next turn does not retire it again.
+        books.retire();
+        drop(books);
+        desk.engine = Engine::new(&Config::new());
+        std::mem::take(&mut desk.wakers).into_iter().for_each(|waker| wakes.discard(waker));
+        desk.sink = Sink::default();
+        desk.runtime = None;
+        self.known.clear();
+        true
+    }
+}
+
+impl Desk {
+    /// Turns effects into wake-ups and figures.
+    fn apply(&mut self, wakes: &mut Wakes) {
+        let Desk { engine, wakers, sink, .. } = self;
+        for effect in engine.effects() {
+            sink.record(&effect);
+            if let Effect::Offer { slot, .. } | Effect::End { slot, .. } = effect
+                && let Some(waker) = wakers.get_mut(slot as usize).and_then(Option::take)
+            {
+                wakes.push(waker);
+            }
+        }
+    }
+
+    /// Keeps the waker of a waiter; the one it replaces is dropped after unlocking.
+    pub(super) fn keep_waker(&mut self, slot: u32, waker: Waker, wakes: &mut Wakes) {
+        let at = slot as usize;
+        if at >= self.wakers.len() {
+            self.wakers.resize_with(at + 1, || None);
+        }
+        wakes.discard(self.wakers[at].replace(waker));
+    }
+}
+
+fn spares() -> std::sync::MutexGuard<'static, Vec<&'static Core>> {
+    match SPARE.lock() {
+        Ok(guard) => guard,
+        Err(poisoned) => poisoned.into_inner(),
+    }
+}

@@ -1,0 +1,275 @@
+//! The async shell: handle, reservation, lease, and the task that time drives. The only place with wakers and locks.
+
+mod builder;
+mod core;
+mod driver;
+mod known;
+mod lease;
+mod report;
+mod reservation;
+mod wake;
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::Poll;
+
+use crate::ledger::Books;
+use crate::model::{
+    BudgetId, BudgetStats, CapacityError, CloseReason, MAX_AMOUNT, Request, Stats, TryReserveError, VerifyError,
+};
+
+pub use builder::Builder;
+#[cfg(any(feature = "test-util", bursar_loom))]
+pub use builder::HandClock;
+use core::{Core, Desk};
+pub use driver::Driver;
+pub use known::Holder;
+pub use lease::{Lease, MergeError};
+pub use reservation::Reservation;
+
+/// The handle of a scheduler. Cheap to clone; all clones are the same scheduler.
+///
+/// When the last handle is dropped the scheduler closes: waiting reservations end with
+/// [`CloseReason::HandlesGone`], leases stay valid.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use bursar::{GIB, MIB, Priority, Request, Scheduler};
+///
+/// let scheduler = Scheduler::builder().gpu(40 * GIB).host(64 * GIB).attention().io(500 * MIB).spawn()?;
+///
+/// let lease = scheduler
+///     .reserve(Request::new().gpu(2 * GIB).host(256 * MIB).attention(0.10).io(50 * MIB).priority(Priority::High))
+///     .await?;
+/// // ... all of it is held until the lease drops ...
+/// drop(lease);
+/// scheduler.verify()?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Scheduler {
+    /// Here for its drop: counts handles, not leases.
+    #[expect(dead_code, reason = "kept for its drop")]
+    alive: Arc<Alive>,
+    core: &'static Core,
+    generation: u32,
+}
+
+/// Closes the scheduler when the last handle drops.
+#[derive(Debug)]
+struct Alive {
+    core: &'static Core,
+    generation: u32,
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.core.leave(self.generation, CloseReason::HandlesGone);
+    }
+}
+
+impl Scheduler {
+    /// Makes a scheduler.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// Reserves what `request` asks for: all of it at once, or nothing while it waits.
+    ///
+    /// # Errors
+    /// The future ends with a [`ReserveError`](crate::ReserveError): the request is malformed or can never fit, its
+    /// deadline passed, the queue is full, or the scheduler is closed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future at any time gives everything back; what is lost is the place in the queue. See
+    /// [`Reservation`].
+    #[inline]
+    pub fn reserve(&self, request: Request) -> Reservation {
+        Reservation::new(self.core, self.generation, request)
+    }
+
+    /// Reserves what `request` asks for if that is possible at once. Passes nobody of equal or higher rank who waits for any of
+    /// it; the deadline of the request has no meaning here.
+    ///
+    /// # Errors
+    /// [`TryReserveError::NotNow`] when it is not possible now, or never, or the request is malformed, or the
+    /// scheduler is closed.
+    #[inline]
+    pub fn try_reserve(&self, request: Request) -> Result<Lease, TryReserveError> {
+        reservation::try_reserve(self.core, self.generation, request)
+    }
+
+    /// Changes the capacity of a loan. More is granted at once to whoever waits. Less than what is granted now drains: nothing of it
+    /// is granted until enough has come back, and `stats` shows the deficit. Waiters that can no longer fit end with
+    /// [`NeverFits`](crate::ReserveError::NeverFits).
+    ///
+    /// # Errors
+    /// [`CapacityError`]; the budget is unchanged.
+    pub fn set_capacity(&self, id: BudgetId, capacity: u64) -> Result<(), CapacityError> {
+        if capacity > MAX_AMOUNT {
+            return Err(CapacityError::TooLarge { budget: id, capacity });
+        }
+        self.change(id, false, |desk, turn| desk.engine.set_capacity(turn, id, capacity))
+    }
+
+    /// Changes speed and burst of a rate.
+    ///
+    /// # Errors
+    /// [`CapacityError`]; the budget is unchanged.
+    pub fn set_rate(&self, id: BudgetId, per_second: u64, burst: u64) -> Result<(), CapacityError> {
+        if per_second == 0 || burst == 0 {
+            return Err(CapacityError::Zero { budget: id });
+        }
+        // A quarter of the range leaves room for the debt beside the burst.
+        if per_second > MAX_AMOUNT / 4 || burst > MAX_AMOUNT / 4 {
+            return Err(CapacityError::TooLarge { budget: id, capacity: per_second.max(burst) });
+        }
+        self.change(id, true, |desk, turn| desk.engine.set_rate(turn, id, per_second, burst))
+    }
+
+    fn change(
+        &self,
+        id: BudgetId,
+        rate: bool,
+        change: impl FnOnce(&mut Desk, &mut crate::engine::Turn<'_>),
+    ) -> Result<(), CapacityError> {
+        let changed = self.core.turn(|desk, turn, _| {
+            if let Some(reason) = desk.engine.closed() {
+                return Err(CapacityError::Closed(reason));
+            }
+            if turn.books.budgets() & id.bit() == 0 {
+                return Err(CapacityError::UnknownBudget { budget: id, known: desk.names.list() });
+            }
+            match (turn.books.bucket(id).is_some(), rate) {
+                (true, false) => Err(CapacityError::WrongKind { budget: id, is: "rate", instead: "set_rate" }),
+                (false, true) => Err(CapacityError::WrongKind { budget: id, is: "loan", instead: "set_capacity" }),
+                _ => {
+                    change(desk, turn);
+                    Ok(())
+                }
+            }
+        });
+        tracing::debug!(target: "bursar", budget = %id, ok = changed.is_ok(), "capacity changed");
+        changed
+    }
+
+    /// A consistent snapshot of everything that is counted.
+    pub fn stats(&self) -> Stats {
+        self.core.turn(|desk, turn, _| {
+            for id in BudgetId::in_set(turn.books.rates()) {
+                if let Some(bucket) = turn.books.bucket_mut(id) {
+                    bucket.refill(turn.now);
+                }
+            }
+            let mut offered = [0u64; BudgetId::LIMIT];
+            let offers = desk.engine.offered(turn.board, |id, units| offered[id.index()] += units) as u64;
+            let mut levels = desk.sink.levels();
+            for (level, immediate) in levels.iter_mut().zip(turn.books.immediate()) {
+                level.immediate = immediate;
+            }
+            let forgotten = desk.sink.forgotten();
+            Stats {
+                budgets: desk.names.all().map(|name| budget_stats(desk, turn.books, name, &offered)).collect(),
+                levels,
+                waiting: desk.engine.waiting() as u64,
+                offered: offers,
+                leases: turn.books.leases().saturating_sub(offers),
+                forgotten,
+                expired_offers: desk.sink.expired(),
+                closed: desk.engine.closed(),
+            }
+        })
+    }
+
+    /// The labelled leases that hold a budget, largest first. Leases without a label are counted by
+    /// [`stats`](Scheduler::stats) only.
+    pub fn holders(&self, id: BudgetId) -> Vec<Holder> {
+        self.core.known.of(id)
+    }
+
+    /// Checks the books: `free + granted == capacity + deficit` for every loan, the identity of charges and refunds for
+    /// every rate, and that the queue agrees with its indexes.
+    ///
+    /// # Errors
+    /// A defect of this crate, with the figures.
+    pub fn verify(&self) -> Result<(), VerifyError> {
+        verify(self.core)
+    }
+
+    /// Grants nothing any more: every wait ends with [`CloseReason::Closed`], and so does every later request. Leases stay
+    /// valid, and so do grants that are on their way to their owner.
+    pub fn close(&self) {
+        self.core.close(self.generation, CloseReason::Closed);
+    }
+
+    /// Whether the scheduler is closed, and why.
+    pub fn closed(&self) -> Option<CloseReason> {
+        self.core.desk.lock().engine.closed()
+    }
+
+    /// Closes the scheduler, waits until every lease has ended, and checks the books. Leases that were
+    /// [forgotten](Lease::forget) are not waited for.
+    ///
+    /// # Errors
+    /// A defect of this crate, with the figures.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the waiting; the scheduler stays closed.
+    pub async fn shutdown(&self) -> Result<Stats, VerifyError> {
+        self.close();
+        std::future::poll_fn(|cx| {
+            let waker = cx.waker().clone();
+            self.core.turn(|desk, turn, wakes| {
+                if turn.books.leases() == desk.sink.forgotten() {
+                    wakes.discard(Some(waker));
+                    return Poll::Ready(());
+                }
+                match desk.drains.iter_mut().find(|known| known.will_wake(&waker)) {
+                    Some(_) => wakes.discard(Some(waker)),
+                    None => desk.drains.push(waker),
+                }
+                Poll::Pending
+            })
+        })
+        .await;
+        self.verify()?;
+        Ok(self.stats())
+    }
+}
+
+impl fmt::Debug for Scheduler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scheduler").field("closed", &self.closed()).finish_non_exhaustive()
+    }
+}
+
+/// Checks the books of a scheduler.
+fn verify(core: &'static Core) -> Result<(), VerifyError> {
+    core.turn(|desk, turn, _| {
+        let verified = desk.engine.verify(turn.books);
+        verified.map_err(|(id, found)| VerifyError { budget: desk.names.of(id).0, found })
+    })
+}
+
+fn budget_stats(
+    desk: &Desk,
+    books: &Books,
+    (id, name, unit): &(BudgetId, Arc<str>, crate::model::Unit),
+    offered: &[u64; BudgetId::LIMIT],
+) -> BudgetStats {
+    let bucket = books.bucket(*id);
+    BudgetStats {
+        id: *id,
+        name: Arc::clone(name),
+        unit: *unit,
+        rate: bucket.is_some(),
+        capacity: bucket.map_or_else(|| books.capacity(*id), |bucket| bucket.burst()),
+        free: books.free(*id),
+        granted: bucket.map_or_else(|| books.granted(*id), |bucket| bucket.spent()),
+        offered: offered[id.index()],
+        deficit: if bucket.is_some() { 0 } else { books.deficit(*id) },
+        peak: books.peak(*id),
+        waiting: desk.engine.naming(*id),
+        waits: desk.sink.waits(*id),
+    }
+}

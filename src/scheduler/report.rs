@@ -1,0 +1,66 @@
+//! Turns the engine's figures into errors with names in them. Runs after unlocking.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::{Ended, Refusal, Short, Verdict};
+use crate::model::{Request, RequestError, ReserveError, Shortage, TryReserveError};
+
+use super::core::{Core, Names};
+
+/// Holders that an error lists.
+const HOLDERS: usize = 3;
+
+fn shortage(core: &Core, names: &Names, request: &Request, short: Short) -> Box<Shortage> {
+    let (name, unit) = names.of(short.budget);
+    let holders = core.known.of(short.budget).into_iter().take(HOLDERS);
+    Box::new(Shortage {
+        budget: short.budget,
+        name,
+        unit,
+        asked: short.asked,
+        free: short.free,
+        limit: short.limit,
+        waiting: short.waiting,
+        label: request.name().map(Arc::from),
+        holders: holders.map(|held| (Arc::from(&*held.label), held.amounts.get(short.budget))).collect(),
+    })
+}
+
+/// Why a reservation was refused when it arrived.
+#[cold]
+pub(super) fn refused(core: &Core, names: &Names, request: &Request, refusal: Refusal) -> ReserveError {
+    match refusal {
+        Refusal::UnknownBudget(budget) => RequestError::UnknownBudget { budget, known: names.list() }.into(),
+        Refusal::NeverFits(short) => ReserveError::NeverFits(shortage(core, names, request, short)),
+        Refusal::Late(short) | Refusal::NotNow(short) => {
+            ReserveError::Late { shortage: shortage(core, names, request, short), waited: Duration::ZERO }
+        }
+        Refusal::Closed(reason) => ReserveError::Closed(reason),
+        Refusal::Full(limit, short) => ReserveError::Shed { shortage: shortage(core, names, request, short), limit },
+    }
+}
+
+/// Why an attempt that does not wait was refused.
+#[cold]
+pub(super) fn not_now(core: &Core, names: &Names, request: &Request, refusal: Refusal) -> TryReserveError {
+    match refusal {
+        Refusal::UnknownBudget(budget) => RequestError::UnknownBudget { budget, known: names.list() }.into(),
+        Refusal::NeverFits(short) => TryReserveError::NeverFits(shortage(core, names, request, short)),
+        Refusal::NotNow(short) | Refusal::Late(short) | Refusal::Full(_, short) => {
+            TryReserveError::NotNow(shortage(core, names, request, short))
+        }
+        Refusal::Closed(reason) => TryReserveError::Closed(reason),
+    }
+}
+
+/// Why a wait ended.
+#[cold]
+pub(super) fn ended(core: &Core, names: &Names, request: &Request, ended: Ended) -> ReserveError {
+    let shortage = || shortage(core, names, request, ended.short);
+    match ended.why {
+        Verdict::Late => ReserveError::Late { shortage: shortage(), waited: Duration::from_nanos(ended.waited) },
+        Verdict::NeverFits => ReserveError::NeverFits(shortage()),
+        Verdict::Closed(reason) => ReserveError::Closed(reason),
+    }
+}
