@@ -31,7 +31,7 @@ mod timeout;
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::ledger::{Board, Books};
+use crate::ledger::{Board, Books, Held};
 use crate::model::{Amounts, BudgetId, CloseReason, Config, Priority};
 use crate::policy::Rank;
 
@@ -59,8 +59,12 @@ pub struct Asked<'a> {
     pub level: Priority,
     /// The latest time of the grant, in nanoseconds from now; `u64::MAX` for none.
     pub deadline: u64,
-    /// Whether it may wait.
-    pub wait: bool,
+}
+
+/// What an arriving request came to.
+enum Admitted {
+    Held(Held),
+    Blocked { at: u64, rank: Rank, deadline: u64 },
 }
 
 /// The engine's settings, in base units.
@@ -124,35 +128,18 @@ impl Engine {
         }
     }
 
-    /// A request arrives. Grants it at once if nothing blocks it, else queues it if it may wait.
+    /// A request arrives. Grants it at once if nothing blocks it, else queues it.
     pub fn submit(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>) -> Submitted {
-        if let Some(reason) = self.closed {
-            return Submitted::Refused(Refusal::Closed(reason));
-        }
-        self.advance(turn);
-        if let Some(refusal) = self.impossible(turn.books, asked.amounts) {
-            return Submitted::Refused(refusal);
-        }
-        // Whatever an earlier turn left undone has the older right.
-        self.resume(turn);
-        let deadline = self.now.saturating_add(asked.deadline);
-        let implied = self.now.saturating_add(self.settings.edf_horizon);
-        let order_by = if asked.deadline == u64::MAX { implied } else { deadline };
-        let rank = Rank::new(asked.level, order_by, self.arrivals);
-        let blocked = self.blocked(turn.books, asked.amounts, rank, None);
-        if blocked == 0 {
-            turn.books.take(asked.amounts);
-            turn.books.count_immediate(asked.level);
-            return Submitted::Granted;
-        }
-        let short = self.short_at(turn.books, asked.amounts, blocked);
-        if !asked.wait {
-            return Submitted::Refused(Refusal::NotNow(short));
-        }
+        let (blocked, rank, deadline) = match self.admit(turn, asked) {
+            Err(refusal) => return Submitted::Refused(refusal),
+            Ok(Admitted::Held(held)) => return Submitted::Granted(held),
+            Ok(Admitted::Blocked { at, rank, deadline }) => (at, rank, deadline),
+        };
         if asked.deadline == 0 {
-            return Submitted::Refused(Refusal::Late(short));
+            return Submitted::Refused(Refusal::Late(self.short_at(turn.books, asked.amounts, blocked)));
         }
         if self.waiting >= self.settings.max_waiters {
+            let short = self.short_at(turn.books, asked.amounts, blocked);
             return Submitted::Refused(Refusal::Full(self.waiting, short));
         }
         self.arrivals += 1;
@@ -165,23 +152,56 @@ impl Engine {
         Submitted::Waiting(slot)
     }
 
-    /// The owner of a dormant waiter polled it: it asks again, with the rank it had. `true` when it was granted at once.
-    pub fn reactivate(&mut self, turn: &mut Turn<'_>, slot: u32) -> bool {
+    /// A request arrives that will not wait. It passes nobody that one that waits would not pass.
+    ///
+    /// # Errors
+    /// [`Refusal::NotNow`] when something blocks it.
+    pub fn try_submit(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>) -> Result<Held, Refusal> {
+        match self.admit(turn, asked)? {
+            Admitted::Held(held) => Ok(held),
+            Admitted::Blocked { at, .. } => Err(Refusal::NotNow(self.short_at(turn.books, asked.amounts, at))),
+        }
+    }
+
+    fn admit(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>) -> Result<Admitted, Refusal> {
+        if let Some(reason) = self.closed {
+            return Err(Refusal::Closed(reason));
+        }
+        self.advance(turn);
+        if let Some(refusal) = self.impossible(turn.books, asked.amounts) {
+            return Err(refusal);
+        }
+        // Whatever an earlier turn left undone has the older right.
+        self.resume(turn);
+        let deadline = self.now.saturating_add(asked.deadline);
+        let implied = self.now.saturating_add(self.settings.edf_horizon);
+        let order_by = if asked.deadline == u64::MAX { implied } else { deadline };
+        let rank = Rank::new(asked.level, order_by, self.arrivals);
+        let at = self.blocked(turn.books, asked.amounts, rank, None);
+        if at != 0 {
+            return Ok(Admitted::Blocked { at, rank, deadline });
+        }
+        turn.books.count_immediate(asked.level);
+        Ok(Admitted::Held(turn.books.take(asked.amounts)))
+    }
+
+    /// The owner of a dormant waiter polled it: it asks again, with the rank it had. What it holds, when it was granted at once.
+    pub fn reactivate(&mut self, turn: &mut Turn<'_>, slot: u32) -> Option<Held> {
         self.advance(turn);
         self.resume(turn);
         if self.queue.get(slot).state != State::Dormant {
-            return false;
+            return None;
         }
         let blocked = self.blocked_slot(turn.books, slot);
         if blocked == 0 {
             let mut scratch = Amounts::new();
-            turn.books.take(self.queue.amounts(slot, &mut scratch));
+            let held = turn.books.take(self.queue.amounts(slot, &mut scratch));
             self.forget(slot);
-            return true;
+            return Some(held);
         }
         self.queue.get_mut(slot).time = self.now;
         self.activate(turn.books, slot, blocked);
-        false
+        None
     }
 
     /// The owner gives up, in whatever state the waiter is (C5).
@@ -192,8 +212,8 @@ impl Engine {
             State::Waiting => self.deactivate(slot),
             State::Offered => {
                 // Taken up, it would be a lease and nothing to cancel. Either way the sweep frees the slot.
-                if turn.board.discard(slot) {
-                    self.undo(turn.books, slot);
+                if let Some(place) = turn.board.discard(slot) {
+                    self.undo(turn.books, slot, place);
                     self.effects.push(Effect::Cancelled { level });
                 }
                 return;

@@ -1,6 +1,6 @@
 //! The one way by which a waiter is granted.
 
-use crate::ledger::Books;
+use crate::ledger::{Books, Held};
 use crate::model::{Amounts, BudgetId};
 use crate::policy::Rank;
 
@@ -102,7 +102,7 @@ impl Engine {
     /// Grants a waiter its bundle and lays it on the board.
     fn offer(&mut self, turn: &mut Turn<'_>, slot: u32) {
         let mut scratch = Amounts::new();
-        turn.books.take(self.queue.amounts(slot, &mut scratch));
+        let held = turn.books.take(self.queue.amounts(slot, &mut scratch));
         let waiter = *self.queue.get(slot);
         // Whoever is behind it may be next; what it was first at is examined again.
         self.dirty |= waiter.filed;
@@ -118,7 +118,7 @@ impl Engine {
         offered.time = expiry;
         self.next_expiry = self.next_expiry.min(expiry);
         self.offers.push_back(slot);
-        turn.board.offer(slot);
+        turn.board.offer(slot, held.place());
         self.effects.push(Effect::Offer {
             slot,
             level: waiter.rank.level(),
@@ -174,9 +174,11 @@ impl Engine {
     }
 
     /// Takes a grant back that nobody took up.
-    pub(super) fn undo(&mut self, books: &mut Books, slot: u32) {
+    pub(super) fn undo(&mut self, books: &mut Books, slot: u32, place: u32) {
         let mut scratch = Amounts::new();
-        books.undo(self.queue.amounts(slot, &mut scratch));
+        let amounts = self.queue.amounts(slot, &mut scratch);
+        let held = Held::offered(amounts, books.rates(), place);
+        books.undo(amounts, held);
         self.dirty |= self.queue.set(slot);
     }
 

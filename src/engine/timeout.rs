@@ -65,8 +65,9 @@ impl Engine {
             let expiry = self.queue.get(slot).time;
             let due = expiry <= self.now;
             let wanted = BudgetId::in_set(self.queue.set(slot)).any(|id| self.queue.head(id).is_some());
-            if due && wanted && turn.board.retract(slot) {
-                self.undo(turn.books, slot);
+            let retracted = if due && wanted { turn.board.retract(slot) } else { None };
+            if let Some(place) = retracted {
+                self.undo(turn.books, slot, place);
                 let now = self.now;
                 let waiter = self.queue.get_mut(slot);
                 waiter.state = State::Dormant;

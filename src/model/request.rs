@@ -61,16 +61,19 @@ impl Request {
     }
 
     /// Memory of the first GPU.
+    #[inline]
     pub fn gpu(self, bytes: impl Into<Bytes>) -> Self {
         self.amount(BudgetId::GPU, bytes.into().0)
     }
 
     /// Host memory of the first NUMA node.
+    #[inline]
     pub fn host(self, bytes: impl Into<Bytes>) -> Self {
         self.amount(BudgetId::HOST, bytes.into().0)
     }
 
     /// Space on the first disk.
+    #[inline]
     pub fn disk(self, bytes: impl Into<Bytes>) -> Self {
         self.amount(BudgetId::DISK, bytes.into().0)
     }
@@ -89,6 +92,7 @@ impl Request {
     }
 
     /// Compute slots.
+    #[inline]
     pub fn compute(self, slots: u64) -> Self {
         self.amount(BudgetId::COMPUTE, slots)
     }
@@ -102,32 +106,30 @@ impl Request {
     }
 
     /// A share of a budget that is counted in millionths.
+    #[inline]
     pub fn share(self, id: BudgetId, share: Share) -> Self {
         self.amount(id, u64::from(share.millionths()))
     }
 
     /// I/O, in bytes. I/O is a rate: the amount is charged when the request is granted and comes back with time.
+    #[inline]
     pub fn io(self, bytes: impl Into<Bytes>) -> Self {
         self.amount(BudgetId::IO, bytes.into().0)
     }
 
     /// Network, in bytes. Network is a rate, like I/O.
+    #[inline]
     pub fn network(self, bytes: impl Into<Bytes>) -> Self {
         self.amount(BudgetId::NETWORK, bytes.into().0)
     }
 
     /// `units` of any budget.
-    #[inline]
+    #[inline(always)]
     pub fn amount(mut self, id: BudgetId, units: u64) -> Self {
-        if units == 0 {
-            return self.fault(RequestError::Zero { budget: id });
+        if !self.amounts.add(id, units) {
+            self.refuse(id, units);
         }
-        let held = self.amounts.get(id);
-        if self.amounts.add(id, units) {
-            self
-        } else {
-            self.fault(RequestError::Overflow { budget: id, held, added: units, limit: MAX_AMOUNT })
-        }
+        self
     }
 
     /// How urgent it is.
@@ -167,14 +169,18 @@ impl Request {
     ///
     /// # Errors
     /// The first bad value that was given to the builder, or [`RequestError::Empty`].
-    #[inline]
     pub fn check(&self) -> Result<(), RequestError> {
-        if let Some(rare) = &self.rare
-            && let Some(fault) = &rare.fault
-        {
-            return Err(fault.clone());
+        match self.rare.as_ref().and_then(|rare| rare.fault.as_ref()) {
+            Some(fault) => Err(fault.clone()),
+            None if self.amounts.is_empty() => Err(RequestError::Empty),
+            None => Ok(()),
         }
-        if self.amounts.is_empty() { Err(RequestError::Empty) } else { Ok(()) }
+    }
+
+    /// Whether the request has none of the parts that few have, so that there is nothing to check and nothing to note.
+    #[inline(always)]
+    pub(crate) const fn is_plain(&self) -> bool {
+        self.rare.is_none() && self.label.is_none() && !self.amounts.is_empty()
     }
 
     /// What is asked of which budgets.
@@ -211,31 +217,30 @@ impl Request {
         self.deadline_ns
     }
 
-    /// Takes the amounts out, for the lease.
-    #[inline]
-    pub(crate) fn take_amounts(&mut self) -> Amounts {
-        std::mem::take(&mut self.amounts)
-    }
-
     /// Takes the label out, for the table of known holders.
     pub(crate) fn take_label(&mut self) -> Option<Cow<'static, str>> {
         let owned = self.rare.as_mut().and_then(|rare| rare.label.take());
         owned.map(Cow::Owned).or(self.label.map(Cow::Borrowed))
     }
 
-    /// Whether the lease is to be listed among the holders.
-    #[inline]
-    pub(crate) const fn is_labelled(&self) -> bool {
-        self.label.is_some() || self.rare.is_some()
+    #[cold]
+    fn refuse(&mut self, id: BudgetId, units: u64) {
+        let held = self.amounts.get(id);
+        self.remember(match units {
+            0 => RequestError::Zero { budget: id },
+            _ => RequestError::Overflow { budget: id, held, added: units, limit: MAX_AMOUNT },
+        });
     }
 
-    #[cold]
     fn fault(mut self, fault: RequestError) -> Self {
-        let rare = self.rare();
-        if rare.fault.is_none() {
-            rare.fault = Some(fault);
-        }
+        self.remember(fault);
         self
+    }
+
+    /// Keeps the first fault.
+    #[cold]
+    fn remember(&mut self, fault: RequestError) {
+        self.rare().fault.get_or_insert(fault);
     }
 
     fn rare(&mut self) -> &mut Rare {
