@@ -182,7 +182,7 @@ impl Engine {
             return Ok(Admitted::Blocked { at, rank, deadline });
         }
         turn.books.count_immediate(asked.level);
-        Ok(Admitted::Held(turn.books.take(asked.amounts)))
+        Ok(Admitted::Held(turn.books.take(asked.amounts, asked.level)))
     }
 
     /// The owner of a dormant waiter polled it: it asks again, with the rank it had. What it holds, when it was granted at once.
@@ -195,7 +195,8 @@ impl Engine {
         let blocked = self.blocked_slot(turn.books, slot);
         if blocked == 0 {
             let mut scratch = Amounts::new();
-            let held = turn.books.take(self.queue.amounts(slot, &mut scratch));
+            let level = self.queue.get(slot).rank.level();
+            let held = turn.books.take(self.queue.amounts(slot, &mut scratch), level);
             self.forget(slot);
             return Some(held);
         }

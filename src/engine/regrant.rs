@@ -102,8 +102,8 @@ impl Engine {
     /// Grants a waiter its bundle and lays it on the board.
     fn offer(&mut self, turn: &mut Turn<'_>, slot: u32) {
         let mut scratch = Amounts::new();
-        let held = turn.books.take(self.queue.amounts(slot, &mut scratch));
         let waiter = *self.queue.get(slot);
+        let held = turn.books.take(self.queue.amounts(slot, &mut scratch), waiter.rank.level());
         // Whoever is behind it may be next; what it was first at is examined again.
         self.dirty |= waiter.filed;
         self.deactivate(slot);
@@ -118,7 +118,7 @@ impl Engine {
         offered.time = expiry;
         self.next_expiry = self.next_expiry.min(expiry);
         self.offers.push_back(slot);
-        turn.board.offer(slot, held.place());
+        turn.board.offer(slot, held.place().unwrap_or(0));
         self.effects.push(Effect::Offer {
             slot,
             level: waiter.rank.level(),
@@ -177,7 +177,7 @@ impl Engine {
     pub(super) fn undo(&mut self, books: &mut Books, slot: u32, place: u32) {
         let mut scratch = Amounts::new();
         let amounts = self.queue.amounts(slot, &mut scratch);
-        let held = Held::offered(amounts, books.rates(), place);
+        let held = Held::offered(amounts, books.rates(), place, self.queue.get(slot).rank.level());
         books.undo(amounts, held);
         self.dirty |= self.queue.set(slot);
     }

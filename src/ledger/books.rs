@@ -91,32 +91,50 @@ impl Books {
         level: Priority,
         now: impl FnOnce() -> Option<u64>,
     ) -> Option<Held> {
+        let set = amounts.set();
+        // One loan is the commonest bundle, and worth a way without loops or calls.
+        if set & !self.open == 0
+            && set & (set - 1) == 0
+            && generation == self.generation
+            && let Some(&[units, ..]) = amounts.inline_units()
+        {
+            let account = &mut self.accounts[at(set)];
+            // An amount is at most 2^63 - 1, so the cast keeps it.
+            if account.balance() < units as i64 {
+                return None;
+            }
+            account.take(units);
+            self.leases += 1;
+            self.immediate[level.index()] += 1;
+            return Some(self.store.hold_one(at(set), units, level));
+        }
+        self.take_bundle(generation, amounts, level, now)
+    }
+
+    #[inline(never)]
+    fn take_bundle(
+        &mut self,
+        generation: u32,
+        amounts: &Amounts,
+        level: Priority,
+        now: impl FnOnce() -> Option<u64>,
+    ) -> Option<Held> {
         if generation != self.generation {
             return None;
         }
         let set = amounts.set();
         let held = match amounts.inline_units() {
-            Some(units) if set & !self.open == 0 => self.take_loans(set, units)?,
-            _ => self.take_with_rates(amounts, now)?,
+            Some(units) if set & !self.open == 0 => self.take_loans(set, units, level)?,
+            _ => self.take_with_rates(amounts, level, now)?,
         };
         self.leases += 1;
         self.immediate[level.index()] += 1;
         Some(held)
     }
 
-    /// Takes loans if every one of them has that much free.
+    /// Takes two to eight loans if every one of them has that much free.
     #[inline(always)]
-    fn take_loans(&mut self, set: u64, units: &[u64; 8]) -> Option<Held> {
-        // One budget is the commonest bundle, and worth a way without a loop.
-        if set & (set - 1) == 0 {
-            let account = &mut self.accounts[at(set)];
-            // An amount is at most 2^63 - 1, so the cast keeps it.
-            if account.balance() < units[0] as i64 {
-                return None;
-            }
-            account.take(units[0]);
-            return Some(Held::one(set, units[0]));
-        }
+    fn take_loans(&mut self, set: u64, units: &[u64; 8], level: Priority) -> Option<Held> {
         let mut rest = set;
         for &units in units {
             if self.accounts[at(rest)].balance() < units as i64 {
@@ -135,13 +153,18 @@ impl Books {
                 break;
             }
         }
-        Some(self.store.hold_inline(set, units))
+        Some(self.store.hold_inline(set, units, level))
     }
 
     /// The same for a bundle with rates in it, or with more than eight amounts.
     #[cold]
     #[inline(never)]
-    fn take_with_rates(&mut self, amounts: &Amounts, now: impl FnOnce() -> Option<u64>) -> Option<Held> {
+    fn take_with_rates(
+        &mut self,
+        amounts: &Amounts,
+        level: Priority,
+        now: impl FnOnce() -> Option<u64>,
+    ) -> Option<Held> {
         if self.closed || amounts.set() & (self.shut | !self.budgets()) != 0 {
             return None;
         }
@@ -149,7 +172,7 @@ impl Books {
         if self.short(amounts, now) != 0 {
             return None;
         }
-        Some(self.take_all(amounts))
+        Some(self.take_all(amounts, level))
     }
 
     /// The budgets that cannot give what the bundle asks. Rates are tested last: while a loan is short, no rate is (R7).
@@ -173,45 +196,45 @@ impl Books {
     }
 
     /// Takes a bundle that is not short of anything. What is held of it are the loans: rates are spent.
-    pub fn take(&mut self, amounts: &Amounts) -> Held {
+    pub fn take(&mut self, amounts: &Amounts, level: Priority) -> Held {
         self.leases += 1;
-        self.take_all(amounts)
+        self.take_all(amounts, level)
     }
 
-    fn take_all(&mut self, amounts: &Amounts) -> Held {
+    fn take_all(&mut self, amounts: &Amounts, level: Priority) -> Held {
         for (id, units) in amounts.iter() {
             match self.bucket_mut(id) {
                 Some(bucket) => bucket.charge(units),
                 None => self.accounts[id.index()].take(units),
             }
         }
-        if amounts.set() & self.rates == 0 {
-            self.store.hold(amounts)
-        } else {
-            self.store.hold(&amounts.without(self.rates))
-        }
+        let loans = if amounts.set() & self.rates == 0 { amounts.clone() } else { amounts.without(self.rates) };
+        self.store.hold(loans, level)
     }
 
-    /// Gives back what an ended lease held. Says whether the engine must hear of it: the flag is learnt from the operation that
-    /// adds the units (R1).
+    /// Gives back what an ended lease held. The budgets that the engine must hear of, if any: the flag is learnt from the
+    /// operation that adds the units (R1).
     #[inline(always)]
     #[must_use = "a flagged give must enter the engine"]
-    pub fn give(&mut self, held: Held) -> bool {
+    pub fn give(&mut self, held: Held) -> Option<u64> {
         self.leases -= 1;
-        if held.is_one() {
-            self.accounts[at(held.set())].give(held.word());
-        } else {
-            self.give_bundle(held);
+        match held.inline() {
+            Some((budget, units)) => {
+                self.accounts[budget].give(units);
+                self.flagged(1 << budget)
+            }
+            None => self.give_stored(held),
         }
-        self.shut & held.set() != 0 || self.closed
     }
 
-    #[inline(always)]
-    fn give_bundle(&mut self, held: Held) {
-        let amounts = self.store.get(held);
+    #[inline(never)]
+    fn give_stored(&mut self, held: Held) -> Option<u64> {
+        let place = held.place()?;
+        let amounts = self.store.get(place)?;
+        let set = amounts.set();
         match amounts.inline_units() {
             Some(units) => {
-                let mut rest = held.set();
+                let mut rest = set;
                 for &units in units {
                     if rest == 0 {
                         break;
@@ -222,7 +245,13 @@ impl Books {
             }
             None => amounts.iter().for_each(|(id, units)| self.accounts[id.index()].give(units)),
         }
-        self.store.free(held);
+        self.store.free(place);
+        self.flagged(set)
+    }
+
+    #[inline(always)]
+    fn flagged(&self, set: u64) -> Option<u64> {
+        if self.shut & set != 0 || self.closed { Some(set) } else { None }
     }
 
     /// Undoes a grant that nobody took up: loans come back, rates are refunded (R7).
@@ -241,14 +270,27 @@ impl Books {
         self.store.amounts(held)
     }
 
+    /// Moves what a lease holds into the store, where it has a place to be known by.
+    pub fn store(&mut self, held: Held) -> Held {
+        match held.place() {
+            Some(_) => held,
+            None => {
+                let amounts = self.store.amounts(held);
+                self.store.keep(amounts, held.level())
+            }
+        }
+    }
+
     /// Splits `part` off what a lease holds. The budget that holds less than that, and nothing changed, if there is one.
+    ///
+    /// # Errors
+    /// The budget.
     pub fn split(&mut self, held: &mut Held, part: &Amounts) -> Result<Held, BudgetId> {
         let mut rest = self.store.amounts(*held);
         rest.take(part)?;
-        self.store.free(*held);
-        *held = self.store.hold(&rest);
+        self.put(held, rest);
         self.leases += 1;
-        Ok(self.store.hold(part))
+        Ok(self.store.hold(part.clone(), held.level()))
     }
 
     /// Puts what one lease holds to what another holds; the one is left with nothing. `false`, and nothing changed, when the sum
@@ -258,11 +300,17 @@ impl Books {
         if sum.put_all(&self.store.amounts(*other)).is_err() {
             return false;
         }
-        self.store.free(*held);
-        self.store.free(*other);
-        *held = self.store.hold(&sum);
-        *other = Held::NOTHING;
+        self.put(held, sum);
+        self.put(other, Amounts::new());
         true
+    }
+
+    /// Changes what a lease holds. What has a place keeps it.
+    fn put(&mut self, held: &mut Held, amounts: Amounts) {
+        match held.place() {
+            Some(place) => self.store.replace(place, amounts),
+            None => *held = self.store.hold(amounts, held.level()),
+        }
     }
 
     /// Sets or clears the waiter flags of budgets.
@@ -452,10 +500,10 @@ mod tests {
         let held = take(&mut books, &one).unwrap();
         books.set_shut(BudgetId::GPU.bit(), true);
         assert!(take(&mut books, &one).is_none());
-        assert!(books.give(held));
+        assert_eq!(books.give(held), Some(BudgetId::GPU.bit()));
         books.set_shut(BudgetId::GPU.bit(), false);
         let held = take(&mut books, &one).unwrap();
-        assert!(!books.give(held));
+        assert_eq!(books.give(held), None);
     }
 
     #[test]

@@ -42,7 +42,8 @@ pub struct Request {
     /// Nanoseconds from the first poll; `u64::MAX` when there is none.
     deadline_ns: u64,
     rare: Option<Box<Rare>>,
-    priority: Priority,
+    /// The position of the priority, in a whole word: a word is copied as a whole, and a load of more than was just stored stalls.
+    level: u64,
 }
 
 /// What few requests have, out of line so that the others stay small.
@@ -55,25 +56,25 @@ struct Rare {
 
 impl Request {
     /// A request for nothing yet, at [`Priority::Normal`], without a deadline.
-    #[inline]
+    #[inline(always)]
     pub const fn new() -> Self {
-        Request { amounts: Amounts::new(), label: None, deadline_ns: u64::MAX, rare: None, priority: Priority::Normal }
+        Request { amounts: Amounts::new(), label: None, deadline_ns: u64::MAX, rare: None, level: Priority::Normal as u64 }
     }
 
     /// Memory of the first GPU.
-    #[inline]
+    #[inline(always)]
     pub fn gpu(self, bytes: impl Into<Bytes>) -> Self {
         self.amount(BudgetId::GPU, bytes.into().0)
     }
 
     /// Host memory of the first NUMA node.
-    #[inline]
+    #[inline(always)]
     pub fn host(self, bytes: impl Into<Bytes>) -> Self {
         self.amount(BudgetId::HOST, bytes.into().0)
     }
 
     /// Space on the first disk.
-    #[inline]
+    #[inline(always)]
     pub fn disk(self, bytes: impl Into<Bytes>) -> Self {
         self.amount(BudgetId::DISK, bytes.into().0)
     }
@@ -92,7 +93,7 @@ impl Request {
     }
 
     /// Compute slots.
-    #[inline]
+    #[inline(always)]
     pub fn compute(self, slots: u64) -> Self {
         self.amount(BudgetId::COMPUTE, slots)
     }
@@ -106,19 +107,19 @@ impl Request {
     }
 
     /// A share of a budget that is counted in millionths.
-    #[inline]
+    #[inline(always)]
     pub fn share(self, id: BudgetId, share: Share) -> Self {
         self.amount(id, u64::from(share.millionths()))
     }
 
     /// I/O, in bytes. I/O is a rate: the amount is charged when the request is granted and comes back with time.
-    #[inline]
+    #[inline(always)]
     pub fn io(self, bytes: impl Into<Bytes>) -> Self {
         self.amount(BudgetId::IO, bytes.into().0)
     }
 
     /// Network, in bytes. Network is a rate, like I/O.
-    #[inline]
+    #[inline(always)]
     pub fn network(self, bytes: impl Into<Bytes>) -> Self {
         self.amount(BudgetId::NETWORK, bytes.into().0)
     }
@@ -127,21 +128,21 @@ impl Request {
     #[inline(always)]
     pub fn amount(mut self, id: BudgetId, units: u64) -> Self {
         if !self.amounts.add(id, units) {
-            self.refuse(id, units);
+            self.rare = Some(refuse(self.rare.take(), id, units));
         }
         self
     }
 
     /// How urgent it is.
-    #[inline]
+    #[inline(always)]
     pub const fn priority(mut self, priority: Priority) -> Self {
-        self.priority = priority;
+        self.level = priority as u64;
         self
     }
 
     /// The latest time of the grant, counted from the first poll of the reservation. Among equal priorities, earlier
     /// deadlines go first.
-    #[inline]
+    #[inline(always)]
     pub fn deadline(mut self, within: Duration) -> Self {
         // 584 years are as good as no deadline.
         self.deadline_ns = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX);
@@ -150,7 +151,7 @@ impl Request {
 
     /// A name for errors, logs and reports. A labelled lease is listed among the holders of its budgets, which costs an
     /// entry in a sharded table per lease.
-    #[inline]
+    #[inline(always)]
     pub fn label(mut self, label: impl Into<Cow<'static, str>>) -> Self {
         match label.into() {
             Cow::Borrowed(label) => self.label = Some(label),
@@ -192,7 +193,7 @@ impl Request {
     /// How urgent it is.
     #[inline]
     pub const fn urgency(&self) -> Priority {
-        self.priority
+        Priority::ALL[self.level as usize % Priority::COUNT]
     }
 
     /// The latest time of the grant, counted from the first poll.
@@ -223,29 +224,30 @@ impl Request {
         owned.map(Cow::Owned).or(self.label.map(Cow::Borrowed))
     }
 
-    #[cold]
-    fn refuse(&mut self, id: BudgetId, units: u64) {
-        let held = self.amounts.get(id);
-        self.remember(match units {
-            0 => RequestError::Zero { budget: id },
-            _ => RequestError::Overflow { budget: id, held, added: units, limit: MAX_AMOUNT },
-        });
-    }
-
-    fn fault(mut self, fault: RequestError) -> Self {
-        self.remember(fault);
-        self
-    }
-
     /// Keeps the first fault.
     #[cold]
-    fn remember(&mut self, fault: RequestError) {
+    fn fault(mut self, fault: RequestError) -> Self {
         self.rare().fault.get_or_insert(fault);
+        self
     }
 
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_with(Box::default)
     }
+}
+
+/// Notes an amount that cannot be added. Takes and gives the box rather than the request, and cannot unwind: see
+/// [`Amounts::add`].
+#[cold]
+#[inline(never)]
+#[expect(improper_ctypes_definitions, reason = "only ever called from Rust")]
+extern "C" fn refuse(rare: Option<Box<Rare>>, id: BudgetId, units: u64) -> Box<Rare> {
+    let mut rare = rare.unwrap_or_default();
+    rare.fault.get_or_insert(match units {
+        0 => RequestError::Zero { budget: id },
+        _ => RequestError::Overflow { budget: id, added: units, limit: MAX_AMOUNT },
+    });
+    rare
 }
 
 impl Default for Request {
@@ -258,7 +260,7 @@ impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
             .field("amounts", &self.amounts)
-            .field("priority", &self.priority)
+            .field("priority", &self.urgency())
             .field("deadline", &self.time_limit())
             .field("label", &self.name())
             .field("module", &self.module_name())

@@ -184,9 +184,10 @@ impl Core {
     /// Gives back what a lease held; goes to the desk only if somebody waits for it.
     #[inline(always)]
     pub(super) fn give(&'static self, held: Held) {
+        // A statement of its own, so that the books are free before the desk is asked for.
         let flagged = self.books.lock().give(held);
-        if flagged {
-            self.released(held.set());
+        if let Some(budgets) = flagged {
+            self.released(budgets);
         }
     }
 

@@ -36,32 +36,33 @@ use super::known::Holder;
 pub struct Lease {
     core: &'static Core,
     held: Held,
-    /// Its number in the table of known holders; 0 when it is not there.
-    known: u32,
-    priority: Priority,
 }
 
 impl Lease {
     /// A lease of what was granted to a request without label, module or fault.
     #[inline(always)]
-    pub(super) fn plain(core: &'static Core, held: Held, priority: Priority) -> Self {
-        Lease { core, held, known: 0, priority }
+    pub(super) fn plain(core: &'static Core, held: Held) -> Self {
+        Lease { core, held }
     }
 
     /// A lease of what was granted to a request; with a label it enters the table of known holders.
     pub(super) fn granted(core: &'static Core, held: Held, request: &mut Request) -> Self {
-        let mut lease = Lease::plain(core, held, request.urgency());
+        let mut lease = Lease::plain(core, held);
         if let Some(label) = request.take_label() {
-            lease.known = core.known.enter(Holder {
+            lease.introduce(Holder {
                 label,
                 module: request.module_name().map(Arc::from),
-                priority: lease.priority,
+                priority: lease.priority(),
                 amounts: lease.amounts(),
                 forgotten: false,
-                number: 0,
             });
         }
         lease
+    }
+
+    fn introduce(&mut self, holder: Holder) {
+        self.held = self.core.books.lock().store(self.held).note_known();
+        self.core.known.enter(self.held, holder);
     }
 
     /// What it holds.
@@ -76,12 +77,12 @@ impl Lease {
 
     /// The level it was granted at.
     pub fn priority(&self) -> Priority {
-        self.priority
+        self.held.level()
     }
 
     /// The label of its request.
     pub fn label(&self) -> Option<String> {
-        self.core.known.label(self.known).map(std::borrow::Cow::into_owned)
+        self.core.known.get(self.held).map(|holder| holder.label.into_owned())
     }
 
     /// Takes a part out into a lease of its own.
@@ -91,9 +92,12 @@ impl Lease {
     pub fn split(&mut self, part: &Amounts) -> Result<Lease, LeaseError> {
         let split = self.core.books.lock().split(&mut self.held, part);
         let held = split.map_err(|budget| self.holds_less(budget, part))?;
-        let known = if self.known == 0 { 0 } else { self.core.known.split(self.known, part) };
+        let mut split = Lease::plain(self.core, held);
         self.note_amounts();
-        Ok(Lease { core: self.core, held, known, priority: self.priority })
+        if let Some(holder) = self.core.known.get(self.held) {
+            split.introduce(Holder { amounts: part.clone(), ..holder });
+        }
+        Ok(split)
     }
 
     /// Takes in another lease of the same scheduler. The label and level of this one stay.
@@ -106,7 +110,7 @@ impl Lease {
             return Err(MergeError(other));
         }
         self.note_amounts();
-        // The other drops with nothing in it, and is counted down like any lease.
+        // The other drops with nothing left in it, and is counted down like any lease.
         Ok(())
     }
 
@@ -121,7 +125,7 @@ impl Lease {
 
     /// Ends the lease without giving anything back, for good: the capacity is lost, and `stats` and `holders` show that it is.
     pub fn forget(self) {
-        self.core.known.amend(self.known, |holder| holder.forgotten = true);
+        self.core.known.amend(self.held, |holder| holder.forgotten = true);
         self.core.turn(|desk, _, _| desk.sink.forgot());
         std::mem::forget(self);
     }
@@ -132,9 +136,9 @@ impl Lease {
 
     /// Tells the table of known holders what is held now.
     fn note_amounts(&self) {
-        if self.known != 0 {
+        if self.held.known().is_some() {
             let amounts = self.amounts();
-            self.core.known.amend(self.known, |holder| holder.amounts = amounts);
+            self.core.known.amend(self.held, |holder| holder.amounts = amounts);
         }
     }
 }
@@ -142,8 +146,9 @@ impl Lease {
 impl Drop for Lease {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.known != 0 {
-            self.core.known.leave(self.known);
+        if self.held.known().is_some() {
+            // Before the place is free: the next lease there may be known too.
+            self.core.known.leave(self.held);
         }
         self.core.give(self.held);
     }
@@ -158,7 +163,7 @@ impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease")
             .field("amounts", &self.amounts())
-            .field("priority", &self.priority)
+            .field("priority", &self.priority())
             .finish_non_exhaustive()
     }
 }

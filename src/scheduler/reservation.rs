@@ -142,19 +142,19 @@ impl Reservation {
 
     /// What an offer holds that was taken up from the board, without the lock of the desk.
     fn accepted(&self, place: u32) -> Held {
-        Held::offered(self.request.amounts(), self.core.rates.load(Ordering::Relaxed), place)
+        Held::offered(self.request.amounts(), self.core.rates.load(Ordering::Relaxed), place, self.request.urgency())
     }
 
     /// Asks the engine: nothing, or a verdict, lies on the board.
     fn look_closer(&mut self, cx: &Context<'_>) -> Step {
-        let (core, slot, amounts) = (self.core, self.slot, self.request.amounts());
+        let (core, slot, amounts, level) = (self.core, self.slot, self.request.amounts(), self.request.urgency());
         let waker = cx.waker().clone();
         let found = core.turn(|desk, turn, wakes| {
             // Once more, now that nobody can post: what was posted since the first look has used up the old waker.
             match turn.board.look(slot) {
                 Posted::Accepted { place } => {
                     wakes.discard(Some(waker));
-                    return Ok(Some(Held::offered(amounts, turn.books.rates(), place)));
+                    return Ok(Some(Held::offered(amounts, turn.books.rates(), place, level)));
                 }
                 Posted::Ended => {
                     if let Some(ended) = desk.engine.collect(turn, slot) {
@@ -188,15 +188,11 @@ fn take_past_engine(core: &'static Core, generation: u32, request: &Request) -> 
 
 /// The attempt that does not wait.
 #[inline]
-pub(super) fn try_reserve(
-    core: &'static Core,
-    generation: u32,
-    request: Request,
-) -> Result<Lease, TryReserveError> {
+pub(super) fn try_reserve(core: &'static Core, generation: u32, request: Request) -> Result<Lease, TryReserveError> {
     if request.is_plain()
         && let Some(held) = take_past_engine(core, generation, &request)
     {
-        return Ok(Lease::plain(core, held, request.urgency()));
+        return Ok(Lease::plain(core, held));
     }
     try_slowly(core, generation, request)
 }
@@ -241,7 +237,7 @@ impl Future for Reservation {
         {
             coop.made_progress();
             this.stage = Stage::Done;
-            return Poll::Ready(Ok(Lease::plain(this.core, held, this.request.urgency())));
+            return Poll::Ready(Ok(Lease::plain(this.core, held)));
         }
         let polled = this.poll_slowly(cx);
         if polled.is_ready() {
