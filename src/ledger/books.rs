@@ -15,7 +15,9 @@ pub struct Books {
     open: u64,
     /// Budgets that an active waiter names (R1).
     shut: u64,
-    /// Set once the scheduler grants nothing any more: every take and give goes to the engine.
+    /// Budgets whose gives the engine must hear of: those, or all once the scheduler is closed.
+    watched: u64,
+    /// Set once the scheduler grants nothing any more.
     closed: bool,
     /// Counts the schedulers that have used these books; a reservation of an earlier one is refused.
     generation: u32,
@@ -44,6 +46,7 @@ impl Books {
         Books {
             open: 0,
             shut: 0,
+            watched: u64::MAX,
             closed: true,
             generation: 0,
             leases: 0,
@@ -74,11 +77,14 @@ impl Books {
                 }
             }
         }
-        self.reopen();
+        self.derive();
     }
 
-    fn reopen(&mut self) {
-        self.open = if self.closed { 0 } else { self.loans & !self.shut };
+    /// Brings the two sets up to date that the fast path looks at.
+    fn derive(&mut self) {
+        let closed = if self.closed { u64::MAX } else { 0 };
+        self.watched = self.shut | closed;
+        self.open = self.loans & !self.watched;
     }
 
     /// Takes a bundle without asking the engine, if nobody waits for any budget of it. Reads no clock for loans; a bundle
@@ -94,7 +100,7 @@ impl Books {
         let set = amounts.set();
         // One loan is the commonest bundle, and worth a way without loops or calls.
         if set & !self.open == 0
-            && set & (set - 1) == 0
+            && set.is_power_of_two()
             && generation == self.generation
             && let Some(&[units, ..]) = amounts.inline_units()
         {
@@ -119,10 +125,10 @@ impl Books {
         level: Priority,
         now: impl FnOnce() -> Option<u64>,
     ) -> Option<Held> {
-        if generation != self.generation {
+        let set = amounts.set();
+        if generation != self.generation || set == 0 {
             return None;
         }
-        let set = amounts.set();
         let held = match amounts.inline_units() {
             Some(units) if set & !self.open == 0 => self.take_loans(set, units, level)?,
             _ => self.take_with_rates(amounts, level, now)?,
@@ -251,7 +257,7 @@ impl Books {
 
     #[inline(always)]
     fn flagged(&self, set: u64) -> Option<u64> {
-        if self.shut & set != 0 || self.closed { Some(set) } else { None }
+        if self.watched & set != 0 { Some(set) } else { None }
     }
 
     /// Undoes a grant that nobody took up: loans come back, rates are refunded (R7).
@@ -320,7 +326,7 @@ impl Books {
         } else {
             self.shut &= !budgets;
         }
-        self.reopen();
+        self.derive();
     }
 
     /// No scheduler uses these books any more.
@@ -332,7 +338,7 @@ impl Books {
     /// From now on every take and give goes to the engine.
     pub fn close(&mut self) {
         self.closed = true;
-        self.reopen();
+        self.derive();
     }
 
     /// Another capacity of a loan. Less than what is granted is kept as a deficit, and nothing of it is granted until leases

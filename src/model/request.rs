@@ -42,9 +42,13 @@ pub struct Request {
     /// Nanoseconds from the first poll; `u64::MAX` when there is none.
     deadline_ns: u64,
     rare: Option<Box<Rare>>,
-    /// The position of the priority, in a whole word: a word is copied as a whole, and a load of more than was just stored stalls.
+    /// The position of the priority, with `RARE` when there is a label or anything out of line. A whole word, because it
+    /// is copied as one: a load of more than was just stored stalls.
     level: u64,
 }
+
+/// There is more to a request than amounts, priority and deadline.
+const RARE: u64 = 1 << 8;
 
 /// What few requests have, out of line so that the others stay small.
 #[derive(Clone, Default)]
@@ -58,7 +62,13 @@ impl Request {
     /// A request for nothing yet, at [`Priority::Normal`], without a deadline.
     #[inline(always)]
     pub const fn new() -> Self {
-        Request { amounts: Amounts::new(), label: None, deadline_ns: u64::MAX, rare: None, level: Priority::Normal as u64 }
+        Request {
+            amounts: Amounts::new(),
+            label: None,
+            deadline_ns: u64::MAX,
+            rare: None,
+            level: Priority::Normal as u64,
+        }
     }
 
     /// Memory of the first GPU.
@@ -129,6 +139,7 @@ impl Request {
     pub fn amount(mut self, id: BudgetId, units: u64) -> Self {
         if !self.amounts.add(id, units) {
             self.rare = Some(refuse(self.rare.take(), id, units));
+            self.level |= RARE;
         }
         self
     }
@@ -136,7 +147,7 @@ impl Request {
     /// How urgent it is.
     #[inline(always)]
     pub const fn priority(mut self, priority: Priority) -> Self {
-        self.level = priority as u64;
+        self.level = self.level & RARE | priority as u64;
         self
     }
 
@@ -157,6 +168,7 @@ impl Request {
             Cow::Borrowed(label) => self.label = Some(label),
             Cow::Owned(label) => self.rare().label = Some(label),
         }
+        self.level |= RARE;
         self
     }
 
@@ -178,10 +190,11 @@ impl Request {
         }
     }
 
-    /// Whether the request has none of the parts that few have, so that there is nothing to check and nothing to note.
+    /// Whether the request has none of the parts that few have, so that there is nothing to check and nothing to note. It may
+    /// be empty.
     #[inline(always)]
     pub(crate) const fn is_plain(&self) -> bool {
-        self.rare.is_none() && self.label.is_none() && !self.amounts.is_empty()
+        self.level & RARE == 0
     }
 
     /// What is asked of which budgets.
@@ -193,7 +206,7 @@ impl Request {
     /// How urgent it is.
     #[inline]
     pub const fn urgency(&self) -> Priority {
-        Priority::ALL[self.level as usize % Priority::COUNT]
+        Priority::ALL[(self.level & !RARE) as usize % Priority::COUNT]
     }
 
     /// The latest time of the grant, counted from the first poll.
@@ -232,6 +245,7 @@ impl Request {
     }
 
     fn rare(&mut self) -> &mut Rare {
+        self.level |= RARE;
         self.rare.get_or_insert_with(Box::default)
     }
 }

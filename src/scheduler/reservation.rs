@@ -226,7 +226,7 @@ fn try_slowly(core: &'static Core, generation: u32, mut request: Request) -> Res
 impl Future for Reservation {
     type Output = Result<Lease, ReserveError>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // Out of budget is not "unavailable": nothing is asked, and the place in the queue is kept.
         let coop = ready!(coop::poll_proceed(cx));
