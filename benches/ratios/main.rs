@@ -15,6 +15,9 @@ mod uncontended;
 
 use support::{Goals, Options, child_args, print_load};
 
+/// Measures, prints, and notes how far the goals are met.
+type Section = fn(&Options, &mut Goals);
+
 fn main() {
     if let Some(args) = child_args() {
         return queue::child(&args);
@@ -22,7 +25,7 @@ fn main() {
     let Some(options) = Options::from_args() else { return };
     print_load();
     let mut goals = Goals::default();
-    let sections: [(&str, fn(&Options, &mut Goals)); 5] = [
+    let sections: [(&str, Section); 5] = [
         ("uncontended", uncontended::run),
         ("threads", threads::run),
         ("contended", contended::run),
