@@ -76,14 +76,14 @@ pub struct Short {
 }
 
 /// What became of a submission.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Submitted {
     /// Granted at once; this is what the lease holds.
     Granted(Held),
     /// It waits in this slot.
     Waiting(u32),
-    /// Refused.
-    Refused(Refusal),
+    /// Refused. Boxed, as it is large and rare.
+    Refused(Box<Refusal>),
 }
 
 /// Why a submission was refused.

@@ -136,11 +136,11 @@ impl Engine {
             Ok(Admitted::Blocked { at, rank, deadline }) => (at, rank, deadline),
         };
         if asked.deadline == 0 {
-            return Submitted::Refused(Refusal::Late(self.short_at(turn.books, asked.amounts, blocked)));
+            return Submitted::Refused(Box::new(Refusal::Late(self.short_at(turn.books, asked.amounts, blocked))));
         }
         if self.waiting >= self.settings.max_waiters {
             let short = self.short_at(turn.books, asked.amounts, blocked);
-            return Submitted::Refused(Refusal::Full(self.waiting, short));
+            return Submitted::Refused(Box::new(Refusal::Full(self.waiting, short)));
         }
         self.arrivals += 1;
         let slot = self.queue.insert(rank, asked.amounts, self.now, deadline);
@@ -156,20 +156,22 @@ impl Engine {
     ///
     /// # Errors
     /// [`Refusal::NotNow`] when something blocks it.
-    pub fn try_submit(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>) -> Result<Held, Refusal> {
+    pub fn try_submit(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>) -> Result<Held, Box<Refusal>> {
         match self.admit(turn, asked)? {
             Admitted::Held(held) => Ok(held),
-            Admitted::Blocked { at, .. } => Err(Refusal::NotNow(self.short_at(turn.books, asked.amounts, at))),
+            Admitted::Blocked { at, .. } => {
+                Err(Box::new(Refusal::NotNow(self.short_at(turn.books, asked.amounts, at))))
+            }
         }
     }
 
-    fn admit(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>) -> Result<Admitted, Refusal> {
+    fn admit(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>) -> Result<Admitted, Box<Refusal>> {
         if let Some(reason) = self.closed {
-            return Err(Refusal::Closed(reason));
+            return Err(Box::new(Refusal::Closed(reason)));
         }
         self.advance(turn);
         if let Some(refusal) = self.impossible(turn.books, asked.amounts) {
-            return Err(refusal);
+            return Err(Box::new(refusal));
         }
         // Whatever an earlier turn left undone has the older right.
         self.resume(turn);
@@ -194,9 +196,7 @@ impl Engine {
         }
         let blocked = self.blocked_slot(turn.books, slot);
         if blocked == 0 {
-            let mut scratch = Amounts::new();
-            let level = self.queue.get(slot).rank.level();
-            let held = turn.books.take(self.queue.amounts(slot, &mut scratch), level);
+            let held = self.take(turn.books, slot);
             self.forget(slot);
             return Some(held);
         }
@@ -231,8 +231,7 @@ impl Engine {
     pub fn collect(&mut self, turn: &mut Turn<'_>, slot: u32) -> Option<Ended> {
         let State::Ended(why) = self.queue.get(slot).state else { return None };
         let waited = self.queue.get(slot).time;
-        let mut scratch = Amounts::new();
-        let amounts = self.queue.amounts(slot, &mut scratch).clone();
+        let amounts = self.queue.asks(slot).bundle();
         let short = match why {
             Verdict::NeverFits => self.above_limit(turn.books, &amounts),
             Verdict::Late | Verdict::Closed(_) => None,
@@ -312,12 +311,11 @@ impl Engine {
 
     /// Offers that nobody has taken up yet, and how much of each budget they hold.
     pub fn offered(&self, board: &Board, mut each: impl FnMut(BudgetId, u64)) -> usize {
-        let mut scratch = Amounts::new();
         let open = self.offers.iter().filter(|&&slot| !board.accepted(slot));
         let mut count = 0;
         for &slot in open {
             count += 1;
-            self.queue.amounts(slot, &mut scratch).iter().for_each(|(id, units)| each(id, units));
+            self.queue.asks(slot).bundle().iter().for_each(|(id, units)| each(id, units));
         }
         count
     }
@@ -342,8 +340,8 @@ impl Engine {
     }
 
     fn above_limit(&self, books: &Books, amounts: &Amounts) -> Option<Short> {
-        let above = amounts.iter().find(|&(id, units)| units > books.limit(id))?;
-        Some(self.short_at(books, amounts, above.0.bit()))
+        let (above, _) = amounts.iter().find(|&(id, units)| units > books.limit(id))?;
+        Some(self.short_at(books, amounts, above.bit()))
     }
 
     fn capacity_changed(&mut self, turn: &mut Turn<'_>, id: BudgetId, shrinks: bool) {
@@ -353,8 +351,7 @@ impl Engine {
             let slots: Vec<u32> =
                 self.queue.iter().filter(concerned).filter(|(_, w)| alive(w.state)).map(|(slot, _)| slot).collect();
             for slot in slots {
-                let mut scratch = Amounts::new();
-                if self.queue.amounts(slot, &mut scratch).get(id) > turn.books.limit(id) {
+                if self.queue.asks(slot).get(id) > turn.books.limit(id) {
                     self.end(turn, slot, Verdict::NeverFits);
                 }
             }

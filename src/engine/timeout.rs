@@ -1,6 +1,6 @@
 //! What time does: deadlines pass, offers expire, rates refill.
 
-use crate::model::{Amounts, BudgetId};
+use crate::model::BudgetId;
 
 use super::queue::State;
 use super::{Effect, Engine, Turn, Verdict};
@@ -49,8 +49,7 @@ impl Engine {
     /// When the first at a rate can be served, as far as the rate goes.
     fn rate_ready_at(&self, books: &mut crate::ledger::Books, id: BudgetId) -> Option<u64> {
         let (_, slot) = self.queue.head(id)?;
-        let mut scratch = Amounts::new();
-        let units = self.queue.amounts(slot, &mut scratch).get(id);
+        let units = self.queue.asks(slot).get(id);
         let bucket = books.bucket_mut(id)?;
         bucket.refill(self.now);
         Some(bucket.ready_at(units))

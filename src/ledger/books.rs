@@ -114,7 +114,7 @@ impl Books {
             self.immediate[level.index()] += 1;
             return Some(self.store.hold_one(at(set), units, level));
         }
-        self.take_bundle(generation, amounts, level, now)
+        if set & self.shut != 0 { None } else { self.take_bundle(generation, amounts, level, now) }
     }
 
     #[inline(never)]
@@ -199,6 +199,29 @@ impl Books {
             }
         }
         short
+    }
+
+    /// Whether one budget cannot give so much.
+    #[inline]
+    pub fn short_of(&mut self, id: BudgetId, units: u64, now: u64) -> bool {
+        match self.bucket_mut(id) {
+            None => self.accounts[id.index()].balance() < units as i64,
+            Some(bucket) => {
+                bucket.refill(now);
+                !bucket.eligible(units)
+            }
+        }
+    }
+
+    /// Takes so much of one budget, which is not short of it.
+    #[inline]
+    pub fn take_one(&mut self, id: BudgetId, units: u64, level: Priority) -> Held {
+        if self.rates & id.bit() != 0 {
+            return self.take(&Amounts::of(id, units), level);
+        }
+        self.leases += 1;
+        self.accounts[id.index()].take(units);
+        self.store.hold_one(id.index(), units, level)
     }
 
     /// Takes a bundle that is not short of anything. What is held of it are the loans: rates are spent.

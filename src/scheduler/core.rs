@@ -162,8 +162,7 @@ impl Core {
                 drop(books);
                 books = self.books.lock();
             }
-            let drained = books.is_closed() && books.leases() == desk.sink.forgotten();
-            if drained {
+            if books.is_closed() && books.leases() == desk.sink.forgotten() {
                 desk.drains.drain(..).for_each(|waker| wakes.push(waker));
             }
             (result, desk.engine.poll_timeout(&mut books))

@@ -83,7 +83,7 @@ impl Reservation {
             let submitted = if turn.books.generation() == generation {
                 desk.engine.submit(turn, asked)
             } else {
-                Submitted::Refused(Refusal::Closed(CloseReason::HandlesGone))
+                Submitted::Refused(Box::new(Refusal::Closed(CloseReason::HandlesGone)))
             };
             match &submitted {
                 Submitted::Waiting(slot) => desk.keep_waker(*slot, waker, wakes),
@@ -104,7 +104,7 @@ impl Reservation {
                 Step::Waiting
             }
             Submitted::Refused(refusal) => {
-                Step::Failed(report::refused(core, &names.unwrap_or_default(), request, refusal))
+                Step::Failed(report::refused(core, &names.unwrap_or_default(), request, *refusal))
             }
         }
     }
@@ -210,7 +210,7 @@ fn try_slowly(core: &'static Core, generation: u32, mut request: Request) -> Res
         let submitted = if turn.books.generation() == generation {
             desk.engine.try_submit(turn, asked)
         } else {
-            Err(Refusal::Closed(CloseReason::HandlesGone))
+            Err(Box::new(Refusal::Closed(CloseReason::HandlesGone)))
         };
         if let Err(refusal) = &submitted {
             desk.sink.refused(level, refusal);
@@ -219,7 +219,7 @@ fn try_slowly(core: &'static Core, generation: u32, mut request: Request) -> Res
     });
     match submitted {
         Ok(held) => Ok(Lease::granted(core, held, &mut request)),
-        Err(refusal) => Err(report::not_now(core, &names, &request, refusal)),
+        Err(refusal) => Err(report::not_now(core, &names, &request, *refusal)),
     }
 }
 
