@@ -321,8 +321,11 @@ impl Engine {
     }
 
     /// What a bundle is short of right now, in figures: the first blocked budget.
-    fn short_at(&self, books: &Books, amounts: &Amounts, blocked: u64) -> Short {
+    fn short_at(&self, books: &mut Books, amounts: &Amounts, blocked: u64) -> Short {
         let budget = BudgetId::first_of(blocked).or(BudgetId::first_of(amounts.set())).unwrap_or(BudgetId::GPU);
+        if let Some(bucket) = books.bucket_mut(budget) {
+            bucket.refill(self.now);
+        }
         Short {
             budget,
             asked: amounts.get(budget),
@@ -332,14 +335,14 @@ impl Engine {
         }
     }
 
-    fn impossible(&self, books: &Books, amounts: &Amounts) -> Option<Refusal> {
+    fn impossible(&self, books: &mut Books, amounts: &Amounts) -> Option<Refusal> {
         if let Some(unknown) = BudgetId::first_of(amounts.set() & !books.budgets()) {
             return Some(Refusal::UnknownBudget(unknown));
         }
         self.above_limit(books, amounts).map(Refusal::NeverFits)
     }
 
-    fn above_limit(&self, books: &Books, amounts: &Amounts) -> Option<Short> {
+    fn above_limit(&self, books: &mut Books, amounts: &Amounts) -> Option<Short> {
         let (above, _) = amounts.iter().find(|&(id, units)| units > books.limit(id))?;
         Some(self.short_at(books, amounts, above.bit()))
     }

@@ -76,6 +76,10 @@ impl Engine {
                     self.deadlines.insert((waiter.deadline, slot));
                 }
                 self.effects.push(Effect::Expired { slot });
+                // The budget may have shrunk below it while it lay there.
+                if self.queue.asks(slot).bundle().iter().any(|(id, units)| units > turn.books.limit(id)) {
+                    self.end(turn, slot, Verdict::NeverFits);
+                }
             } else if turn.board.accepted(slot) {
                 self.queue.remove(slot);
             } else {

@@ -175,7 +175,8 @@ impl Books {
             return None;
         }
         let now = if amounts.set() & self.rates == 0 { 0 } else { now()? };
-        if self.short(amounts, now) != 0 {
+        // What can never fit is for the engine to refuse: a full bucket would take it as debt.
+        if amounts.iter().any(|(id, units)| units > self.limit(id)) || self.short(amounts, now) != 0 {
             return None;
         }
         Some(self.take_all(amounts, level))
