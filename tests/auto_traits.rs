@@ -1,6 +1,7 @@
 //! What may cross threads: one line for every public type, and a test that no public type is left out.
 
 use bursar::*;
+use futures::future::FusedFuture;
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
 /// All public types, so that adding one without a line here is noticed.
@@ -16,7 +17,7 @@ const fn lives_as_long_as_it_likes<T: 'static>() {}
 // The shell.
 plain!(Scheduler, Builder, Reservation, Lease, Driver, Holder, MergeError);
 assert_impl_all!(Scheduler: Clone, std::fmt::Debug);
-assert_impl_all!(Reservation: Future<Output = Result<Lease, ReserveError>>, futures::future::FusedFuture, std::fmt::Debug);
+assert_impl_all!(Reservation: Future<Output = Result<Lease, ReserveError>>, FusedFuture, std::fmt::Debug);
 assert_impl_all!(Driver: Future<Output = ()>, std::fmt::Debug);
 assert_impl_all!(Builder: Clone, Default, std::fmt::Debug);
 // A lease that could be cloned would be freed twice.

@@ -1,4 +1,5 @@
-//! The exact text of every error (C6): each names the budget, the label, what was asked and what was free, and says what to do.
+//! The exact text of every error (C6): each names the budget, the label, what was asked and what was free, and says
+//! what to do.
 
 mod common;
 
@@ -197,7 +198,8 @@ fn c6_a_change_of_capacity() {
     let text = |result: Result<(), CapacityError>| result.unwrap_err().to_string();
     assert_eq!(
         text(rig.scheduler.set_capacity(BudgetId::DISK, 1)),
-        "this scheduler has no budget disk0; it has gpu0 (gpu0.memory), compute (compute), attention (attention), io (io)"
+        "this scheduler has no budget disk0; it has gpu0 (gpu0.memory), compute (compute), attention (attention), \
+         io (io)"
     );
     assert_eq!(
         text(rig.scheduler.set_capacity(GPU, u64::MAX)),

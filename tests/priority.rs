@@ -50,7 +50,7 @@ fn c3_a_level_goes_before_a_deadline() {
     assert_eq!(order_of_grants(&mut rig, vec![low, high]), [1, 0]);
 }
 
-/// R8: who has no deadline is ordered as if it were `edf_horizon` after the arrival, so deadlines cannot keep it out for ever.
+/// R8: who has no deadline is ordered as if it were `edf_horizon` after the arrival, so deadlines cannot keep it out.
 #[test]
 fn r8_a_request_without_a_deadline_is_ordered_by_the_horizon() {
     let mut rig = full_rig();

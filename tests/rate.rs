@@ -171,7 +171,7 @@ fn r6_no_sequence_of_grants_exceeds_the_burst_and_the_time_that_passed() {
     }
 }
 
-/// A thousand grants at 7 a second take 1,000 / 7 seconds: fractions of units are not lost, and a late alarm costs nothing.
+/// A thousand grants at 7 a second take 1,000 / 7 seconds: no fraction of a unit is lost, a late alarm costs nothing.
 #[tokio::test(start_paused = true)]
 async fn a_metered_stream_runs_at_exactly_its_rate() {
     let scheduler = Scheduler::builder().budget(Budget::rate(IO, 7).burst(10)).spawn().unwrap();

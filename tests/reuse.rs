@@ -1,5 +1,5 @@
-//! Schedulers come and go, and their cores are used again: memory stays flat, and nobody reaches into the scheduler that
-//! comes after his own. One test at a time, so that the next scheduler surely gets the core of the one before.
+//! Schedulers come and go, and their cores are used again: memory stays flat, and nobody reaches into the scheduler
+//! that comes after his own. One test at a time, so that the next scheduler surely gets the core of the one before.
 
 mod common;
 

@@ -1,4 +1,5 @@
-//! What the test suite of the RROS resource manager states, in its strict form: exact figures, real contention, zero residue.
+//! What the test suite of the RROS resource manager states, in its strict form: exact figures, real contention, zero
+//! residue.
 //!
 //! Numbers 1, 2, 14 to 18 and 20 are those of its tests, P1, P2 and P11 are the properties that its code does not have.
 
@@ -201,7 +202,7 @@ fn p1_available_and_granted_are_the_capacity_after_every_operation() {
     assert_untouched(&rig.scheduler);
 }
 
-/// P2: never more than the capacity; under a change of configuration the excess is a visible drain and nothing is added to it.
+/// P2: never more than the capacity; when that shrinks, the excess is a visible drain and nothing is added to it.
 #[test]
 fn p2_grants_never_exceed_the_capacity_also_while_it_changes() {
     let rig = rros(100, 1_000);
