@@ -150,7 +150,7 @@ fn c6_a_malformed_request() {
         (gpu(0), "the request asks for 0 of budget gpu0; leave the budget out or ask for at least 1"),
         (
             gpu(most).gpu(5u64),
-            "the amounts of budget gpu0 overflow: 9223372036854775807 + 5 is more than 9223372036854775807",
+            "the amounts of budget gpu0 overflow: with another 5 they are more than 9223372036854775807",
         ),
         (Request::new().attention(f64::NAN), "budget attention: `NaN` is not a number"),
         (Request::new().attention(-0.25), "budget attention: `-0.25` is negative; an amount is zero or more"),

@@ -14,7 +14,7 @@ fn a_split_part_is_a_lease_of_its_own() {
     let rig = Rig::loans(10, 10);
     let mut whole = take(&rig.scheduler, gpu(8).host(4u64).priority(Priority::High));
     let part = whole.split(&bundle(&[(GPU, 3), (HOST, 4)])).unwrap();
-    assert_eq!((whole.amounts(), part.amounts()), (&bundle(&[(GPU, 5)]), &bundle(&[(GPU, 3), (HOST, 4)])));
+    assert_eq!((whole.amounts(), part.amounts()), (bundle(&[(GPU, 5)]), bundle(&[(GPU, 3), (HOST, 4)])));
     assert_eq!(part.priority(), Priority::High);
     assert_eq!(rig.scheduler.stats().leases, 2);
     drop(whole);
@@ -28,7 +28,7 @@ fn a_merged_lease_gives_everything_back_at_once() {
     let rig = Rig::loans(10, 10);
     let mut one = take(&rig.scheduler, gpu(3));
     one.merge(take(&rig.scheduler, gpu(4).host(5u64))).unwrap();
-    assert_eq!(one.amounts(), &bundle(&[(GPU, 7), (HOST, 5)]));
+    assert_eq!(one.amounts(), bundle(&[(GPU, 7), (HOST, 5)]));
     assert_eq!(rig.scheduler.stats().leases, 1);
     assert_eq!((free(&rig.scheduler, GPU), free(&rig.scheduler, HOST)), (3, 5));
     drop(one);
@@ -57,7 +57,7 @@ fn a_part_given_back_is_granted_to_a_waiter_in_the_same_call() {
     assert_waits(&mut waiting);
     lease.shrink(&bundle(&[(GPU, 1)])).unwrap();
     let rest = granted(&mut waiting);
-    assert_eq!((lease.amounts(), rest.get(GPU)), (&bundle(&[(GPU, 7)]), 3));
+    assert_eq!((lease.amounts(), rest.get(GPU)), (bundle(&[(GPU, 7)]), 3));
     drop((lease, rest));
     assert_untouched(&rig.scheduler);
 }
@@ -70,7 +70,7 @@ fn more_than_is_held_is_refused_and_changes_nothing() {
     let refused = LeaseError::HoldsLess { budget: HOST, held: 4, asked: 5 };
     assert_eq!(lease.shrink(&more).unwrap_err(), refused);
     assert_eq!(lease.split(&more).unwrap_err(), refused);
-    assert_eq!(lease.amounts(), &bundle(&[(GPU, 4), (HOST, 4)]));
+    assert_eq!(lease.amounts(), bundle(&[(GPU, 4), (HOST, 4)]));
     assert_eq!((free(&rig.scheduler, GPU), rig.scheduler.stats().leases), (6, 1));
     drop(lease);
     assert_untouched(&rig.scheduler);
@@ -94,7 +94,7 @@ fn an_empty_lease_is_still_a_lease_until_it_drops() {
 fn r7_a_lease_holds_nothing_of_a_rate() {
     let rig = Rig::new(Config::new().with(Budget::loan(GPU, 10)).with(Budget::rate(IO, 100)));
     let mut lease = take(&rig.scheduler, gpu(1).io(60u64));
-    assert_eq!(lease.amounts(), &bundle(&[(GPU, 1)]));
+    assert_eq!(lease.amounts(), bundle(&[(GPU, 1)]));
     let refused = LeaseError::HoldsLess { budget: IO, held: 0, asked: 60 };
     assert_eq!(lease.shrink(&bundle(&[(IO, 60)])).unwrap_err(), refused);
     drop(lease.split(&bundle(&[(GPU, 1)])).unwrap());
