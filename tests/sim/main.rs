@@ -1,0 +1,12 @@
+//! The engine against a reference model, and against oracles of its contracts, on random traces.
+//!
+//! * `BURSAR_SIM_FACTOR=50` tries fifty times as much.
+//! * `BURSAR_SIM_SEED=17` tries that seed only: what a failure prints.
+
+mod equal;
+mod event;
+mod model;
+mod profile;
+mod stock;
+mod trace;
+mod world;
