@@ -93,7 +93,7 @@ pub enum Why {
 pub enum Seen {
     /// Granted when it arrived.
     Granted(u32),
-    /// Queued when it arrived.
+    /// Queued: when it arrived, or again when it was polled after its offer had expired.
     Waits(u32),
     Refused(u32, Refused),
     /// A waiter was granted; it was short of `budget`.

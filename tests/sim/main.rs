@@ -5,8 +5,12 @@
 
 mod equal;
 mod event;
+mod found;
 mod model;
+mod oracle;
 mod profile;
+mod simulation;
 mod stock;
+mod tally;
 mod trace;
 mod world;

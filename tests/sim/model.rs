@@ -167,7 +167,7 @@ impl Model {
         }
         // What an earlier turn left undone goes first (R11).
         self.regrant();
-        let deadline = arrival.deadline.map(|within| self.now + within);
+        let deadline = arrival.deadline.map(|within| self.now.saturating_add(within));
         let rank = (arrival.level, deadline.unwrap_or(self.now + self.edf_horizon), self.arrivals);
         let filed = self.blocked(asks, rank);
         if filed.is_empty() {
@@ -227,6 +227,7 @@ impl Model {
             let now = self.now;
             let waiter = &mut self.waiters[at];
             (waiter.state, waiter.since, waiter.filed) = (State::Waiting, now, blocked);
+            self.seen.push(Seen::Waits(waiter.id));
         }
     }
 

@@ -33,6 +33,9 @@ pub struct Profile {
 
 const MS: u64 = 1_000_000;
 
+/// The largest amount that a request or a budget can name.
+const LARGEST: u64 = i64::MAX as u64;
+
 /// What may come next, and how often beside the others.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
@@ -136,6 +139,14 @@ impl Profile {
         Profile { units: 1..=2, ..Profile::usual("tight", config) }
     }
 
+    /// Amounts near the largest.
+    pub fn vast() -> Profile {
+        let rate = Budget::rate(BudgetId::IO, LARGEST / 4).burst(LARGEST / 32).max_debt(LARGEST / 64);
+        let budgets = vec![loan(0, LARGEST - 3), loan(1, LARGEST / 2), rate];
+        let usual = Profile::usual("vast figures", config(budgets, 100, 64));
+        Profile { units: LARGEST / 64..=LARGEST / 3, ..usual }
+    }
+
     pub fn short_offers() -> Profile {
         let mut budgets: Vec<_> = (0..3).map(|index| loan(index, 6)).collect();
         budgets.push(Budget::rate(BudgetId::IO, 500).burst(12));
@@ -157,9 +168,7 @@ impl Profile {
                 Kind::Submit => Some(Event::Submit(self.arrival(rng, next_id))),
                 Kind::Poll => self.who_polls(rng, world).map(Event::Poll),
                 Kind::Cancel => pick(rng, queued_of(world, false)).map(Event::Cancel),
-                Kind::Release => {
-                    pick(rng, holding(world)).map(|id| Event::Release { id, late: rng.u32(..100) < 12 })
-                }
+                Kind::Release => pick(rng, holding(world)).map(|id| Event::Release { id, late: rng.u32(..100) < 12 }),
                 Kind::Shrink => pick(rng, holding(world)).map(|id| Event::Shrink { id, by: self.asks(rng) }),
                 Kind::Split => {
                     pick(rng, holding(world)).map(|id| Event::Split { id, by: self.asks(rng), into: next_id })
@@ -208,6 +217,7 @@ impl Profile {
         let deadline = match rng.u32(..100) {
             _ if !wait => None,
             0 => Some(0),
+            1 => Some(u64::MAX - 1),
             at if at < self.deadlines => Some(rng.u64(1..=self.step * 20)),
             _ => None,
         };
@@ -242,11 +252,11 @@ impl Profile {
     fn change(&self, rng: &mut Rng) -> Event {
         let budget = &self.config.budgets[rng.usize(..self.config.budgets.len())];
         // Every other change restores what the configuration says.
-        let quarters = [4, 4, 4, 0, 2, 6][rng.usize(..6)];
+        let quarters = [4, 4, 4, 0, 2, 5][rng.usize(..6)];
         match budget.supply {
-            Supply::Loan { capacity } => Event::Capacity(budget.id, capacity * quarters / 4),
+            Supply::Loan { capacity } => Event::Capacity(budget.id, quartered(capacity, quarters)),
             Supply::Rate { per_second, burst, .. } => {
-                let changed = |figure: u64| (figure * quarters / 4).max(1);
+                let changed = |figure| quartered(figure, quarters).max(1);
                 Event::Rate(budget.id, changed(per_second), changed(burst))
             }
         }
@@ -265,6 +275,10 @@ impl Profile {
         let woken = rng.u32(..100) < self.attentive;
         pick(rng, queued_of(world, woken))
     }
+}
+
+fn quartered(figure: u64, quarters: u64) -> u64 {
+    (u128::from(figure) * u128::from(quarters) / 4).min(LARGEST.into()) as u64
 }
 
 fn queued_of(world: &World, only_woken: bool) -> Vec<u32> {

@@ -7,17 +7,22 @@ use std::sync::Once;
 use crate::event::Event;
 
 /// Times the usual number of events: the variable `BURSAR_SIM_FACTOR`, or 1.
-pub fn factor() -> u64 {
+fn factor() -> u64 {
     number("BURSAR_SIM_FACTOR").unwrap_or(1).max(1)
 }
 
 /// Seeds that each test tries, until it had `events` events: the one in the variable `BURSAR_SIM_SEED`, or 1, 2, 3 …
 pub fn seeds(events: u64, per_trace: u64) -> impl Iterator<Item = u64> {
-    let (first, last) = match number("BURSAR_SIM_SEED") {
+    let (first, last) = match single_seed() {
         Some(seed) => (seed, seed),
         None => (1, (events * factor()).div_ceil(per_trace)),
     };
     first..=last
+}
+
+/// The only seed to try, if there is one.
+pub fn single_seed() -> Option<u64> {
+    number("BURSAR_SIM_SEED")
 }
 
 fn number(variable: &str) -> Option<u64> {

@@ -16,8 +16,8 @@ const SPIN: usize = 100_000;
 /// What an owner has.
 #[derive(Debug, Clone)]
 pub enum Owner {
-    /// A reservation. `woken`: it has reason to poll.
-    Queued { slot: u32, asks: Asks, woken: bool },
+    /// A reservation. `woken`: it has reason to poll. `dormant`: its offer expired, and it was not polled since.
+    Queued { slot: u32, asks: Asks, woken: bool, dormant: bool },
     /// A lease.
     Holding(Asks),
 }
@@ -102,7 +102,8 @@ impl World {
             Submitted::Granted => self.grant(arrival.id, &arrival.asks, Seen::Granted(arrival.id)),
             Submitted::Waiting(slot) => {
                 self.slots.insert(slot, arrival.id);
-                self.owners.insert(arrival.id, Owner::Queued { slot, asks: arrival.asks.clone(), woken: false });
+                let asks = arrival.asks.clone();
+                self.owners.insert(arrival.id, Owner::Queued { slot, asks, woken: false, dormant: false });
                 self.seen.push(Seen::Waits(arrival.id));
             }
             Submitted::Refused(refusal) => self.seen.push(Seen::Refused(arrival.id, refused(refusal))),
@@ -121,9 +122,13 @@ impl World {
                 }
             }
             Posted::Nothing => {
-                self.owners.insert(id, Owner::Queued { slot, asks: asks.clone(), woken: false });
+                self.set_woken(id, false);
                 if self.enter(|engine, turn| engine.reactivate(turn, slot)) {
                     self.grant(id, &asks, Seen::Regained(id));
+                } else if let Some(Owner::Queued { dormant, .. }) = self.owners.get_mut(&id)
+                    && std::mem::take(dormant)
+                {
+                    self.seen.push(Seen::Waits(id));
                 }
             }
         }
@@ -234,22 +239,37 @@ impl World {
     }
 
     fn note_effects(&mut self) {
-        for effect in self.engine.effects() {
-            let owner = |slot: u32| self.slots.get(&slot).copied().expect("an effect names a slot that was given out");
-            let (woken, seen) = match effect {
+        let effects: Vec<_> = self.engine.effects().collect();
+        for effect in effects {
+            let seen = match effect {
                 Effect::Offer { slot, level, budget, waited } => {
-                    (Some(owner(slot)), Seen::Offered { id: owner(slot), level, budget, waited })
+                    self.set_woken(self.slots[&slot], true);
+                    Seen::Offered { id: self.slots[&slot], level, budget, waited }
                 }
                 Effect::End { slot, level, why } => {
-                    (Some(owner(slot)), Seen::Ended { id: owner(slot), level, why: reason(why) })
+                    self.set_woken(self.slots[&slot], true);
+                    self.set_dormant(self.slots[&slot], false);
+                    Seen::Ended { id: self.slots[&slot], level, why: reason(why) }
                 }
-                Effect::Expired { slot } => (None, Seen::Expired(owner(slot))),
-                Effect::Cancelled { level } => (None, Seen::Cancelled(level)),
+                Effect::Expired { slot } => {
+                    self.set_dormant(self.slots[&slot], true);
+                    Seen::Expired(self.slots[&slot])
+                }
+                Effect::Cancelled { level } => Seen::Cancelled(level),
             };
-            if let Some(Owner::Queued { woken, .. }) = woken.and_then(|id| self.owners.get_mut(&id)) {
-                *woken = true;
-            }
             self.seen.push(seen);
+        }
+    }
+
+    fn set_woken(&mut self, id: u32, now: bool) {
+        if let Some(Owner::Queued { woken, .. }) = self.owners.get_mut(&id) {
+            *woken = now;
+        }
+    }
+
+    fn set_dormant(&mut self, id: u32, now: bool) {
+        if let Some(Owner::Queued { dormant, .. }) = self.owners.get_mut(&id) {
+            *dormant = now;
         }
     }
 

@@ -30,9 +30,8 @@ impl Model {
 
     /// Active waiters that name a budget.
     pub(super) fn naming(&self, id: BudgetId) -> u64 {
-        let names = |waiter: &&Waiter| {
-            waiter.state == State::Waiting && waiter.asks.iter().any(|(asked, _)| *asked == id)
-        };
+        let names =
+            |waiter: &&Waiter| waiter.state == State::Waiting && waiter.asks.iter().any(|(asked, _)| *asked == id);
         self.waiters.iter().filter(names).count() as u64
     }
 

@@ -132,8 +132,7 @@ impl Model {
 
     /// Withdraws the claims of a waiter; where it came first, something changed.
     pub(super) fn withdraw(&mut self, at: usize) {
-        let first: Set =
-            self.waiters[at].filed.iter().copied().filter(|id| self.first_at(*id) == Some(at)).collect();
+        let first: Set = self.waiters[at].filed.iter().copied().filter(|id| self.first_at(*id) == Some(at)).collect();
         self.dirty.extend(first);
         self.waiters[at].filed.clear();
     }
