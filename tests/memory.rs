@@ -240,7 +240,9 @@ async fn copies_of_one_stream_are_done_in_their_order() {
         device.write(Stream(3), block, 0, &[2]),
         device.launch(Stream(3), block, |_, bytes| bytes.iter_mut().for_each(|byte| *byte += 5)),
     );
-    (first.unwrap(), second.unwrap(), third.unwrap());
+    for copied in [first, second, third] {
+        copied.unwrap();
+    }
     assert_eq!(read(&*device, block, 0, 2).await, [7, 6]);
 }
 
@@ -263,6 +265,19 @@ async fn the_link_of_a_direction_is_shared_and_the_directions_do_not_disturb_eac
     assert_eq!(first, Duration::from_millis(1_001));
     assert_eq!(second, Duration::from_millis(2_001));
     assert_eq!(third, Duration::from_millis(1_001));
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_copies_shorter_than_the_timer_take_as_long_as_the_model_says() {
+    let device = SimulatedDevice::new(GPU0, CAPACITY).bandwidth(1_000_000_000).latency(Duration::from_micros(10));
+    let block = device.allocate(MIB).await.unwrap();
+    let start = Instant::now();
+    for _ in 0..1_000 {
+        // 90 us and the latency.
+        device.write(Stream(0), block, 0, &[1; 90_000]).await.unwrap();
+    }
+    let took = start.elapsed();
+    assert!((Duration::from_millis(99)..=Duration::from_millis(101)).contains(&took), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]

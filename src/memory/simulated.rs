@@ -1,9 +1,10 @@
 //! Host memory that stands for a GPU: a capacity, a link with bandwidth and latency, and streams.
 //!
-//! The bytes are real. What is modelled is time: a copy waits, on tokio's clock, for its turn in its stream, then for the link of
-//! its direction, then as long as the link would take, and moves its bytes at the end. Tokio's timer has a resolution of
-//! one millisecond, so a single copy may take up to that much longer than modelled; the link itself does not, it is free
-//! again when the model says so.
+//! The bytes are real. What is modelled is time, on tokio's clock: a copy waits for its turn in its stream, then for the link of
+//! its direction, then as long as the link takes, and moves its bytes at the end. Tokio's timer has a resolution of one
+//! millisecond, which is long for a copy. So the model keeps its own time, exactly, for every stream and both
+//! links, and a copy waits only once that time is a millisecond ahead: many short copies take as long as the model says, and
+//! a single one is done up to a millisecond early.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::model::{GIB, MIB, SpaceId};
+use crate::model::{GIB, KIB, SpaceId};
 
 use super::blocks::{BlockId, Blocks};
 use super::error::SpaceError;
@@ -20,14 +21,18 @@ use super::{Space, Stream};
 /// How many streams there are.
 const STREAMS: usize = 1 << u8::BITS;
 
-/// Bytes that are moved before other tasks of the thread get a turn: about 0.1 ms.
-const PIECE: usize = MIB as usize;
+/// The resolution of tokio's timer.
+const TICK: Duration = Duration::from_millis(1);
+
+/// Memory lies in pieces of this size: what is moved before other tasks of the thread get a turn, some 25 us.
+const PIECE: usize = 256 * KIB as usize;
 
 /// What a block holds. Shared with the copies that are under way.
 #[derive(Debug)]
 struct Content {
     size: u64,
-    bytes: Mutex<Box<[u8]>>,
+    /// Whole pieces and a shorter last one.
+    pieces: Vec<Mutex<Box<[u8]>>>,
 }
 
 /// A GPU made of host memory.
@@ -57,19 +62,24 @@ pub struct SimulatedDevice {
     heap: Mutex<Heap>,
     to_device: Link,
     from_device: Link,
-    streams: Box<[tokio::sync::Mutex<()>]>,
+    streams: Box<[tokio::sync::Mutex<Clock>]>,
 }
+
+/// When something is free again in the time of the model; `None` when it was never used.
+type Clock = Option<Instant>;
 
 #[derive(Debug)]
 struct Heap {
     used: u64,
     blocks: Blocks<Arc<Content>>,
+    /// Whole pieces of freed blocks. As with a real device, the memory is taken from the system once, not for every block.
+    spare: Vec<Box<[u8]>>,
 }
 
 /// One direction of the connection to the host.
 #[derive(Debug)]
 struct Link {
-    free_at: Mutex<Option<Instant>>,
+    free_at: Mutex<Clock>,
 }
 
 impl SimulatedDevice {
@@ -80,10 +90,10 @@ impl SimulatedDevice {
             capacity,
             bandwidth: 16 * GIB,
             latency: Duration::from_micros(10),
-            heap: Mutex::new(Heap { used: 0, blocks: Blocks::new(id) }),
+            heap: Mutex::new(Heap { used: 0, blocks: Blocks::new(id), spare: Vec::new() }),
             to_device: Link { free_at: Mutex::new(None) },
             from_device: Link { free_at: Mutex::new(None) },
-            streams: (0..STREAMS).map(|_| tokio::sync::Mutex::new(())).collect(),
+            streams: (0..STREAMS).map(|_| tokio::sync::Mutex::new(None)).collect(),
         }
     }
 
@@ -119,16 +129,20 @@ impl SimulatedDevice {
     }
 
     /// Waits for a copy's turn in its stream. Tokio's mutex serves in the order of arrival.
-    async fn turn(&self, stream: Stream) -> tokio::sync::MutexGuard<'_, ()> {
+    async fn turn(&self, stream: Stream) -> tokio::sync::MutexGuard<'_, Clock> {
         self.streams[usize::from(stream.0)].lock().await
     }
 
-    /// Waits for as long as a copy takes.
-    async fn transfer(&self, link: &Link, length: usize) {
+    /// Waits for as long as a copy takes after what its stream did before.
+    async fn transfer(&self, stream: &mut Clock, link: &Link, length: usize) {
         let nanos = length as u128 * 1_000_000_000 / u128::from(self.bandwidth);
         let busy = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        let done = link.occupy(Instant::now(), busy) + self.latency;
-        tokio::time::sleep_until(done).await;
+        let now = Instant::now();
+        let done = link.occupy(stream.map_or(now, |at| at.max(now)), busy) + self.latency;
+        *stream = Some(done);
+        if done >= now + TICK {
+            tokio::time::sleep_until(done).await;
+        }
     }
 
     /// Calls `each` for the bytes of a range, piece by piece: with the piece, where it begins in the block, and where in the range.
@@ -141,12 +155,15 @@ impl SimulatedDevice {
     ) -> Result<(), SpaceError> {
         let mut done = 0;
         while done < length {
-            let (from, to) = (offset + done, offset + length.min(done + PIECE));
+            let (piece, from) = ((offset + done) / PIECE, (offset + done) % PIECE);
+            let to = PIECE.min(from + length - done);
             // Looked up every time: a block that was freed in between is stale.
             let content = self.content(block)?;
             // The range was checked, and a block never changes its size.
-            if let Some(piece) = lock(&content.bytes).get_mut(from..to) {
-                each(piece, from, done);
+            if let Some(piece) = content.pieces.get(piece)
+                && let Some(bytes) = lock(piece).get_mut(from..to)
+            {
+                each(bytes, offset + done, done);
             }
             done += to - from;
             if done < length {
@@ -187,14 +204,12 @@ impl Space for SimulatedDevice {
         if bytes == 0 {
             return Err(SpaceError::Zero { space: self.id });
         }
-        let out_of_memory =
-            |free| SpaceError::OutOfMemory { space: self.id, asked: bytes, free, largest_free: None };
+        let out_of_memory = |free| SpaceError::OutOfMemory { space: self.id, asked: bytes, free, largest_free: None };
         let mut heap = lock(&self.heap);
         let free = self.capacity - heap.used;
         let size = usize::try_from(bytes).ok().filter(|_| bytes <= free).ok_or_else(|| out_of_memory(free))?;
-        // Fresh zeroed pages come from the operating system when they are first touched, so this is short.
-        let content = Content { size: bytes, bytes: Mutex::new(vec![0; size].into_boxed_slice()) };
-        let block = heap.blocks.insert(Arc::new(content)).ok_or_else(|| out_of_memory(free))?;
+        let pieces = heap.pieces(size);
+        let block = heap.blocks.insert(Arc::new(Content { size: bytes, pieces })).ok_or_else(|| out_of_memory(free))?;
         heap.used += bytes;
         Ok(block)
     }
@@ -203,35 +218,57 @@ impl Space for SimulatedDevice {
         let mut heap = lock(&self.heap);
         let content = heap.blocks.remove(block)?;
         heap.used -= content.size;
-        drop(heap);
-        // Given back to the operating system without the lock.
-        drop(content);
+        // A copy that is under way keeps its bytes to itself and drops them when it finds its block stale.
+        if let Some(content) = Arc::into_inner(content) {
+            heap.keep(content.pieces);
+        }
         Ok(())
     }
 
     async fn write(&self, stream: Stream, block: BlockId, offset: u64, bytes: &[u8]) -> Result<(), SpaceError> {
         let start = self.check_range(block, offset, bytes.len())?;
-        let _turn = self.turn(stream).await;
-        self.transfer(&self.to_device, bytes.len()).await;
+        let mut turn = self.turn(stream).await;
+        self.transfer(&mut turn, &self.to_device, bytes.len()).await;
         let copy = |piece: &mut [u8], _, at: usize| piece.copy_from_slice(&bytes[at..at + piece.len()]);
         self.in_pieces(block, start, bytes.len(), copy).await
     }
 
     async fn read(&self, stream: Stream, block: BlockId, offset: u64, into: &mut [u8]) -> Result<(), SpaceError> {
         let start = self.check_range(block, offset, into.len())?;
-        let _turn = self.turn(stream).await;
-        self.transfer(&self.from_device, into.len()).await;
+        let mut turn = self.turn(stream).await;
+        self.transfer(&mut turn, &self.from_device, into.len()).await;
         let length = into.len();
         let copy = |piece: &mut [u8], _, at: usize| into[at..at + piece.len()].copy_from_slice(piece);
         self.in_pieces(block, start, length, copy).await
     }
 }
 
+impl Heap {
+    /// Memory for a block, used pieces first.
+    fn pieces(&mut self, size: usize) -> Vec<Mutex<Box<[u8]>>> {
+        let fresh = |length| vec![0; length].into_boxed_slice();
+        let whole = (0..size / PIECE).map(|_| self.spare.pop().unwrap_or_else(|| fresh(PIECE)));
+        let mut pieces: Vec<_> = whole.map(Mutex::new).collect();
+        if !size.is_multiple_of(PIECE) {
+            pieces.push(Mutex::new(fresh(size % PIECE)));
+        }
+        pieces
+    }
+
+    fn keep(&mut self, pieces: Vec<Mutex<Box<[u8]>>>) {
+        let bytes = pieces.into_iter().map(|piece| match piece.into_inner() {
+            Ok(bytes) => bytes,
+            Err(poisoned) => poisoned.into_inner(),
+        });
+        self.spare.extend(bytes.filter(|bytes| bytes.len() == PIECE));
+    }
+}
+
 impl Link {
-    /// Takes the link for `busy`, after whoever has it now. Returns when that ends.
-    fn occupy(&self, now: Instant, busy: Duration) -> Instant {
+    /// Takes the link for `busy`, not before `ready` and after whoever has it now. Returns when that ends.
+    fn occupy(&self, ready: Instant, busy: Duration) -> Instant {
         let mut free_at = lock(&self.free_at);
-        let start = free_at.map_or(now, |at| at.max(now));
+        let start = free_at.map_or(ready, |at| at.max(ready));
         let end = start + busy;
         *free_at = Some(end);
         end
