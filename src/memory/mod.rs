@@ -1,7 +1,7 @@
 //! Spaces: memory in which blocks are allocated, and to and from which bytes are copied.
 //!
-//! A [`Space`] knows its capacity and its blocks, and nothing of reservations: whoever holds a lease of so many bytes of a
-//! space's budget may allocate so many in it. Backends: [`SimulatedDevice`], host memory that stands for a GPU.
+//! A [`Space`] knows its capacity and its blocks, and nothing of reservations: whoever holds a lease of so many bytes
+//! of a space's budget may allocate so many in it. Backends: [`SimulatedDevice`], host memory that stands for a GPU.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), bursar::memory::SpaceError> {
@@ -44,7 +44,8 @@ pub struct Stream(pub u8);
 /// * What is allocated is never more than the capacity, and a block is exactly as large as asked.
 /// * A [`BlockId`] is good for one allocation: after its block is freed it is stale for ever, also when its place is
 ///   used again. Of several that free one block at the same time, exactly one succeeds.
-/// * Copies of one stream are done in the order in which they were first polled. Copies of different streams have no order.
+/// * Copies of one stream are done in the order in which they were first polled. Copies of different streams have no
+///   order.
 /// * A copy whose range does not lie in the block, or whose block is stale, moves nothing.
 ///
 /// # Cancel safety

@@ -1,10 +1,10 @@
 //! Host memory that stands for a GPU: a capacity, a link with bandwidth and latency, and streams.
 //!
-//! The bytes are real. What is modelled is time, on tokio's clock: a copy waits for its turn in its stream, then for the link of
-//! its direction, then as long as the link takes, and moves its bytes at the end. Tokio's timer has a resolution of one
-//! millisecond, which is long for a copy. So the model keeps its own time, exactly, for every stream and both
-//! links, and a copy waits only once that time is a millisecond ahead: many short copies take as long as the model says, and
-//! a single one is done up to a millisecond early.
+//! The bytes are real. What is modelled is time, on tokio's clock: a copy waits for its turn in its stream, then for
+//! the link of its direction, then as long as the link takes, and moves its bytes at the end. Tokio's timer has a
+//! resolution of one millisecond, which is long for a copy. So the model keeps its own time, exactly, for every stream
+//! and both links, and a copy waits only once that time is a millisecond ahead: many short copies take as long as the
+//! model says, and a single one is done up to a millisecond early.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -72,7 +72,8 @@ type Clock = Option<Instant>;
 struct Heap {
     used: u64,
     blocks: Blocks<Arc<Content>>,
-    /// Whole pieces of freed blocks. As with a real device, the memory is taken from the system once, not for every block.
+    /// Whole pieces of freed blocks. As with a real device, the memory is taken from the system once, not for every
+    /// block.
     spare: Vec<Box<[u8]>>,
 }
 
@@ -83,7 +84,8 @@ struct Link {
 }
 
 impl SimulatedDevice {
-    /// A device with so much memory, connected by 16 GiB a second each way with 10 us of latency: about what PCIe 4.0 does.
+    /// A device with so much memory, connected by 16 GiB a second each way with 10 us of latency: about what PCIe 4.0
+    /// does.
     pub fn new(id: SpaceId, capacity: u64) -> Self {
         SimulatedDevice {
             id,
@@ -111,8 +113,8 @@ impl SimulatedDevice {
         self
     }
 
-    /// Runs a kernel over a block, in stream order. It is called for one piece of the block after the other, with the offset of the
-    /// piece, and takes whatever time it takes on the host.
+    /// Runs a kernel over a block, in stream order. It is called for one piece of the block after the other, with the
+    /// offset of the piece, and takes whatever time it takes on the host.
     ///
     /// # Errors
     /// [`SpaceError::StaleBlock`] or [`SpaceError::ForeignBlock`].
@@ -145,7 +147,8 @@ impl SimulatedDevice {
         }
     }
 
-    /// Calls `each` for the bytes of a range, piece by piece: with the piece, where it begins in the block, and where in the range.
+    /// Calls `each` for the bytes of a range, piece by piece: with the piece, where it begins in the block, and where
+    /// in the range.
     async fn in_pieces(
         &self,
         block: BlockId,
@@ -275,7 +278,8 @@ impl Link {
     }
 }
 
-/// A lock whose holder panicked is taken all the same: a kernel of the caller's can do no more than leave a piece half done.
+/// A lock whose holder panicked is taken all the same: a kernel of the caller's can do no more than leave a piece half
+/// done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     match mutex.lock() {
         Ok(guard) => guard,

@@ -37,8 +37,9 @@ impl Admission for Scheduler {
     }
 }
 
-/// One of tokio's semaphores a loan, taken one after the other in the order of their budgets, which is what a service does that
-/// has nothing better. The fixed order keeps them free of deadlocks; a deadline is a timeout around the whole.
+/// One of tokio's semaphores a loan, taken one after the other in the order of their budgets, which is what a service
+/// does that has nothing better. The fixed order keeps them free of deadlocks; a deadline is a timeout around the
+/// whole.
 ///
 /// Rates are left out: a request passes them freely, which favours the chain.
 #[derive(Debug)]
@@ -98,6 +99,49 @@ impl Admission for Chain {
         match work.request.time_limit() {
             Some(limit) => tokio::time::timeout(limit, self.acquire(&asked)).await.unwrap_or(Err(Denied::Late)),
             None => self.acquire(&asked).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bursar::{Budget, GIB, Request};
+
+    use super::*;
+    use crate::workload::Job;
+
+    fn work(request: Request) -> Work {
+        let job = Job { number: 0, module: 0, at: Duration::ZERO, deadline: None, hold: Duration::ZERO, tokens: 1 };
+        Work { job, request, moved: 8, staging: 8 }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_chain_lends_what_there_is_once_and_takes_it_back() {
+        let config = Config::new()
+            .with(Budget::loan(BudgetId::HOST, 10))
+            // More than a semaphore can count at once.
+            .with(Budget::loan(BudgetId::GPU, 80 * GIB))
+            .with(Budget::rate(BudgetId::IO, 1));
+        let chain = Chain::new(&config);
+        let most = Request::new().gpu(79 * GIB).host(10u64).io(1u64 << 40);
+        let guard = chain.admit(&work(most.clone())).await.unwrap();
+        let limited = work(most.clone().deadline(Duration::from_secs(1)));
+        assert_eq!(chain.admit(&limited).await.unwrap_err(), Denied::Late);
+        drop(guard);
+        // What the late one had already is back too.
+        chain.admit(&limited).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_can_never_fit_is_refused_by_both() {
+        let config = Config::new().with(Budget::loan(BudgetId::GPU, 10));
+        let scheduler = Scheduler::builder().config(config.clone()).spawn().unwrap();
+        let never = work(Request::new().gpu(11u64));
+        for denied in [scheduler.admit(&never).await.unwrap_err(), Chain::new(&config).admit(&never).await.unwrap_err()]
+        {
+            assert!(matches!(&denied, Denied::Refused(why) if why.contains("gpu0")), "{denied:?}");
         }
     }
 }

@@ -37,7 +37,8 @@ fn spread(scheduler: &Figures, chain: &Figures) -> Option<String> {
     let [ours, theirs] = [scheduler, chain].map(|figures| [first, last].map(|at| figures.levels[at].wait_ns.p99));
     let names = [first, last].map(|at| scheduler.levels[at].priority);
     Some(format!(
-        "99 of 100 {} requests waited at most {} ms and {} {} ms, which is {}; with semaphores {} ms and {} ms, which is {}.",
+        "99 of 100 {} requests waited at most {} ms, {} requests {} ms: {}.\n\
+         With semaphores they waited {} ms and {} ms: {}.",
         names[0],
         ms(ours[0]),
         names[1],
@@ -102,13 +103,15 @@ mod tests {
         let (fair, urgent) = (run(10.24, 1_000, 1_500, 1_010), run(9.96, 5, 3, 4_000));
         assert_eq!(
             sentences(&urgent, &fair),
-            "99 of 100 CRITICAL requests waited at most 5.0 ms and LOW 4,000.0 ms, which is 800 times as long; with \
-             semaphores 1,000.0 ms and 1,010.0 ms, which is about the same.\n\
+            "99 of 100 CRITICAL requests waited at most 5.0 ms, LOW requests 4,000.0 ms: 800 times as long.\n\
+             With semaphores they waited 1,000.0 ms and 1,010.0 ms: about the same.\n\
              3 of 2,000 HIGH requests missed their deadline, with semaphores 1,500.\n\
              5,997 requests were served in 10.0 s, with semaphores 4,500 in 10.2 s."
         );
         let text = sentences(&fair, &run(1.0, 200, 0, 50));
-        assert!(text.contains("which is about the same; with semaphores 200.0 ms and 50.0 ms, which is 0.25 times"));
+        assert!(
+            text.contains("about the same.\nWith semaphores they waited 200.0 ms and 50.0 ms: 0.25 times as long.\n")
+        );
     }
 
     #[test]

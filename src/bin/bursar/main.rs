@@ -1,7 +1,7 @@
 //! The program `bursar`: a mixed inference workload on a real scheduler.
 //!
-//! Exit status: 0 after a run, 1 when something went wrong in it (data came back wrong, books did not balance), 2 when the options, the
-//! trace or the configuration cannot be used, 130 after Ctrl-C.
+//! Exit status: 0 after a run, 1 when something went wrong in it (data came back wrong, books did not balance), 2 when
+//! the options, the trace or the configuration cannot be used, 130 after Ctrl-C.
 
 mod admission;
 mod comparison;

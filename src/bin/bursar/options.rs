@@ -34,12 +34,16 @@ impl Cli {
 /// Options of `run`.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Takes the requests from a trace: CSV with the columns arrived_at, num_prefill_tokens, num_decode_tokens, or one
-    /// JSON object a line with timestamp, input_length, output_length. Without it they are generated
+    /// Takes the requests from a trace
+    ///
+    /// CSV with the columns arrived_at, num_prefill_tokens and num_decode_tokens, or one JSON object a line with
+    /// timestamp, input_length and output_length. Without a trace they are generated.
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
 
-    /// How many times as fast as the trace everything goes: arrivals, times held, and deadlines
+    /// How many times as fast as the trace everything goes
+    ///
+    /// Arrivals, the times that leases are held, and deadlines.
     #[arg(long, value_name = "FACTOR", default_value_t = 30.0, value_parser = speed)]
     pub speed: f64,
 
@@ -59,8 +63,9 @@ pub struct Options {
     #[arg(long)]
     pub json: bool,
 
-    /// Takes the budgets from a TOML file. It needs a `gpu0` with a capacity; `host0`, `attention` and `io` are used if
-    /// they are there
+    /// Takes the budgets from a TOML file
+    ///
+    /// It needs a `gpu0` with a capacity; `host0`, `attention` and `io` are used if they are there.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }

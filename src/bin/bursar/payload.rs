@@ -1,7 +1,8 @@
-//! What is done under a lease: keys and values are made, moved into the device, changed there, held, read back and checked.
+//! What is done under a lease: keys and values are made, moved into the device, changed there, held, read back and
+//! checked.
 //!
-//! Every word that goes in depends on the request and on its place, and every word that comes out is compared with what it
-//! must have become. So a lost copy, a copy to the wrong place, and two requests in one block all show.
+//! Every word that goes in depends on the request and on its place, and every word that comes out is compared with what
+//! it must have become. So a lost copy, a copy to the wrong place, and two requests in one block all show.
 
 use bursar::memory::{SimulatedDevice, Space, SpaceError};
 use thiserror::Error;
@@ -19,8 +20,8 @@ const WORD_BYTES: usize = WORD as usize;
 /// Why the work under a lease failed.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub enum PayloadError {
-    #[error("request {number}: the device refused what the lease had granted: {source}")]
-    Space { number: usize, source: SpaceError },
+    #[error("request {number}: the device refused what the lease had granted: {error}")]
+    Space { number: usize, error: SpaceError },
     #[error("request {number}: {wrong} of the words read back at byte {offset} are not what was written")]
     Corrupt { number: usize, offset: u64, wrong: usize },
 }
@@ -28,7 +29,7 @@ pub enum PayloadError {
 /// Does the work of one request. Takes as long as the request holds its lease, or longer if the copies do.
 pub async fn serve(device: &SimulatedDevice, work: &Work) -> Result<(), PayloadError> {
     let end = Instant::now() + work.job.hold;
-    let refused = |source| PayloadError::Space { number: work.job.number, source };
+    let refused = |error| PayloadError::Space { number: work.job.number, error };
     let block = device.allocate(work.moved).await.map_err(refused)?;
     let mut staging = vec![0; work.staging as usize];
     for offset in offsets(work) {

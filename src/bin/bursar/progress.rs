@@ -30,7 +30,8 @@ impl Screen {
     pub fn bars(&self, title: &'static str, requests: [u64; MODULES.len()]) -> Arc<Progress> {
         // A template that does not parse costs the looks of a bar, no more.
         let style = ProgressStyle::with_template(STYLE).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let heading = self.0.add(ProgressBar::new_spinner().with_message(title));
+        let line = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+        let heading = self.0.add(ProgressBar::new_spinner().with_style(line).with_message(title));
         heading.tick();
         let counters = std::array::from_fn(|module| {
             let bar = self.0.add(ProgressBar::new(requests[module]).with_style(style.clone()));

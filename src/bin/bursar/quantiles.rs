@@ -5,9 +5,9 @@
 //! * `LONG_CONTEXT`: Mooncake conversation trace (FAST'25, Apache-2.0): 12,031 requests in 3,537 s, long prompts, in
 //!   groups that arrive at the same time every three seconds.
 //!
-//! Made once: the values of a trace in ascending order, read at position `p * (n - 1)` for every `p` of `AT`, linear between
-//! neighbours, rounded. Gaps are microseconds between one arrival and the next. The points at 90.1 % and 90.3 % are there
-//! because the gaps of the second trace jump from zero to three seconds between them.
+//! Made once: the values of a trace in ascending order, read at position `p * (n - 1)` for every `p` of `AT`, linear
+//! between neighbours, rounded. Gaps are microseconds between one arrival and the next. The points at 90.1 % and 90.3 %
+//! are there because the gaps of the second trace jump from zero to three seconds between them.
 
 /// The points at which a distribution is known.
 const AT: [f64; 31] = [
@@ -20,7 +20,8 @@ const AT: [f64; 31] = [
 pub struct Quantiles([u32; AT.len()]);
 
 impl Quantiles {
-    /// The value at `p`, between 0 and 1: between two points of the table, linear in the logarithm of the value plus one.
+    /// The value at `p`, between 0 and 1: between two points of the table, linear in the logarithm of the value plus
+    /// one.
     pub fn at(&self, p: f64) -> u32 {
         let above = AT.partition_point(|&point| point <= p).clamp(1, AT.len() - 1);
         let [from, to] = [above - 1, above].map(|at| f64::from(self.0[at]).ln_1p());

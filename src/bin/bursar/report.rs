@@ -68,8 +68,8 @@ impl Report {
         text.push_str(&self.ending());
         if let (Some(semaphores), Some(comparison)) = (&self.semaphores, &self.comparison) {
             text.push_str(
-                "\nThe same requests through chained semaphores of tokio: one a loan, taken in a fixed order, with a timeout \
-                 for a\ndeadline. I/O is left out there, which favours them.\n\n",
+                "\nThe same requests through chained semaphores of tokio: one a loan, taken in a fixed order, with a\n\
+                 timeout for a deadline. I/O is left out there, which favours them.\n\n",
             );
             text.push_str(&side_by_side(&self.scheduler, semaphores));
             text.push('\n');
@@ -110,8 +110,8 @@ impl Report {
         let figures = &self.scheduler;
         let sum = |of: fn(&LevelFigures) -> u64| thousands(figures.levels.iter().map(of).sum());
         let mut text = format!(
-            "{} requests: {} served, {} late, {} refused, {} cancelled, {} not started. {} moved in, changed, read back and\n\
-             checked in {:.1} s. {} units leased at the end.\n",
+            "{} requests: {} served, {} late, {} refused, {} cancelled, {} not started.\n\
+             {} moved in, changed, read back and checked in {:.1} s. {} units leased at the end.\n",
             sum(|level| level.requests),
             sum(|level| level.served),
             sum(|level| level.late),

@@ -30,12 +30,12 @@ const VERIFY_EVERY: Duration = Duration::from_secs(1);
 pub enum InputError {
     #[error(transparent)]
     Trace(#[from] TraceError),
-    #[error("{}: {source}", file.display())]
-    ConfigFile { file: PathBuf, source: std::io::Error },
-    #[error("{}: {source}", file.display())]
-    Config { file: PathBuf, source: ConfigError },
-    #[error("{}: {source}", file.display())]
-    Sizing { file: PathBuf, source: SizingError },
+    #[error("{}: {error}", file.display())]
+    ConfigFile { file: PathBuf, error: std::io::Error },
+    #[error("{}: {error}", file.display())]
+    Config { file: PathBuf, error: ConfigError },
+    #[error("{}: {error}", file.display())]
+    Sizing { file: PathBuf, error: SizingError },
 }
 
 /// Runs the workload as the options say.
@@ -66,14 +66,14 @@ fn plan(options: &Options) -> Result<Plan, InputError> {
     };
     let jobs = deal(&arrivals, options.speed);
     let file = || options.config.clone().unwrap_or_default();
-    let sizing = Sizing::new(&jobs, config).map_err(|source| InputError::Sizing { file: file(), source })?;
+    let sizing = Sizing::new(&jobs, config).map_err(|error| InputError::Sizing { file: file(), error })?;
     let works = jobs.into_iter().map(|job| sizing.work(job)).collect();
     Ok(Plan { sizing, works })
 }
 
 fn read_config(file: &Path) -> Result<Config, InputError> {
-    let text = std::fs::read_to_string(file).map_err(|source| InputError::ConfigFile { file: file.into(), source })?;
-    Config::from_toml(&text).map_err(|source| InputError::Config { file: file.into(), source })
+    let text = std::fs::read_to_string(file).map_err(|error| InputError::ConfigFile { file: file.into(), error })?;
+    Config::from_toml(&text).map_err(|error| InputError::Config { file: file.into(), error })
 }
 
 /// Runs a plan through a scheduler and shuts it down, which checks its books.

@@ -1,10 +1,10 @@
 //! How large everything is: the budgets, and what one token takes of them.
 //!
-//! The device is a scale model. Every request reserves GPU memory for the keys and values of its tokens; how many bytes that
-//! is a token is chosen such that the requests want more than the device has, on average over the run, because a scheduler
-//! that never has to say "wait" shows nothing. Every reserved byte is really moved, so the device can be no larger than
-//! what the machine can fill in the time the requests hold it. A configuration file may name a larger one; then the model is
-//! built 1:n, and one byte is moved for n that are reserved. The report says so.
+//! The device is a scale model. Every request reserves GPU memory for the keys and values of its tokens; how many bytes
+//! that is a token is chosen such that the requests want more than the device has, on average over the run, because a
+//! scheduler that never has to say "wait" shows nothing. Every reserved byte is really moved, so the device can be no
+//! larger than what the machine can fill in the time the requests hold it. A configuration file may name a larger one;
+//! then the model is built 1:n, and one byte is moved for n that are reserved. The report says so.
 
 use bursar::memory::Stream;
 use bursar::{Budget, BudgetId, Config, MIB, Request, Share, Supply};
@@ -14,7 +14,8 @@ use crate::workload::Job;
 
 /// The device when nothing else limits it.
 const LARGEST_DEVICE: f64 = (512 * MIB) as f64;
-/// Bytes a second that the program moves at most, on average: a third of a core makes, moves, changes and checks as much.
+/// Bytes a second that the program moves at most, on average: a third of a core makes, moves, changes and checks as
+/// much.
 const MOVED_PER_SECOND: f64 = (1_024 * MIB) as f64;
 /// What the requests want of the GPU on average, if all were granted at once, in comparison with what it has.
 const GPU_LOAD: f64 = 1.1;
@@ -135,8 +136,8 @@ impl Sizing {
             (BudgetId::GPU, reserved),
             (BudgetId::HOST, staging),
             (BudgetId::ATTENTION, (attention * f64::from(Share::WHOLE.millionths())) as u64),
-            // In and out again.
-            (BudgetId::IO, reserved.saturating_mul(2)),
+            // What is really moved, in and out again.
+            (BudgetId::IO, moved.saturating_mul(2)),
         ];
         let known = amounts.into_iter().filter(|(id, _)| self.config.budget(*id).is_some());
         let request = Request::new().priority(module.priority).label(module.name).module(module.name);

@@ -1,8 +1,8 @@
 //! The mixed workload: modules of different urgency, and which of them makes which request.
 //!
-//! Request number n of a trace goes to module `DEAL[n % 20]`: 1 of 20 to the control path, 7 to chat, 4 to embeddings, 7 to
-//! summaries, 1 to the cache refresh. So every module sees the lengths of the trace, cut to what such a module asks,
-//! and two runs of one trace deal it alike.
+//! Request number n of a trace goes to module `DEAL[n % 20]`: 1 of 20 to the control path, 7 to chat, 4 to embeddings,
+//! 7 to summaries, 1 to the cache refresh. So every module sees the lengths of the trace, cut to what such a module
+//! asks, and two runs of one trace deal it alike.
 //!
 //! A request holds what it was granted for as long as its tokens take, at the speed of a mid-sized model on one GPU.
 
@@ -55,8 +55,8 @@ pub static MODULES: [Module; Priority::COUNT] = [
     Module { name: "refresh", priority: Priority::Idle, deadline: None, longest: (u32::MAX, 0), attention: 1.0 },
 ];
 
-/// The modules in the order in which requests are dealt to them, as indexes into `MODULES`. Spread out, so that requests that
-/// arrive together go to different modules.
+/// The modules in the order in which requests are dealt to them, as indexes into `MODULES`. Spread out, so that
+/// requests that arrive together go to different modules.
 const DEAL: [usize; 20] = [1, 3, 2, 1, 3, 0, 1, 3, 2, 1, 3, 4, 1, 3, 2, 1, 3, 2, 1, 3];
 
 /// One request of a module, in the time of the run.

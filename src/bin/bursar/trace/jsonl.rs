@@ -22,8 +22,8 @@ struct Line {
     _hash_ids: Option<IgnoredAny>,
 }
 
-/// Checks the names in the first line; those it has if they are not understood. A line that is no object at all passes: reading it
-/// says what is wrong with it, and where.
+/// Checks the names in the first line; those it has if they are not understood. A line that is no object at all passes:
+/// reading it says what is wrong with it, and where.
 pub fn check_names(first: &str) -> Result<(), Vec<String>> {
     let Ok(object) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(first) else { return Ok(()) };
     let known = |name: &String| name == BLOCKS || NAMES.contains(&name.as_str());

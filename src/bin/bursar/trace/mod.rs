@@ -1,12 +1,12 @@
 //! Requests from a file. What format it has is told by its first line, not by its name.
 //!
-//! * A CSV file with the columns `arrived_at` (seconds), `num_prefill_tokens` and `num_decode_tokens`, in any order: the
-//!   public LLM traces of Azure in the form that simulators use.
+//! * A CSV file with the columns `arrived_at` (seconds), `num_prefill_tokens` and `num_decode_tokens`, in any order:
+//!   the public LLM traces of Azure in the form that simulators use.
 //! * One JSON object a line, with `timestamp` (milliseconds), `input_length` and `output_length`; `hash_ids`, which the
 //!   published Mooncake traces have too, is understood and not used.
 //!
-//! A file is read as a whole before anything runs, as far as `--limit` goes, and the first line that cannot be read refuses
-//! it: figures of a run that left out some of its requests would look like figures of the trace.
+//! A file is read as a whole before anything runs, as far as `--limit` goes, and the first line that cannot be read
+//! refuses it: figures of a run that left out some of its requests would look like figures of the trace.
 
 mod csv;
 mod jsonl;
@@ -35,8 +35,8 @@ pub struct Arrival {
 /// Why a trace cannot be used.
 #[derive(Debug, Error)]
 pub enum TraceError {
-    #[error("{}: {source}", file.display())]
-    Io { file: PathBuf, source: std::io::Error },
+    #[error("{}: {error}", file.display())]
+    Io { file: PathBuf, error: std::io::Error },
     #[error("{}: there is no request in it", file.display())]
     Empty { file: PathBuf },
     #[error(
@@ -97,7 +97,7 @@ impl Format {
 
 /// Reads the first `limit` requests of a file.
 pub fn read(file: &Path, limit: usize) -> Result<Vec<Arrival>, TraceError> {
-    let opened = File::open(file).map_err(|source| TraceError::Io { file: file.into(), source })?;
+    let opened = File::open(file).map_err(|error| TraceError::Io { file: file.into(), error })?;
     read_lines(file, Lines::new(BufReader::new(opened)), limit)
 }
 
@@ -106,7 +106,7 @@ fn read_lines<R: std::io::BufRead>(file: &Path, mut lines: Lines<R>, limit: usiz
     let mut format = None;
     while arrivals.len() < limit {
         let broken = |line, (column, fault)| TraceError::BrokenLine { file: file.into(), line, column, fault };
-        let next = lines.next_line().map_err(|source| TraceError::Io { file: file.into(), source })?;
+        let next = lines.next_line().map_err(|error| TraceError::Io { file: file.into(), error })?;
         let Some((number, text)) = next else { break };
         let text = text.map_err(|found| broken(number, found))?;
         if text.trim().is_empty() {
