@@ -2,13 +2,16 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::process::Command;
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
+use std::thread;
 
+use bursar::Lease;
 use common::*;
 
 /// Runs the calling test again in a process of its own. `true` in that process, which is then to do the work.
@@ -46,5 +49,27 @@ fn two_wakers_that_panic_in_one_turn_do_not_abort_the_process() {
     assert!(catch_unwind(AssertUnwindSafe(|| drop(held))).is_err());
     drop(granted(&mut good));
     drop(bad);
+    assert_untouched(&rig.scheduler);
+}
+
+/// R14: a drop on whatever thread, also while the thread ends and the runtime's thread-local state is gone.
+#[test]
+fn a_lease_kept_in_a_thread_local_is_given_back_when_its_thread_ends() {
+    if !in_a_process_of_its_own("a_lease_kept_in_a_thread_local_is_given_back_when_its_thread_ends") {
+        return;
+    }
+    thread_local! {
+        static KEPT: RefCell<Option<Lease>> = const { RefCell::new(None) };
+    }
+    let rig = Rig::loans(10, 10);
+    let lease = take(&rig.scheduler, gpu(10));
+    let mut waiting = queued(&rig.scheduler, gpu(10));
+    let ended = thread::spawn(move || {
+        KEPT.set(Some(lease));
+        // Whatever tokio keeps per thread is made after the lease is kept, so it is gone before the lease drops.
+        paused().block_on(tokio::task::yield_now());
+    });
+    ended.join().unwrap();
+    drop(granted(&mut waiting));
     assert_untouched(&rig.scheduler);
 }
