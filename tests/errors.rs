@@ -7,8 +7,8 @@ use std::error::Error;
 use std::time::Duration;
 
 use bursar::{
-    Amounts, Budget, BudgetId, Bytes, CapacityError, CloseReason, Config, GIB, LeaseError, MIB, Request, ReserveError,
-    Scheduler, Share, SpaceId, Tier, TryReserveError,
+    Amounts, Budget, BudgetId, Bytes, CapacityError, CloseReason, Config, GIB, LeaseError, MIB, Priority, Request,
+    ReserveError, Scheduler, Share, SpaceId, Tier, TryReserveError,
 };
 use common::*;
 
@@ -230,4 +230,27 @@ fn the_source_of_a_malformed_amount_can_be_reached() {
     let error = Request::new().attention(f64::INFINITY).check().unwrap_err();
     let source = error.source().expect("an amount error");
     assert_eq!(source.to_string(), "`inf` is more than 2^63 - 1 units");
+}
+
+/// C6: the limiting budget is the one that it waited for until the deadline, not what happens to be short afterwards.
+#[test]
+fn c6_late_names_the_budget_that_it_waited_for_even_if_that_came_free_before_the_poll() {
+    let mut rig = Rig::loans(10, 10);
+    let held = take(&rig.scheduler, host(10));
+    let mut late = queued(&rig.scheduler, gpu(1).host(6u64).deadline(10 * MS));
+    rig.pass(10 * MS);
+    drop(held);
+    let error = outcome(&mut late).unwrap_err();
+    assert_names(&error, &["asked 6 B of budget host0.memory", "0 B free of 10 B"]);
+}
+
+#[test]
+fn c6_late_names_the_budget_where_somebody_was_ahead() {
+    let mut rig = Rig::loans(10, 10);
+    let _held = take(&rig.scheduler, host(5));
+    let _ahead = queued(&rig.scheduler, host(6).priority(Priority::High));
+    let mut late = queued(&rig.scheduler, gpu(1).host(2u64).deadline(10 * MS));
+    rig.pass(10 * MS);
+    let error = outcome(&mut late).unwrap_err();
+    assert_names(&error, &["asked 2 B of budget host0.memory", "5 B free of 10 B", "1 waiting"]);
 }
