@@ -254,3 +254,18 @@ fn c6_late_names_the_budget_where_somebody_was_ahead() {
     let error = outcome(&mut late).unwrap_err();
     assert_names(&error, &["asked 2 B of budget host0.memory", "5 B free of 10 B", "1 waiting"]);
 }
+
+/// C6: how long it waited counts from its first poll, also if an offer to it expired in between.
+#[test]
+fn c6_late_tells_the_whole_wait_of_a_waiter_whose_offer_expired() {
+    let mut rig = Rig::loans(10, 10);
+    let held = take(&rig.scheduler, gpu(10));
+    let mut slow = queued(&rig.scheduler, gpu(10).deadline(1_000 * MS));
+    let mut rival = queued(&rig.scheduler, gpu(10));
+    drop(held);
+    rig.pass(100 * MS);
+    let _lease = granted(&mut rival);
+    assert!(slow.poll().is_pending());
+    rig.pass(900 * MS);
+    assert_names(&outcome(&mut slow).unwrap_err(), &["not granted within 1000.000 ms"]);
+}
