@@ -269,3 +269,15 @@ fn c6_late_tells_the_whole_wait_of_a_waiter_whose_offer_expired() {
     rig.pass(900 * MS);
     assert_names(&outcome(&mut slow).unwrap_err(), &["not granted within 1000.000 ms"]);
 }
+
+/// C6 wants of "closed" what it wants of the others: asked, the budget, the label.
+#[test]
+fn c6_closed_names_the_label_and_what_was_asked() {
+    let (rig, _leases) = busy();
+    let mut waiting = queued(&rig.scheduler, gpu(2 * GIB).label("chat 9"));
+    rig.scheduler.close();
+    let parts = ["chat 9", "asked 2.0 GiB of budget gpu0.memory"];
+    assert_names(&outcome(&mut waiting).unwrap_err(), &parts);
+    assert_names(&refused(&rig.scheduler, gpu(2 * GIB).label("chat 9")), &parts);
+    assert_names(&rig.scheduler.try_reserve(gpu(2 * GIB).label("chat 9")).unwrap_err(), &parts);
+}
