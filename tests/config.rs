@@ -287,4 +287,13 @@ mod file {
         refused(&gpu_with("0.5"), &["gpu0.memory", "0.5"]);
         refused("[[budget]]\nid = \"compute\"\ncapacity = 2.5\n", &["compute", "2.5"]);
     }
+
+    /// A file holds whole milliseconds. What it cannot hold is refused, or written exactly, but not changed in silence.
+    #[test]
+    fn a_time_that_a_file_cannot_hold_is_not_changed_in_silence() {
+        let config = Config { offer_expiry: Duration::from_micros(1_500), ..with(Budget::loan(GPU, 1)) };
+        if let Ok(text) = config.to_toml() {
+            assert_eq!(Config::from_toml(&text).unwrap(), config);
+        }
+    }
 }
