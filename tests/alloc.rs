@@ -91,3 +91,26 @@ fn the_counter_counts() {
     let counted = measure(|| drop(std::hint::black_box(vec![1u8; 64])));
     assert_eq!((counted.count_total, counted.bytes_total, counted.bytes_current), (1, 64, 0));
 }
+
+/// The headline request has a rate in it.
+#[test]
+fn reserving_a_bundle_with_a_rate_in_it_allocates_nothing() {
+    let rig = Rig::new(Config::new().with(Budget::loan(GPU, 10)).with(Budget::rate(IO, 1_000)));
+    assert_allocates_nothing("a loan and a rate", || drop(rig.scheduler.try_reserve(gpu(1).io(1u64)).unwrap()));
+}
+
+/// One waker to drop is the usual number, in a cancel as in a second poll of somebody who waits.
+#[test]
+fn cancelling_and_polling_again_allocate_nothing() {
+    let rig = Rig::loans(10, 10);
+    let _held = take(&rig.scheduler, gpu(10));
+    let wait = || {
+        let mut waiting = rig.scheduler.reserve(gpu(1));
+        assert!(poll(&mut waiting).is_none());
+        waiting
+    };
+    drop(wait());
+    let mut waiting = wait();
+    assert_allocates_nothing("a second poll", || assert!(poll(&mut waiting).is_none()));
+    assert_allocates_nothing("a cancel", || drop(waiting));
+}

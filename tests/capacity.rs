@@ -164,3 +164,19 @@ fn p16_changing_the_capacity_while_others_reserve_and_release_undoes_nobodys_upd
     assert_eq!(free(&rig.scheduler, GPU), 64);
     assert_untouched(&rig.scheduler);
 }
+
+/// P22, C6: an expired offer is no grant any more, so what no longer fits fails, and holds nobody up.
+#[test]
+fn p22_a_waiter_whose_offer_expired_after_a_shrink_fails_instead_of_waiting_for_ever() {
+    let mut rig = Rig::loans(10, 10);
+    let held = take(&rig.scheduler, gpu(10));
+    let mut slow = queued(&rig.scheduler, gpu(8));
+    drop(held);
+    rig.scheduler.set_capacity(GPU, 4).unwrap();
+    let mut next = queued(&rig.scheduler, gpu(2));
+    rig.pass(100 * MS);
+    drop(granted(&mut next));
+    let polled = slow.poll();
+    assert!(matches!(polled, Poll::Ready(Err(ReserveError::NeverFits(_)))), "{polled:?}");
+    drop(take(&rig.scheduler, gpu(4)));
+}

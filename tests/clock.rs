@@ -161,3 +161,24 @@ fn log_of_grants(seed: u64, watched: bool) -> Vec<(usize, usize)> {
     }
     log
 }
+
+/// Runs `work` in a task of a runtime that is not the scheduler's and whose clock is not paused.
+fn in_a_task_of_another_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    other.block_on(other.spawn(async { work() })).unwrap()
+}
+
+#[test]
+fn r14_a_drop_in_a_task_of_another_runtime_uses_the_clock_of_the_scheduler() {
+    release_in_paused_time(|held| in_a_task_of_another_runtime(move || drop(held)));
+}
+
+#[test]
+fn r14_a_rate_is_metered_by_the_clock_of_the_scheduler_in_a_task_of_another_runtime() {
+    // A unit a nanosecond: by the clock of the machine the next one is there at once, in paused time it never is.
+    let rig = Rig::new(Config::new().with(Budget::rate(IO, 1_000_000_000).burst(1)));
+    drop(take(&rig.scheduler, io(1)));
+    let scheduler = rig.scheduler.clone();
+    let second = in_a_task_of_another_runtime(move || scheduler.try_reserve(io(1)).map(drop));
+    assert!(second.is_err(), "granted by the clock of another runtime");
+}

@@ -269,4 +269,31 @@ mod file {
         }
         refused(&format!("offer_expiry_ms = -1\n{}", gpu_with("1")), &["line 1", "-1"]);
     }
+
+    /// What is written in a unit that the budget is not counted in is a mistake, not a number.
+    #[test]
+    fn an_amount_in_the_wrong_unit_is_refused() {
+        let budget = |id: &str, capacity: &str| format!("[[budget]]\nid = \"{id}\"\ncapacity = {capacity}\n");
+        refused(&budget("gpu0", "\"25 %\""), &["gpu0.memory", "25 %"]);
+        refused(&budget("compute", "\"2 GiB\""), &["compute", "2 GiB"]);
+        refused(&budget("attention", "\"1 GiB\""), &["attention", "1 GiB"]);
+        // As text a fraction of a share would be read as half a byte, rounded up.
+        refused(&budget("attention", "\"0.5\""), &["attention", "0.5"]);
+    }
+
+    /// Fractions are for shares. Half a byte is no byte.
+    #[test]
+    fn a_fraction_of_what_is_counted_in_whole_units_is_refused() {
+        refused(&gpu_with("0.5"), &["gpu0.memory", "0.5"]);
+        refused("[[budget]]\nid = \"compute\"\ncapacity = 2.5\n", &["compute", "2.5"]);
+    }
+
+    /// A file holds whole milliseconds. What it cannot hold is refused, or written exactly, but not changed in silence.
+    #[test]
+    fn a_time_that_a_file_cannot_hold_is_not_changed_in_silence() {
+        let config = Config { offer_expiry: Duration::from_micros(1_500), ..with(Budget::loan(GPU, 1)) };
+        if let Ok(text) = config.to_toml() {
+            assert_eq!(Config::from_toml(&text).unwrap(), config);
+        }
+    }
 }

@@ -7,8 +7,8 @@ use std::error::Error;
 use std::time::Duration;
 
 use bursar::{
-    Amounts, Budget, BudgetId, Bytes, CapacityError, CloseReason, Config, GIB, LeaseError, MIB, Request, ReserveError,
-    Scheduler, Share, SpaceId, Tier, TryReserveError,
+    Amounts, Budget, BudgetId, Bytes, CapacityError, CloseReason, Config, GIB, LeaseError, MIB, Priority, Request,
+    ReserveError, Scheduler, Share, SpaceId, Tier, TryReserveError,
 };
 use common::*;
 
@@ -230,4 +230,54 @@ fn the_source_of_a_malformed_amount_can_be_reached() {
     let error = Request::new().attention(f64::INFINITY).check().unwrap_err();
     let source = error.source().expect("an amount error");
     assert_eq!(source.to_string(), "`inf` is more than 2^63 - 1 units");
+}
+
+/// C6: the limiting budget is the one that it waited for until the deadline, not what happens to be short afterwards.
+#[test]
+fn c6_late_names_the_budget_that_it_waited_for_even_if_that_came_free_before_the_poll() {
+    let mut rig = Rig::loans(10, 10);
+    let held = take(&rig.scheduler, host(10));
+    let mut late = queued(&rig.scheduler, gpu(1).host(6u64).deadline(10 * MS));
+    rig.pass(10 * MS);
+    drop(held);
+    let error = outcome(&mut late).unwrap_err();
+    assert_names(&error, &["asked 6 B of budget host0.memory", "0 B free of 10 B"]);
+}
+
+#[test]
+fn c6_late_names_the_budget_where_somebody_was_ahead() {
+    let mut rig = Rig::loans(10, 10);
+    let _held = take(&rig.scheduler, host(5));
+    let _ahead = queued(&rig.scheduler, host(6).priority(Priority::High));
+    let mut late = queued(&rig.scheduler, gpu(1).host(2u64).deadline(10 * MS));
+    rig.pass(10 * MS);
+    let error = outcome(&mut late).unwrap_err();
+    assert_names(&error, &["asked 2 B of budget host0.memory", "5 B free of 10 B", "1 waiting"]);
+}
+
+/// C6: how long it waited counts from its first poll, also if an offer to it expired in between.
+#[test]
+fn c6_late_tells_the_whole_wait_of_a_waiter_whose_offer_expired() {
+    let mut rig = Rig::loans(10, 10);
+    let held = take(&rig.scheduler, gpu(10));
+    let mut slow = queued(&rig.scheduler, gpu(10).deadline(1_000 * MS));
+    let mut rival = queued(&rig.scheduler, gpu(10));
+    drop(held);
+    rig.pass(100 * MS);
+    let _lease = granted(&mut rival);
+    assert!(slow.poll().is_pending());
+    rig.pass(900 * MS);
+    assert_names(&outcome(&mut slow).unwrap_err(), &["not granted within 1000.000 ms"]);
+}
+
+/// C6 wants of "closed" what it wants of the others: asked, the budget, the label.
+#[test]
+fn c6_closed_names_the_label_and_what_was_asked() {
+    let (rig, _leases) = busy();
+    let mut waiting = queued(&rig.scheduler, gpu(2 * GIB).label("chat 9"));
+    rig.scheduler.close();
+    let parts = ["chat 9", "asked 2.0 GiB of budget gpu0.memory"];
+    assert_names(&outcome(&mut waiting).unwrap_err(), &parts);
+    assert_names(&refused(&rig.scheduler, gpu(2 * GIB).label("chat 9")), &parts);
+    assert_names(&rig.scheduler.try_reserve(gpu(2 * GIB).label("chat 9")).unwrap_err(), &parts);
 }

@@ -381,6 +381,11 @@ fn files_and_functions_stay_small() {
     assert_faultless(&["src", "tests", "benches", "examples"], faults_of_size);
 }
 
+#[test]
+fn lines_fit_on_a_page() {
+    assert_faultless(&["src", "tests", "benches", "examples"], faults_of_width);
+}
+
 /// The test itself: each scanner is shown what it has to find, and what it has to let pass.
 mod the_scanner {
     use super::*;

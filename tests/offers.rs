@@ -236,3 +236,18 @@ async fn r5_the_scheduler_task_expires_offers_by_itself() {
     drop(asleep);
     assert_untouched(&scheduler);
 }
+
+/// An offer expires only when an active waiter could use its units; what one waiter needs, one offer has.
+#[test]
+fn r5_no_more_offers_expire_than_the_waiters_can_use() {
+    let mut rig = Rig::loans(8, 10);
+    let held = take(&rig.scheduler, gpu(8));
+    let mut slow = [queued(&rig.scheduler, gpu(4)), queued(&rig.scheduler, gpu(4))];
+    let mut next = queued(&rig.scheduler, gpu(4));
+    drop(held);
+    rig.pass(EXPIRY);
+    let _lease = granted(&mut next);
+    assert_eq!(rig.scheduler.stats().expired_offers, 1);
+    let kept = slow.each_mut().map(|slow| slow.poll().is_ready());
+    assert!(kept[0] != kept[1], "one of them keeps its grant: {kept:?}");
+}

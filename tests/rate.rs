@@ -241,3 +241,13 @@ fn the_largest_rate_and_debt_there_can_be_do_not_overflow() {
     spend(&rig, most / 2);
     rig.scheduler.verify().unwrap();
 }
+
+#[test]
+fn a_larger_burst_over_the_largest_debt_does_not_overflow() {
+    let most = i64::MAX as u64;
+    let rig = metered(1, 1, most - 1);
+    spend(&rig, most);
+    rig.scheduler.set_rate(IO, 1, most / 4).unwrap();
+    assert_eq!(free(&rig.scheduler, IO), 0, "the debt is still there");
+    rig.scheduler.verify().unwrap();
+}

@@ -178,3 +178,18 @@ fn r1_a_flag_without_a_waiter_is_a_defect_that_verify_names() {
     assert_eq!(budget, HOST);
     assert!(found.contains("0 waiters counted"), "{found}");
 }
+
+/// Every grant is counted, also that of a waiter who is polled after its offer expired.
+#[test]
+fn grants_are_the_leases_that_were_taken_up_and_the_offers_that_expired() {
+    let mut rig = Rig::loans(10, 10);
+    let held = take(&rig.scheduler, gpu(10));
+    let (mut slow, mut rival) = (queued(&rig.scheduler, gpu(10)), queued(&rig.scheduler, gpu(10)));
+    drop(held);
+    rig.pass(100 * MS);
+    drop(granted(&mut rival));
+    assert!(matches!(slow.poll(), Poll::Ready(Ok(_))));
+    let (stats, taken_up) = (rig.scheduler.stats(), 3);
+    assert_eq!(stats.expired_offers, 1);
+    assert_eq!(stats.grants(), taken_up + stats.expired_offers, "{stats}");
+}
