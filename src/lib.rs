@@ -9,6 +9,7 @@ mod ledger;
 mod model;
 mod observe;
 mod policy;
+mod pressure;
 mod rt;
 mod scheduler;
 
@@ -20,7 +21,7 @@ pub use scheduler::{Builder, Driver, Holder, Lease, MergeError, Reservation, Sch
 #[doc(hidden)]
 pub mod internals {
     pub use crate::engine::*;
-    pub use crate::ledger::{Board, Books, Bucket, Posted, Taken};
+    pub use crate::ledger::{Board, Books, Bucket, Held, Posted};
     pub use crate::policy::Rank;
     pub use crate::scheduler::HandClock;
 }

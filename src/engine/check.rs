@@ -7,11 +7,11 @@ use super::Engine;
 use super::queue::State;
 
 /// Up to so many waiters the whole queue is checked after every call; above, only on demand.
-#[cfg(any(debug_assertions, feature = "test-util"))]
+#[cfg(debug_assertions)]
 const WHOLE_QUEUE: usize = 256;
 
 impl Engine {
-    #[cfg(any(debug_assertions, feature = "test-util"))]
+    #[cfg(debug_assertions)]
     pub(super) fn assert_sound(&self, books: &Books) {
         if self.queue.len() <= WHOLE_QUEUE
             && let Err((id, found)) = self.verify(books)

@@ -1,5 +1,6 @@
 //! What the engine wants done: values that the shell turns into wake-ups, figures and log lines after unlocking.
 
+use crate::ledger::Held;
 use crate::model::{BudgetId, CloseReason, Priority};
 
 /// Something that happened inside the engine.
@@ -75,14 +76,14 @@ pub struct Short {
 }
 
 /// What became of a submission.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Submitted {
-    /// Granted at once.
-    Granted,
+    /// Granted at once; this is what the lease holds.
+    Granted(Held),
     /// It waits in this slot.
     Waiting(u32),
-    /// Refused.
-    Refused(Refusal),
+    /// Refused. Boxed, as it is large and rare.
+    Refused(Box<Refusal>),
 }
 
 /// Why a submission was refused.

@@ -31,7 +31,7 @@ mod timeout;
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::ledger::{Board, Books};
+use crate::ledger::{Board, Books, Held};
 use crate::model::{Amounts, BudgetId, CloseReason, Config, Priority};
 use crate::policy::Rank;
 
@@ -59,8 +59,12 @@ pub struct Asked<'a> {
     pub level: Priority,
     /// The latest time of the grant, in nanoseconds from now; `u64::MAX` for none.
     pub deadline: u64,
-    /// Whether it may wait.
-    pub wait: bool,
+}
+
+/// What an arriving request came to.
+enum Admitted {
+    Held(Held),
+    Blocked { at: u64, rank: Rank, deadline: u64 },
 }
 
 /// The engine's settings, in base units.
@@ -124,36 +128,19 @@ impl Engine {
         }
     }
 
-    /// A request arrives. Grants it at once if nothing blocks it, else queues it if it may wait.
+    /// A request arrives. Grants it at once if nothing blocks it, else queues it.
     pub fn submit(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>) -> Submitted {
-        if let Some(reason) = self.closed {
-            return Submitted::Refused(Refusal::Closed(reason));
-        }
-        self.advance(turn);
-        if let Some(refusal) = self.impossible(turn.books, asked.amounts) {
-            return Submitted::Refused(refusal);
-        }
-        // Whatever an earlier turn left undone has the older right.
-        self.resume(turn);
-        let deadline = self.now.saturating_add(asked.deadline);
-        let implied = self.now.saturating_add(self.settings.edf_horizon);
-        let order_by = if asked.deadline == u64::MAX { implied } else { deadline };
-        let rank = Rank::new(asked.level, order_by, self.arrivals);
-        let blocked = self.blocked(turn.books, asked.amounts, rank, None);
-        if blocked == 0 {
-            turn.books.take(asked.amounts);
-            turn.books.count_immediate(asked.level);
-            return Submitted::Granted;
-        }
-        let short = self.short_at(turn.books, asked.amounts, blocked);
-        if !asked.wait {
-            return Submitted::Refused(Refusal::NotNow(short));
-        }
+        let (blocked, rank, deadline) = match self.admit(turn, asked) {
+            Err(refusal) => return Submitted::Refused(refusal),
+            Ok(Admitted::Held(held)) => return Submitted::Granted(held),
+            Ok(Admitted::Blocked { at, rank, deadline }) => (at, rank, deadline),
+        };
         if asked.deadline == 0 {
-            return Submitted::Refused(Refusal::Late(short));
+            return Submitted::Refused(Box::new(Refusal::Late(self.short_at(turn.books, asked.amounts, blocked))));
         }
         if self.waiting >= self.settings.max_waiters {
-            return Submitted::Refused(Refusal::Full(self.waiting, short));
+            let short = self.short_at(turn.books, asked.amounts, blocked);
+            return Submitted::Refused(Box::new(Refusal::Full(self.waiting, short)));
         }
         self.arrivals += 1;
         let slot = self.queue.insert(rank, asked.amounts, self.now, deadline);
@@ -165,23 +152,57 @@ impl Engine {
         Submitted::Waiting(slot)
     }
 
-    /// The owner of a dormant waiter polled it: it asks again, with the rank it had. `true` when it was granted at once.
-    pub fn reactivate(&mut self, turn: &mut Turn<'_>, slot: u32) -> bool {
+    /// A request arrives that will not wait. It passes nobody that one that waits would not pass.
+    ///
+    /// # Errors
+    /// [`Refusal::NotNow`] when something blocks it.
+    pub fn try_submit(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>) -> Result<Held, Box<Refusal>> {
+        match self.admit(turn, asked)? {
+            Admitted::Held(held) => Ok(held),
+            Admitted::Blocked { at, .. } => {
+                Err(Box::new(Refusal::NotNow(self.short_at(turn.books, asked.amounts, at))))
+            }
+        }
+    }
+
+    fn admit(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>) -> Result<Admitted, Box<Refusal>> {
+        if let Some(reason) = self.closed {
+            return Err(Box::new(Refusal::Closed(reason)));
+        }
+        self.advance(turn);
+        if let Some(refusal) = self.impossible(turn.books, asked.amounts) {
+            return Err(Box::new(refusal));
+        }
+        // Whatever an earlier turn left undone has the older right.
+        self.resume(turn);
+        let deadline = self.now.saturating_add(asked.deadline);
+        let implied = self.now.saturating_add(self.settings.edf_horizon);
+        let order_by = if asked.deadline == u64::MAX { implied } else { deadline };
+        let rank = Rank::new(asked.level, order_by, self.arrivals);
+        let at = self.blocked(turn.books, asked.amounts, rank, None);
+        if at != 0 {
+            return Ok(Admitted::Blocked { at, rank, deadline });
+        }
+        turn.books.count_immediate(asked.level);
+        Ok(Admitted::Held(turn.books.take(asked.amounts, asked.level)))
+    }
+
+    /// The owner of a dormant waiter polled it: it asks again, with the rank it had. What it holds, when it was granted at once.
+    pub fn reactivate(&mut self, turn: &mut Turn<'_>, slot: u32) -> Option<Held> {
         self.advance(turn);
         self.resume(turn);
         if self.queue.get(slot).state != State::Dormant {
-            return false;
+            return None;
         }
         let blocked = self.blocked_slot(turn.books, slot);
         if blocked == 0 {
-            let mut scratch = Amounts::new();
-            turn.books.take(self.queue.amounts(slot, &mut scratch));
+            let held = self.take(turn.books, slot);
             self.forget(slot);
-            return true;
+            return Some(held);
         }
         self.queue.get_mut(slot).time = self.now;
         self.activate(turn.books, slot, blocked);
-        false
+        None
     }
 
     /// The owner gives up, in whatever state the waiter is (C5).
@@ -192,8 +213,8 @@ impl Engine {
             State::Waiting => self.deactivate(slot),
             State::Offered => {
                 // Taken up, it would be a lease and nothing to cancel. Either way the sweep frees the slot.
-                if turn.board.discard(slot) {
-                    self.undo(turn.books, slot);
+                if let Some(place) = turn.board.discard(slot) {
+                    self.undo(turn.books, slot, place);
                     self.effects.push(Effect::Cancelled { level });
                 }
                 return;
@@ -210,8 +231,7 @@ impl Engine {
     pub fn collect(&mut self, turn: &mut Turn<'_>, slot: u32) -> Option<Ended> {
         let State::Ended(why) = self.queue.get(slot).state else { return None };
         let waited = self.queue.get(slot).time;
-        let mut scratch = Amounts::new();
-        let amounts = self.queue.amounts(slot, &mut scratch).clone();
+        let amounts = self.queue.asks(slot).bundle();
         let short = match why {
             Verdict::NeverFits => self.above_limit(turn.books, &amounts),
             Verdict::Late | Verdict::Closed(_) => None,
@@ -291,19 +311,21 @@ impl Engine {
 
     /// Offers that nobody has taken up yet, and how much of each budget they hold.
     pub fn offered(&self, board: &Board, mut each: impl FnMut(BudgetId, u64)) -> usize {
-        let mut scratch = Amounts::new();
         let open = self.offers.iter().filter(|&&slot| !board.accepted(slot));
         let mut count = 0;
         for &slot in open {
             count += 1;
-            self.queue.amounts(slot, &mut scratch).iter().for_each(|(id, units)| each(id, units));
+            self.queue.asks(slot).bundle().iter().for_each(|(id, units)| each(id, units));
         }
         count
     }
 
     /// What a bundle is short of right now, in figures: the first blocked budget.
-    fn short_at(&self, books: &Books, amounts: &Amounts, blocked: u64) -> Short {
+    fn short_at(&self, books: &mut Books, amounts: &Amounts, blocked: u64) -> Short {
         let budget = BudgetId::first_of(blocked).or(BudgetId::first_of(amounts.set())).unwrap_or(BudgetId::GPU);
+        if let Some(bucket) = books.bucket_mut(budget) {
+            bucket.refill(self.now);
+        }
         Short {
             budget,
             asked: amounts.get(budget),
@@ -313,16 +335,16 @@ impl Engine {
         }
     }
 
-    fn impossible(&self, books: &Books, amounts: &Amounts) -> Option<Refusal> {
+    fn impossible(&self, books: &mut Books, amounts: &Amounts) -> Option<Refusal> {
         if let Some(unknown) = BudgetId::first_of(amounts.set() & !books.budgets()) {
             return Some(Refusal::UnknownBudget(unknown));
         }
         self.above_limit(books, amounts).map(Refusal::NeverFits)
     }
 
-    fn above_limit(&self, books: &Books, amounts: &Amounts) -> Option<Short> {
-        let above = amounts.iter().find(|&(id, units)| units > books.limit(id))?;
-        Some(self.short_at(books, amounts, above.0.bit()))
+    fn above_limit(&self, books: &mut Books, amounts: &Amounts) -> Option<Short> {
+        let (above, _) = amounts.iter().find(|&(id, units)| units > books.limit(id))?;
+        Some(self.short_at(books, amounts, above.bit()))
     }
 
     fn capacity_changed(&mut self, turn: &mut Turn<'_>, id: BudgetId, shrinks: bool) {
@@ -332,8 +354,7 @@ impl Engine {
             let slots: Vec<u32> =
                 self.queue.iter().filter(concerned).filter(|(_, w)| alive(w.state)).map(|(slot, _)| slot).collect();
             for slot in slots {
-                let mut scratch = Amounts::new();
-                if self.queue.amounts(slot, &mut scratch).get(id) > turn.books.limit(id) {
+                if self.queue.asks(slot).get(id) > turn.books.limit(id) {
                     self.end(turn, slot, Verdict::NeverFits);
                 }
             }

@@ -35,6 +35,39 @@ struct Ask {
     units: u64,
 }
 
+/// What a waiter asks for, as it is kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Asks<'a> {
+    /// So much of one budget.
+    One(BudgetId, u64),
+    /// A bundle.
+    Many(&'a Amounts),
+}
+
+impl Asks<'_> {
+    /// How much of one budget.
+    pub(super) fn get(self, id: BudgetId) -> u64 {
+        match self {
+            Asks::One(only, units) => {
+                if only == id {
+                    units
+                } else {
+                    0
+                }
+            }
+            Asks::Many(amounts) => amounts.get(id),
+        }
+    }
+
+    /// All of it, as a bundle of its own.
+    pub(super) fn bundle(self) -> Amounts {
+        match self {
+            Asks::One(only, units) => Amounts::of(only, units),
+            Asks::Many(amounts) => amounts.clone(),
+        }
+    }
+}
+
 /// One waiter.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Waiter {
@@ -76,6 +109,17 @@ struct Lane {
 }
 
 impl Lane {
+    /// The first of the lane when some of it is in the tree.
+    #[cold]
+    fn first_sorted(&self, nodes: &[Node], listed: Option<(Rank, u32)>) -> Option<(Rank, u32)> {
+        let sorted = self.sorted.first_key_value().map(|(&rank, &node)| (rank, nodes[node as usize].slot));
+        match (listed, sorted) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    #[inline]
     fn is_empty(&self) -> bool {
         self.head == NONE && self.sorted.is_empty()
     }
@@ -178,16 +222,13 @@ impl Queue {
         self.slots[slot as usize].ask.set
     }
 
-    /// What a waiter asks for. `scratch` holds it when it is a single amount.
+    /// What a waiter asks for.
     #[inline]
-    pub(super) fn amounts<'a>(&'a self, slot: u32, scratch: &'a mut Amounts) -> &'a Amounts {
+    pub(super) fn asks(&self, slot: u32) -> Asks<'_> {
         let ask = self.slots[slot as usize].ask;
         match BudgetId::first_of(ask.set) {
-            Some(only) if ask.set.is_power_of_two() => {
-                *scratch = Amounts::of(only, ask.units);
-                scratch
-            }
-            _ => &self.bundles[ask.units as usize],
+            Some(only) if ask.set.is_power_of_two() => Asks::One(only, ask.units),
+            _ => Asks::Many(&self.bundles[ask.units as usize]),
         }
     }
 
@@ -210,32 +251,29 @@ impl Queue {
         if lanes.levels == 0 {
             return None;
         }
-        let lane = &lanes.lane[lanes.levels.trailing_zeros() as usize];
+        let lane = &lanes.lane[lanes.levels.trailing_zeros() as usize % Priority::COUNT];
         let listed = self.nodes.get(lane.head as usize).map(|node| (self.slots[node.slot as usize].rank, node.slot));
-        let sorted = lane.sorted.first_key_value().map(|(&rank, &node)| (rank, self.nodes[node as usize].slot));
-        match (listed, sorted) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        if lane.sorted.is_empty() { listed } else { lane.first_sorted(&self.nodes, listed) }
     }
 
     fn link(&mut self, slot: u32, budget: BudgetId) {
-        let waiter = self.slots[slot as usize];
-        let level = waiter.rank.level().index();
+        let waiter = &mut self.slots[slot as usize];
+        let rank = waiter.rank;
+        let level = rank.level().index();
         let lanes = &mut self.lanes[budget.index()];
-        let lane = &mut lanes.lane[level];
         lanes.levels |= 1 << level;
+        let lane = &mut lanes.lane[level];
         // A far deadline at the end of the list would send everybody after it into the tree.
         let implied = waiter.deadline == u64::MAX;
-        let in_order = implied && (lane.head == NONE || lane.last.is_none_or(|last| last < waiter.rank));
+        let in_order = implied && (lane.head == NONE || lane.last.is_none_or(|last| last < rank));
         let prev = if in_order { lane.tail } else { NONE };
         let node =
             Node { prev, next: NONE, slot, sibling: waiter.node, budget: budget.index() as u8, sorted: !in_order };
-        let at = match self.nodes.get(self.free_nodes as usize) {
+        let at = match self.nodes.get_mut(self.free_nodes as usize) {
             Some(free) => {
                 let at = self.free_nodes;
                 self.free_nodes = free.sibling;
-                self.nodes[at as usize] = node;
+                *free = node;
                 at
             }
             None => {
@@ -243,54 +281,57 @@ impl Queue {
                 self.nodes.len() as u32 - 1
             }
         };
+        waiter.node = at;
         if in_order {
+            lane.tail = at;
+            lane.last = Some(rank);
             match self.nodes.get_mut(prev as usize) {
                 Some(tail) => tail.next = at,
                 None => lane.head = at,
             }
-            lane.tail = at;
-            lane.last = Some(waiter.rank);
         } else {
-            lane.sorted.insert(waiter.rank, at);
+            lane.sorted.insert(rank, at);
         }
-        self.slots[slot as usize].node = at;
     }
 
     fn unlink(&mut self, slot: u32, budget: BudgetId) {
-        let rank = self.slots[slot as usize].rank;
-        let level = rank.level().index();
+        let waiter = &mut self.slots[slot as usize];
+        let level = waiter.rank.level().index();
         // Take the node out of the waiter's chain.
-        let mut at = self.slots[slot as usize].node;
-        let mut before = NONE;
-        while self.nodes[at as usize].budget != budget.index() as u8 {
-            before = at;
+        let mut at = waiter.node;
+        if self.nodes[at as usize].budget == budget.index() as u8 {
+            waiter.node = self.nodes[at as usize].sibling;
+        } else {
+            let mut before = at;
             at = self.nodes[at as usize].sibling;
-        }
-        let node = self.nodes[at as usize];
-        match self.nodes.get_mut(before as usize) {
-            Some(before) => before.sibling = node.sibling,
-            None => self.slots[slot as usize].node = node.sibling,
+            while self.nodes[at as usize].budget != budget.index() as u8 {
+                before = at;
+                at = self.nodes[at as usize].sibling;
+            }
+            self.nodes[before as usize].sibling = self.nodes[at as usize].sibling;
         }
         // Take it out of its lane.
         let lanes = &mut self.lanes[budget.index()];
         let lane = &mut lanes.lane[level];
+        let node = &mut self.nodes[at as usize];
+        node.sibling = self.free_nodes;
+        self.free_nodes = at;
         if node.sorted {
-            lane.sorted.remove(&rank);
+            lane.sorted.remove(&waiter.rank);
         } else {
-            match self.nodes.get_mut(node.prev as usize) {
-                Some(prev) => prev.next = node.next,
-                None => lane.head = node.next,
+            let (prev, next) = (node.prev, node.next);
+            match self.nodes.get_mut(prev as usize) {
+                Some(prev) => prev.next = next,
+                None => lane.head = next,
             }
-            match self.nodes.get_mut(node.next as usize) {
-                Some(next) => next.prev = node.prev,
-                None => lane.tail = node.prev,
+            match self.nodes.get_mut(next as usize) {
+                Some(next) => next.prev = prev,
+                None => lane.tail = prev,
             }
         }
         if lane.is_empty() {
             lanes.levels &= !(1 << level);
         }
-        self.nodes[at as usize].sibling = self.free_nodes;
-        self.free_nodes = at;
     }
 
     /// Slots in use, with their waiters: for checks, closing and capacity changes.

@@ -1,10 +1,10 @@
 //! The one way by which a waiter is granted.
 
-use crate::ledger::Books;
+use crate::ledger::{Books, Held};
 use crate::model::{Amounts, BudgetId};
 use crate::policy::Rank;
 
-use super::queue::State;
+use super::queue::{Asks, State};
 use super::{Effect, Engine, Turn, Verdict};
 
 /// Accepted offers whose slots are freed per turn. A turn usually makes one offer, so two keep up with it.
@@ -32,10 +32,12 @@ impl Engine {
     pub fn settle(&mut self, turn: &mut Turn<'_>) -> Settled {
         self.sweep(turn);
         let settled = self.regrant(turn);
-        let gone = std::mem::take(&mut self.unnamed);
-        let reopen = BudgetId::in_set(gone).filter(|id| self.naming[id.index()] == 0).fold(0, |set, id| set | id.bit());
-        turn.books.set_shut(reopen, false);
-        #[cfg(any(debug_assertions, feature = "test-util"))]
+        if self.unnamed != 0 {
+            let gone = std::mem::take(&mut self.unnamed);
+            let nobody = |id: &BudgetId| self.naming[id.index()] == 0;
+            turn.books.set_shut(BudgetId::in_set(gone).filter(nobody).fold(0, |set, id| set | id.bit()), false);
+        }
+        #[cfg(debug_assertions)]
         if settled == Settled::Done {
             self.assert_sound(turn.books);
         }
@@ -53,7 +55,7 @@ impl Engine {
             if granted == BREATH {
                 return Settled::Breath;
             }
-            let blocked = self.blocked_slot(turn.books, slot);
+            let blocked = self.blocked_head(turn.books, slot);
             if blocked == 0 {
                 granted += 1;
                 self.offer(turn, slot);
@@ -72,7 +74,15 @@ impl Engine {
     }
 
     /// The highest-ranked of the heads at dirty budgets. Budgets where nobody is filed are clean.
+    #[inline]
     fn first_dirty(&mut self) -> Option<u32> {
+        if self.dirty.is_power_of_two() {
+            let first = BudgetId::first_of(self.dirty).and_then(|id| self.queue.head(id));
+            if first.is_none() {
+                self.dirty = 0;
+            }
+            return first.map(|(_, slot)| slot);
+        }
         let mut first: Option<(Rank, u32)> = None;
         for id in BudgetId::in_set(self.dirty) {
             match self.queue.head(id) {
@@ -93,20 +103,44 @@ impl Engine {
         if loans | (short & !books.rates()) != 0 { loans | (short & !books.rates()) } else { claims | short }
     }
 
+    /// The same for a waiter.
     pub(super) fn blocked_slot(&self, books: &mut Books, slot: u32) -> u64 {
-        let mut scratch = Amounts::new();
-        let amounts = self.queue.amounts(slot, &mut scratch);
-        self.blocked(books, amounts, self.queue.get(slot).rank, Some(slot))
+        let rank = self.queue.get(slot).rank;
+        self.blocked(books, &self.queue.asks(slot).bundle(), rank, Some(slot))
+    }
+
+    /// The same for a waiter that is the first at one of its budgets. If it has only one, nobody's claim can block it.
+    #[inline]
+    fn blocked_head(&self, books: &mut Books, slot: u32) -> u64 {
+        match self.queue.asks(slot) {
+            Asks::One(id, units) => {
+                if books.short_of(id, units, self.now) {
+                    id.bit()
+                } else {
+                    0
+                }
+            }
+            Asks::Many(amounts) => self.blocked(books, amounts, self.queue.get(slot).rank, Some(slot)),
+        }
+    }
+
+    /// Takes what a waiter asks for, which blocks it nowhere.
+    #[inline]
+    pub(super) fn take(&self, books: &mut Books, slot: u32) -> Held {
+        let level = self.queue.get(slot).rank.level();
+        match self.queue.asks(slot) {
+            Asks::One(id, units) => books.take_one(id, units, level),
+            Asks::Many(amounts) => books.take(amounts, level),
+        }
     }
 
     /// Grants a waiter its bundle and lays it on the board.
     fn offer(&mut self, turn: &mut Turn<'_>, slot: u32) {
-        let mut scratch = Amounts::new();
-        turn.books.take(self.queue.amounts(slot, &mut scratch));
+        let held = self.take(turn.books, slot);
         let waiter = *self.queue.get(slot);
         // Whoever is behind it may be next; what it was first at is examined again.
         self.dirty |= waiter.filed;
-        self.deactivate(slot);
+        self.uncount(slot);
         if waiter.deadline != u64::MAX {
             self.deadlines.remove(&(waiter.deadline, slot));
         }
@@ -118,7 +152,7 @@ impl Engine {
         offered.time = expiry;
         self.next_expiry = self.next_expiry.min(expiry);
         self.offers.push_back(slot);
-        turn.board.offer(slot);
+        turn.board.offer(slot, held.place().unwrap_or(0));
         self.effects.push(Effect::Offer {
             slot,
             level: waiter.rank.level(),
@@ -133,7 +167,9 @@ impl Engine {
         for id in BudgetId::in_set(set) {
             self.naming[id.index()] += 1;
         }
-        books.set_shut(set, true);
+        if set & !books.shut() != 0 {
+            books.set_shut(set, true);
+        }
         self.waiting += 1;
         self.queue.get_mut(slot).state = State::Waiting;
         self.queue.file(slot, blocked);
@@ -146,6 +182,12 @@ impl Engine {
                 self.dirty |= id.bit();
             }
         }
+        self.uncount(slot);
+    }
+
+    /// Takes a waiter out of the lanes and the counts.
+    #[inline]
+    fn uncount(&mut self, slot: u32) {
         self.queue.file(slot, 0);
         for id in BudgetId::in_set(self.queue.set(slot)) {
             self.naming[id.index()] -= 1;
@@ -174,9 +216,10 @@ impl Engine {
     }
 
     /// Takes a grant back that nobody took up.
-    pub(super) fn undo(&mut self, books: &mut Books, slot: u32) {
-        let mut scratch = Amounts::new();
-        books.undo(self.queue.amounts(slot, &mut scratch));
+    pub(super) fn undo(&mut self, books: &mut Books, slot: u32, place: u32) {
+        let amounts = self.queue.asks(slot).bundle();
+        let held = Held::offered(&amounts, books.rates(), place, self.queue.get(slot).rank.level());
+        books.undo(&amounts, held);
         self.dirty |= self.queue.set(slot);
     }
 

@@ -1,6 +1,6 @@
 //! What time does: deadlines pass, offers expire, rates refill.
 
-use crate::model::{Amounts, BudgetId};
+use crate::model::BudgetId;
 
 use super::queue::State;
 use super::{Effect, Engine, Turn, Verdict};
@@ -49,8 +49,7 @@ impl Engine {
     /// When the first at a rate can be served, as far as the rate goes.
     fn rate_ready_at(&self, books: &mut crate::ledger::Books, id: BudgetId) -> Option<u64> {
         let (_, slot) = self.queue.head(id)?;
-        let mut scratch = Amounts::new();
-        let units = self.queue.amounts(slot, &mut scratch).get(id);
+        let units = self.queue.asks(slot).get(id);
         let bucket = books.bucket_mut(id)?;
         bucket.refill(self.now);
         Some(bucket.ready_at(units))
@@ -65,8 +64,9 @@ impl Engine {
             let expiry = self.queue.get(slot).time;
             let due = expiry <= self.now;
             let wanted = BudgetId::in_set(self.queue.set(slot)).any(|id| self.queue.head(id).is_some());
-            if due && wanted && turn.board.retract(slot) {
-                self.undo(turn.books, slot);
+            let retracted = if due && wanted { turn.board.retract(slot) } else { None };
+            if let Some(place) = retracted {
+                self.undo(turn.books, slot, place);
                 let now = self.now;
                 let waiter = self.queue.get_mut(slot);
                 waiter.state = State::Dormant;
@@ -76,6 +76,10 @@ impl Engine {
                     self.deadlines.insert((waiter.deadline, slot));
                 }
                 self.effects.push(Effect::Expired { slot });
+                // The budget may have shrunk below it while it lay there.
+                if self.queue.asks(slot).bundle().iter().any(|(id, units)| units > turn.books.limit(id)) {
+                    self.end(turn, slot, Verdict::NeverFits);
+                }
             } else if turn.board.accepted(slot) {
                 self.queue.remove(slot);
             } else {

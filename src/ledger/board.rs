@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 
 use crate::rt::sync::{AtomicU32, Ordering};
 
+/// The state is in the low two bits; above them lies the place of the bundle that is offered.
+const STATE: u32 = 3;
 const WAITING: u32 = 0;
 const OFFERED: u32 = 1;
 const ACCEPTED: u32 = 2;
@@ -24,7 +26,10 @@ pub enum Posted {
     /// Nothing yet.
     Nothing,
     /// An offer; it has just been taken up.
-    Accepted,
+    Accepted {
+        /// The place of the bundle.
+        place: u32,
+    },
     /// The wait ended without a grant; the engine knows why.
     Ended,
 }
@@ -45,18 +50,18 @@ impl Board {
     }
 
     /// Lays an offer down. What was granted happens before the owner sees it.
-    pub fn offer(&self, slot: u32) {
-        self.word(slot, |word| word.store(OFFERED, Ordering::Release));
+    pub fn offer(&self, slot: u32, place: u32) {
+        self.word(slot, |word| word.store(OFFERED | place << 2, Ordering::Release));
     }
 
-    /// Takes an offer back. `false` when the owner was faster.
-    pub fn retract(&self, slot: u32) -> bool {
-        self.word(slot, |word| word.compare_exchange(OFFERED, WAITING, Ordering::AcqRel, Ordering::Acquire).is_ok())
+    /// Takes an offer back; gives the place of the bundle. `None` when the owner was faster.
+    pub fn retract(&self, slot: u32) -> Option<u32> {
+        self.word(slot, |word| swap_offer(word, WAITING).ok())
     }
 
-    /// Throws an offer away, for an owner that does not want it. `false` when it had been taken up.
-    pub fn discard(&self, slot: u32) -> bool {
-        self.word(slot, |word| word.compare_exchange(OFFERED, ACCEPTED, Ordering::AcqRel, Ordering::Acquire).is_ok())
+    /// Throws an offer away, for an owner that does not want it. `None` when it had been taken up.
+    pub fn discard(&self, slot: u32) -> Option<u32> {
+        self.word(slot, |word| swap_offer(word, ACCEPTED).ok())
     }
 
     /// Tells the owner that the wait is over.
@@ -66,14 +71,14 @@ impl Board {
 
     /// Whether the owner took the offer up.
     pub fn accepted(&self, slot: u32) -> bool {
-        self.word(slot, |word| word.load(Ordering::Acquire) == ACCEPTED)
+        self.word(slot, |word| word.load(Ordering::Acquire) & STATE == ACCEPTED)
     }
 
     /// What is posted for the owner; takes an offer up at once.
     #[inline]
     pub fn look(&self, slot: u32) -> Posted {
-        self.word(slot, |word| match word.compare_exchange(OFFERED, ACCEPTED, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => Posted::Accepted,
+        self.word(slot, |word| match swap_offer(word, ACCEPTED) {
+            Ok(place) => Posted::Accepted { place },
             Err(ENDED) => Posted::Ended,
             Err(_) => Posted::Nothing,
         })
@@ -94,6 +99,20 @@ impl Board {
     }
 }
 
+/// Replaces an offer by another state; gives its place, or the state that was there instead. Only the engine writes offers, and it
+/// does so while nobody else may; so between the load and the swap an offer can only go, not change.
+#[inline]
+fn swap_offer(word: &AtomicU32, to: u32) -> Result<u32, u32> {
+    let seen = word.load(Ordering::Acquire);
+    if seen & STATE != OFFERED {
+        return Err(seen & STATE);
+    }
+    match word.compare_exchange(seen, to, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => Ok(seen >> 2),
+        Err(instead) => Err(instead & STATE),
+    }
+}
+
 #[expect(clippy::derivable_impls, reason = "the default is what an unopened word says, not a choice of the enum")]
 impl Default for Posted {
     fn default() -> Self {
@@ -111,12 +130,12 @@ mod tests {
         for slot in [0, 63, 64, 191, 192, 1_000_000] {
             board.open(slot);
             assert_eq!(board.look(slot), Posted::Nothing);
-            board.offer(slot);
-            assert!(board.retract(slot));
+            board.offer(slot, 7);
+            assert_eq!(board.retract(slot), Some(7));
             assert_eq!(board.look(slot), Posted::Nothing);
-            board.offer(slot);
-            assert_eq!(board.look(slot), Posted::Accepted);
-            assert!(!board.retract(slot));
+            board.offer(slot, 1 << 29);
+            assert_eq!(board.look(slot), Posted::Accepted { place: 1 << 29 });
+            assert_eq!(board.retract(slot), None);
             assert!(board.accepted(slot));
         }
     }

@@ -2,35 +2,22 @@
 //!
 //! Plain integers without a lock of their own. The shell keeps them under one short lock, the simulation owns them outright.
 
-use crate::model::{Amounts, Budget, BudgetId, MAX_AMOUNT, Priority, Supply};
+use crate::model::{Amounts, Budget, BudgetId, Priority, Supply};
 
+use super::account::Account;
+use super::held::{Held, Store};
 use super::rate::Bucket;
-
-/// One loan. R6 holds at every moment: `free + granted == capacity + deficit`, where the balance is the free units when it is
-/// positive and the deficit, after a shrink below what is granted, when it is negative.
-#[derive(Debug, Clone, Copy, Default)]
-struct Account {
-    balance: i64,
-    granted: u64,
-    peak: u64,
-    capacity: u64,
-}
-
-/// What a take found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
-    /// Everything was taken.
-    Yes,
-    /// Nothing was taken: the way past the engine is shut for a budget of the bundle, or too little is free.
-    No,
-}
 
 /// The books of one scheduler.
 #[derive(Debug)]
 pub struct Books {
-    /// Budgets that an active waiter names (R1). Nobody takes from them without asking the engine.
+    /// Loans that may be taken without asking the engine: no active waiter names them, and the scheduler is open.
+    open: u64,
+    /// Budgets that an active waiter names (R1).
     shut: u64,
-    /// Set once the scheduler grants nothing any more: every take and give goes to the engine.
+    /// Budgets whose gives the engine must hear of: those, or all once the scheduler is closed.
+    watched: u64,
+    /// Set once the scheduler grants nothing any more.
     closed: bool,
     /// Counts the schedulers that have used these books; a reservation of an earlier one is refused.
     generation: u32,
@@ -43,6 +30,8 @@ pub struct Books {
     accounts: [Account; BudgetId::LIMIT],
     /// The buckets, ascending by budget.
     buckets: Vec<Bucket>,
+    /// What leases of more than one budget hold.
+    store: Store,
 }
 
 impl Default for Books {
@@ -55,7 +44,9 @@ impl Books {
     /// Books without a budget.
     pub fn new() -> Self {
         Books {
+            open: 0,
             shut: 0,
+            watched: u64::MAX,
             closed: true,
             generation: 0,
             leases: 0,
@@ -64,6 +55,7 @@ impl Books {
             rates: 0,
             accounts: [Account::default(); BudgetId::LIMIT],
             buckets: Vec::new(),
+            store: Store::default(),
         }
     }
 
@@ -77,8 +69,7 @@ impl Books {
             match budget.supply {
                 Supply::Loan { capacity } => {
                     self.loans |= budget.id.bit();
-                    let balance = capacity.min(MAX_AMOUNT) as i64;
-                    self.accounts[budget.id.index()] = Account { balance, capacity, ..Account::default() };
+                    self.accounts[budget.id.index()] = Account::new(capacity);
                 }
                 Supply::Rate { per_second, burst, max_debt } => {
                     self.rates |= budget.id.bit();
@@ -86,47 +77,116 @@ impl Books {
                 }
             }
         }
+        self.derive();
+    }
+
+    /// Brings the two sets up to date that the fast path looks at.
+    fn derive(&mut self) {
+        let closed = if self.closed { u64::MAX } else { 0 };
+        self.watched = self.shut | closed;
+        self.open = self.loans & !self.watched;
     }
 
     /// Takes a bundle without asking the engine, if nobody waits for any budget of it. Reads no clock for loans; a bundle
     /// with rates in it needs `now`.
-    #[inline]
+    #[inline(always)]
     pub fn take_past_engine(
         &mut self,
         generation: u32,
         amounts: &Amounts,
         level: Priority,
         now: impl FnOnce() -> Option<u64>,
-    ) -> Taken {
+    ) -> Option<Held> {
         let set = amounts.set();
-        if self.closed || generation != self.generation || self.shut & set != 0 {
-            return Taken::No;
-        }
-        if set & !self.loans != 0 {
-            match now() {
-                Some(now) if self.short(amounts, now) == 0 => {}
-                _ => return Taken::No,
+        // One loan is the commonest bundle, and worth a way without loops or calls.
+        if set & !self.open == 0
+            && set.is_power_of_two()
+            && generation == self.generation
+            && let Some(&[units, ..]) = amounts.inline_units()
+        {
+            let account = &mut self.accounts[at(set)];
+            // An amount is at most 2^63 - 1, so the cast keeps it.
+            if account.balance() < units as i64 {
+                return None;
             }
-        } else if !self.covers(amounts) {
-            return Taken::No;
+            account.take(units);
+            self.leases += 1;
+            self.immediate[level.index()] += 1;
+            return Some(self.store.hold_one(at(set), units, level));
         }
-        self.take(amounts);
-        self.immediate[level.index()] += 1;
-        Taken::Yes
+        if set & self.shut != 0 { None } else { self.take_bundle(generation, amounts, level, now) }
     }
 
-    /// Whether every loan of the bundle has that much free.
-    #[inline]
-    fn covers(&self, amounts: &Amounts) -> bool {
-        // An amount is at most 2^63 - 1, so the cast keeps it.
-        amounts.iter().all(|(id, units)| self.accounts[id.index()].balance >= units as i64)
+    #[inline(never)]
+    fn take_bundle(
+        &mut self,
+        generation: u32,
+        amounts: &Amounts,
+        level: Priority,
+        now: impl FnOnce() -> Option<u64>,
+    ) -> Option<Held> {
+        let set = amounts.set();
+        if generation != self.generation || set == 0 {
+            return None;
+        }
+        let held = match amounts.inline_units() {
+            Some(units) if set & !self.open == 0 => self.take_loans(set, units, level)?,
+            _ => self.take_with_rates(amounts, level, now)?,
+        };
+        self.leases += 1;
+        self.immediate[level.index()] += 1;
+        Some(held)
+    }
+
+    /// Takes two to eight loans if every one of them has that much free.
+    #[inline(always)]
+    fn take_loans(&mut self, set: u64, units: &[u64; 8], level: Priority) -> Option<Held> {
+        let mut rest = set;
+        for &units in units {
+            if self.accounts[at(rest)].balance() < units as i64 {
+                return None;
+            }
+            rest &= rest - 1;
+            if rest == 0 {
+                break;
+            }
+        }
+        let mut rest = set;
+        for &units in units {
+            self.accounts[at(rest)].take(units);
+            rest &= rest - 1;
+            if rest == 0 {
+                break;
+            }
+        }
+        Some(self.store.hold_inline(set, units, level))
+    }
+
+    /// The same for a bundle with rates in it, or with more than eight amounts.
+    #[cold]
+    #[inline(never)]
+    fn take_with_rates(
+        &mut self,
+        amounts: &Amounts,
+        level: Priority,
+        now: impl FnOnce() -> Option<u64>,
+    ) -> Option<Held> {
+        if self.closed || amounts.set() & (self.shut | !self.budgets()) != 0 {
+            return None;
+        }
+        let now = if amounts.set() & self.rates == 0 { 0 } else { now()? };
+        // What can never fit is for the engine to refuse: a full bucket would take it as debt.
+        if amounts.iter().any(|(id, units)| units > self.limit(id)) || self.short(amounts, now) != 0 {
+            return None;
+        }
+        Some(self.take_all(amounts, level))
     }
 
     /// The budgets that cannot give what the bundle asks. Rates are tested last: while a loan is short, no rate is (R7).
     pub fn short(&mut self, amounts: &Amounts, now: u64) -> u64 {
         let mut short = 0;
         for (id, units) in amounts.iter() {
-            if self.rates & id.bit() == 0 && self.accounts[id.index()].balance < units as i64 {
+            if self.rates & id.bit() == 0 && self.accounts[id.index()].balance() < units as i64 {
                 short |= id.bit();
             }
         }
@@ -142,51 +202,92 @@ impl Books {
         short
     }
 
-    /// Takes a bundle that is not short of anything.
+    /// Whether one budget cannot give so much.
     #[inline]
-    pub fn take(&mut self, amounts: &Amounts) {
-        for (id, units) in amounts.iter() {
-            if self.rates & id.bit() != 0 {
-                if let Some(bucket) = self.bucket_mut(id) {
-                    bucket.charge(units);
-                }
-                continue;
+    pub fn short_of(&mut self, id: BudgetId, units: u64, now: u64) -> bool {
+        match self.bucket_mut(id) {
+            None => self.accounts[id.index()].balance() < units as i64,
+            Some(bucket) => {
+                bucket.refill(now);
+                !bucket.eligible(units)
             }
-            let account = &mut self.accounts[id.index()];
-            account.balance -= units as i64;
-            account.granted += units;
-            account.peak = account.peak.max(account.granted);
+        }
+    }
+
+    /// Takes so much of one budget, which is not short of it.
+    #[inline]
+    pub fn take_one(&mut self, id: BudgetId, units: u64, level: Priority) -> Held {
+        if self.rates & id.bit() != 0 {
+            return self.take(&Amounts::of(id, units), level);
         }
         self.leases += 1;
+        self.accounts[id.index()].take(units);
+        self.store.hold_one(id.index(), units, level)
     }
 
-    /// Gives the loans of an ended lease back. Says whether the engine must hear of it: the flag is learnt from the operation
-    /// that adds the units (R1).
-    #[inline]
-    #[must_use = "a flagged give must enter the engine"]
-    pub fn give(&mut self, amounts: &Amounts) -> bool {
-        self.leases -= 1;
-        self.give_part(amounts)
+    /// Takes a bundle that is not short of anything. What is held of it are the loans: rates are spent.
+    pub fn take(&mut self, amounts: &Amounts, level: Priority) -> Held {
+        self.leases += 1;
+        self.take_all(amounts, level)
     }
 
-    /// Gives loans back while their lease goes on.
-    #[inline]
-    #[must_use = "a flagged give must enter the engine"]
-    pub fn give_part(&mut self, amounts: &Amounts) -> bool {
+    fn take_all(&mut self, amounts: &Amounts, level: Priority) -> Held {
         for (id, units) in amounts.iter() {
-            if self.rates & id.bit() == 0 {
-                let account = &mut self.accounts[id.index()];
-                account.balance += units as i64;
-                account.granted -= units;
+            match self.bucket_mut(id) {
+                Some(bucket) => bucket.charge(units),
+                None => self.accounts[id.index()].take(units),
             }
         }
-        self.closed || self.shut & amounts.set() != 0
+        let loans = if amounts.set() & self.rates == 0 { amounts.clone() } else { amounts.without(self.rates) };
+        self.store.hold(loans, level)
+    }
+
+    /// Gives back what an ended lease held. The budgets that the engine must hear of, if any: the flag is learnt from the
+    /// operation that adds the units (R1).
+    #[inline(always)]
+    #[must_use = "a flagged give must enter the engine"]
+    pub fn give(&mut self, held: Held) -> Option<u64> {
+        self.leases -= 1;
+        match held.inline() {
+            Some((budget, units)) => {
+                self.accounts[budget].give(units);
+                self.flagged(1 << budget)
+            }
+            None => self.give_stored(held),
+        }
+    }
+
+    #[inline(never)]
+    fn give_stored(&mut self, held: Held) -> Option<u64> {
+        let place = held.place()?;
+        let amounts = self.store.get(place)?;
+        let set = amounts.set();
+        match amounts.inline_units() {
+            Some(units) => {
+                let mut rest = set;
+                for &units in units {
+                    if rest == 0 {
+                        break;
+                    }
+                    self.accounts[at(rest)].give(units);
+                    rest &= rest - 1;
+                }
+            }
+            None => amounts.iter().for_each(|(id, units)| self.accounts[id.index()].give(units)),
+        }
+        self.store.free(place);
+        self.flagged(set)
+    }
+
+    #[inline(always)]
+    fn flagged(&self, set: u64) -> Option<u64> {
+        if self.watched & set != 0 { Some(set) } else { None }
     }
 
     /// Undoes a grant that nobody took up: loans come back, rates are refunded (R7).
-    pub fn undo(&mut self, amounts: &Amounts) {
-        // The engine itself undoes; it regrants whatever the flag says.
-        let _ = self.give(amounts);
+    pub fn undo(&mut self, amounts: &Amounts, held: Held) {
+        // The engine itself undoes, and regrants whatever the flag says.
+        let _ = self.give(held);
         for (id, units) in amounts.iter() {
             if let Some(bucket) = self.bucket_mut(id) {
                 bucket.refund(units);
@@ -194,9 +295,52 @@ impl Books {
         }
     }
 
-    /// A lease became two.
-    pub fn lease_split(&mut self) {
+    /// What a lease holds.
+    pub fn amounts(&self, held: Held) -> Amounts {
+        self.store.amounts(held)
+    }
+
+    /// Moves what a lease holds into the store, where it has a place to be known by.
+    pub fn store(&mut self, held: Held) -> Held {
+        match held.place() {
+            Some(_) => held,
+            None => {
+                let amounts = self.store.amounts(held);
+                self.store.keep(amounts, held.level())
+            }
+        }
+    }
+
+    /// Splits `part` off what a lease holds. The budget that holds less than that, and nothing changed, if there is one.
+    ///
+    /// # Errors
+    /// The budget.
+    pub fn split(&mut self, held: &mut Held, part: &Amounts) -> Result<Held, BudgetId> {
+        let mut rest = self.store.amounts(*held);
+        rest.take(part)?;
+        self.put(held, rest);
         self.leases += 1;
+        Ok(self.store.hold(part.clone(), held.level()))
+    }
+
+    /// Puts what one lease holds to what another holds; the one is left with nothing. `false`, and nothing changed, when the sum
+    /// would be no valid amount.
+    pub fn merge(&mut self, held: &mut Held, other: &mut Held) -> bool {
+        let mut sum = self.store.amounts(*held);
+        if sum.put_all(&self.store.amounts(*other)).is_err() {
+            return false;
+        }
+        self.put(held, sum);
+        self.put(other, Amounts::new());
+        true
+    }
+
+    /// Changes what a lease holds. What has a place keeps it.
+    fn put(&mut self, held: &mut Held, amounts: Amounts) {
+        match held.place() {
+            Some(place) => self.store.replace(place, amounts),
+            None => *held = self.store.hold(amounts, held.level()),
+        }
     }
 
     /// Sets or clears the waiter flags of budgets.
@@ -206,6 +350,7 @@ impl Books {
         } else {
             self.shut &= !budgets;
         }
+        self.derive();
     }
 
     /// No scheduler uses these books any more.
@@ -217,14 +362,13 @@ impl Books {
     /// From now on every take and give goes to the engine.
     pub fn close(&mut self) {
         self.closed = true;
+        self.derive();
     }
 
     /// Another capacity of a loan. Less than what is granted is kept as a deficit, and nothing of it is granted until leases
     /// have brought it back.
     pub fn set_capacity(&mut self, id: BudgetId, capacity: u64) {
-        let account = &mut self.accounts[id.index()];
-        account.capacity = capacity;
-        account.balance = capacity as i64 - account.granted as i64;
+        self.accounts[id.index()].set_capacity(capacity);
     }
 
     /// The bucket of a rate.
@@ -247,33 +391,33 @@ impl Books {
     pub fn free(&self, id: BudgetId) -> u64 {
         match self.bucket(id) {
             Some(bucket) => bucket.free(),
-            None => self.accounts[id.index()].balance.max(0) as u64,
+            None => self.accounts[id.index()].balance().max(0) as u64,
         }
     }
 
     /// The most one request can ask for.
     pub fn limit(&self, id: BudgetId) -> u64 {
-        self.bucket(id).map_or(self.accounts[id.index()].capacity, Bucket::limit)
+        self.bucket(id).map_or(self.accounts[id.index()].capacity(), Bucket::limit)
     }
 
     /// Units of a loan that leases and offers have.
     pub fn granted(&self, id: BudgetId) -> u64 {
-        self.accounts[id.index()].granted
+        self.accounts[id.index()].granted()
     }
 
     /// The most of a loan that was ever granted at once.
     pub fn peak(&self, id: BudgetId) -> u64 {
-        self.accounts[id.index()].peak
+        self.accounts[id.index()].peak()
     }
 
     /// By how much a loan is overdrawn after a shrink.
     pub fn deficit(&self, id: BudgetId) -> u64 {
-        self.accounts[id.index()].balance.min(0).unsigned_abs()
+        self.accounts[id.index()].balance().min(0).unsigned_abs()
     }
 
     /// The capacity of a loan.
     pub fn capacity(&self, id: BudgetId) -> u64 {
-        self.accounts[id.index()].capacity
+        self.accounts[id.index()].capacity()
     }
 
     /// All budgets.
@@ -320,10 +464,9 @@ impl Books {
     pub fn verify(&self) -> Result<(), (BudgetId, String)> {
         for id in BudgetId::in_set(self.loans) {
             let account = self.accounts[id.index()];
-            let (free, deficit) = (self.free(id), self.deficit(id));
-            let sides = free.checked_add(account.granted).zip(account.capacity.checked_add(deficit));
-            if sides.is_none_or(|(left, right)| left != right) || account.peak < account.granted {
-                return Err((id, format!("{account:?}: free {free} + granted is not capacity + deficit {deficit}")));
+            account.verify().map_err(|found| (id, found))?;
+            if self.leases == 0 && account.granted() != 0 {
+                return Err((id, format!("{account:?}: units are missing though no lease is out")));
             }
         }
         for id in BudgetId::in_set(self.rates) {
@@ -333,6 +476,12 @@ impl Books {
         }
         Ok(())
     }
+}
+
+/// The position of the lowest budget of a set, which is not empty.
+#[inline(always)]
+fn at(set: u64) -> usize {
+    (set.trailing_zeros() & 63) as usize
 }
 
 #[cfg(test)]
@@ -345,9 +494,9 @@ mod tests {
         books
     }
 
-    fn take(books: &mut Books, amounts: &Amounts) -> bool {
+    fn take(books: &mut Books, amounts: &Amounts) -> Option<Held> {
         let generation = books.generation();
-        books.take_past_engine(generation, amounts, Priority::Normal, || Some(0)) == Taken::Yes
+        books.take_past_engine(generation, amounts, Priority::Normal, || Some(0))
     }
 
     #[test]
@@ -355,8 +504,8 @@ mod tests {
         let mut books = books();
         let mut bundle = Amounts::of(BudgetId::GPU, 60);
         assert!(bundle.add(BudgetId::IO, 6));
-        assert!(take(&mut books, &bundle));
-        assert!(!take(&mut books, &bundle));
+        assert!(take(&mut books, &bundle).is_some());
+        assert!(take(&mut books, &bundle).is_none());
         assert_eq!((books.free(BudgetId::GPU), books.free(BudgetId::IO)), (40, 4));
         books.verify().unwrap();
     }
@@ -364,12 +513,11 @@ mod tests {
     #[test]
     fn a_shrink_below_use_is_a_visible_deficit_that_returns_pay_off() {
         let mut books = books();
-        let lease = Amounts::of(BudgetId::GPU, 80);
-        assert!(take(&mut books, &lease));
+        let held = take(&mut books, &Amounts::of(BudgetId::GPU, 80)).unwrap();
         books.set_capacity(BudgetId::GPU, 50);
         assert_eq!((books.free(BudgetId::GPU), books.deficit(BudgetId::GPU)), (0, 30));
         books.verify().unwrap();
-        let _ = books.give(&lease);
+        let _ = books.give(held);
         assert_eq!((books.free(BudgetId::GPU), books.deficit(BudgetId::GPU)), (50, 0));
         assert_eq!(books.peak(BudgetId::GPU), 80);
         books.verify().unwrap();
@@ -379,25 +527,46 @@ mod tests {
     fn a_flag_shuts_the_way_past_the_engine_and_is_learnt_by_the_give() {
         let mut books = books();
         let one = Amounts::of(BudgetId::GPU, 1);
-        assert!(take(&mut books, &one));
+        let held = take(&mut books, &one).unwrap();
         books.set_shut(BudgetId::GPU.bit(), true);
-        assert!(!take(&mut books, &one));
-        assert!(books.give(&one));
+        assert!(take(&mut books, &one).is_none());
+        assert_eq!(books.give(held), Some(BudgetId::GPU.bit()));
         books.set_shut(BudgetId::GPU.bit(), false);
-        assert!(take(&mut books, &one));
-        assert!(!books.give(&one));
+        let held = take(&mut books, &one).unwrap();
+        assert_eq!(books.give(held), None);
     }
 
     #[test]
     fn a_rate_is_spent_by_a_lease_and_refunded_by_an_undone_offer() {
         let mut books = books();
         let io = Amounts::of(BudgetId::IO, 4);
-        assert!(take(&mut books, &io));
-        let _ = books.give(&io);
+        let held = take(&mut books, &io).unwrap();
+        assert_eq!(books.amounts(held), Amounts::new());
+        let _ = books.give(held);
         assert_eq!(books.free(BudgetId::IO), 6);
-        assert!(take(&mut books, &io));
-        books.undo(&io);
+        let held = take(&mut books, &io).unwrap();
+        books.undo(&io, held);
         assert_eq!(books.free(BudgetId::IO), 6);
         books.verify().unwrap();
+    }
+
+    #[test]
+    fn what_is_split_and_merged_is_all_there() {
+        let mut books = Books::new();
+        let ids: Vec<_> = (0..10).filter_map(BudgetId::from_index).collect();
+        books.open(&ids.iter().map(|&id| Budget::loan(id, 9)).collect::<Vec<_>>(), 0);
+        let mut all = Amounts::new();
+        assert!(ids.iter().all(|&id| all.add(id, 5)));
+        let mut held = take(&mut books, &all).unwrap();
+        let mut part = Amounts::of(ids[3], 5);
+        assert!(part.add(ids[9], 2));
+        let mut split = books.split(&mut held, &part).unwrap();
+        assert_eq!(books.amounts(held).get(ids[9]), 3);
+        assert_eq!(books.split(&mut held, &part), Err(ids[3]));
+        assert!(books.merge(&mut held, &mut split));
+        assert_eq!(books.amounts(held), all);
+        let _ = (books.give(held), books.give(split));
+        books.verify().unwrap();
+        assert_eq!(books.leases(), 0);
     }
 }

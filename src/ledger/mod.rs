@@ -3,10 +3,14 @@
 //! # How the words are kept
 //!
 //! TABLE
+mod account;
 mod board;
 mod books;
+mod held;
 mod rate;
 
 pub use board::{Board, Posted};
-pub use books::{Books, Taken};
+pub use books::Books;
+pub use held::Held;
+#[cfg(any(feature = "test-util", bursar_loom))]
 pub use rate::Bucket;

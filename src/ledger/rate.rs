@@ -50,11 +50,10 @@ impl Bucket {
         if units >= room {
             self.overflowed += units - room;
             self.level = self.burst as i64;
-            // A full bucket takes in nothing, not even a part of a unit.
-            self.remainder = 0;
         } else {
             self.level += units as i64;
         }
+        self.settle();
     }
 
     /// Whether `units` can be charged, as of the last refill.
@@ -74,6 +73,14 @@ impl Bucket {
         let back = i128::from(units).min(room);
         self.level += back as i64;
         self.refunded += back as u128;
+        self.settle();
+    }
+
+    /// A full bucket takes in nothing, not even a part of a unit.
+    fn settle(&mut self) {
+        if self.level >= self.burst as i64 {
+            self.remainder = 0;
+        }
     }
 
     /// When `units` become eligible, as of the last refill.
@@ -92,11 +99,13 @@ impl Bucket {
         self.refill(now);
         self.per_second = per_second;
         self.burst = burst;
-        let above = self.level - burst as i64;
+        // A debt may be as large as can be counted, so the difference may be larger.
+        let above = i128::from(self.level) - i128::from(burst);
         if above > 0 {
             self.level = burst as i64;
             self.overflowed += above as u128;
         }
+        self.settle();
     }
 
     /// The most that one request can ask for.

@@ -79,15 +79,15 @@ impl BudgetId {
     }
 
     /// Position, below [`BudgetId::LIMIT`].
-    #[inline]
+    #[inline(always)]
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 
     /// The set that holds just this budget.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn bit(self) -> u64 {
-        1 << self.0
+        1 << (self.0 & 63)
     }
 
     /// The budgets of a set, ascending.

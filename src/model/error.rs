@@ -59,12 +59,10 @@ pub enum RequestError {
         budget: BudgetId,
     },
     /// The amounts of one budget add up to more than can be counted.
-    #[error("the amounts of budget {budget} overflow: {held} + {added} is more than {limit}")]
+    #[error("the amounts of budget {budget} overflow: with another {added} they are more than {limit}")]
     Overflow {
         /// The budget.
         budget: BudgetId,
-        /// What the request had of it.
-        held: u64,
         /// What was to be added.
         added: u64,
         /// The largest amount.

@@ -42,8 +42,13 @@ pub struct Request {
     /// Nanoseconds from the first poll; `u64::MAX` when there is none.
     deadline_ns: u64,
     rare: Option<Box<Rare>>,
-    priority: Priority,
+    /// The position of the priority, with `RARE` when there is a label or anything out of line. A whole word, because it
+    /// is copied as one: a load of more than was just stored stalls.
+    level: u64,
 }
+
+/// There is more to a request than amounts, priority and deadline.
+const RARE: u64 = 1 << 8;
 
 /// What few requests have, out of line so that the others stay small.
 #[derive(Clone, Default)]
@@ -55,22 +60,31 @@ struct Rare {
 
 impl Request {
     /// A request for nothing yet, at [`Priority::Normal`], without a deadline.
-    #[inline]
+    #[inline(always)]
     pub const fn new() -> Self {
-        Request { amounts: Amounts::new(), label: None, deadline_ns: u64::MAX, rare: None, priority: Priority::Normal }
+        Request {
+            amounts: Amounts::new(),
+            label: None,
+            deadline_ns: u64::MAX,
+            rare: None,
+            level: Priority::Normal as u64,
+        }
     }
 
     /// Memory of the first GPU.
+    #[inline(always)]
     pub fn gpu(self, bytes: impl Into<Bytes>) -> Self {
         self.amount(BudgetId::GPU, bytes.into().0)
     }
 
     /// Host memory of the first NUMA node.
+    #[inline(always)]
     pub fn host(self, bytes: impl Into<Bytes>) -> Self {
         self.amount(BudgetId::HOST, bytes.into().0)
     }
 
     /// Space on the first disk.
+    #[inline(always)]
     pub fn disk(self, bytes: impl Into<Bytes>) -> Self {
         self.amount(BudgetId::DISK, bytes.into().0)
     }
@@ -89,6 +103,7 @@ impl Request {
     }
 
     /// Compute slots.
+    #[inline(always)]
     pub fn compute(self, slots: u64) -> Self {
         self.amount(BudgetId::COMPUTE, slots)
     }
@@ -102,44 +117,43 @@ impl Request {
     }
 
     /// A share of a budget that is counted in millionths.
+    #[inline(always)]
     pub fn share(self, id: BudgetId, share: Share) -> Self {
         self.amount(id, u64::from(share.millionths()))
     }
 
     /// I/O, in bytes. I/O is a rate: the amount is charged when the request is granted and comes back with time.
+    #[inline(always)]
     pub fn io(self, bytes: impl Into<Bytes>) -> Self {
         self.amount(BudgetId::IO, bytes.into().0)
     }
 
     /// Network, in bytes. Network is a rate, like I/O.
+    #[inline(always)]
     pub fn network(self, bytes: impl Into<Bytes>) -> Self {
         self.amount(BudgetId::NETWORK, bytes.into().0)
     }
 
     /// `units` of any budget.
-    #[inline]
+    #[inline(always)]
     pub fn amount(mut self, id: BudgetId, units: u64) -> Self {
-        if units == 0 {
-            return self.fault(RequestError::Zero { budget: id });
+        if !self.amounts.add(id, units) {
+            self.rare = Some(refuse(self.rare.take(), id, units));
+            self.level |= RARE;
         }
-        let held = self.amounts.get(id);
-        if self.amounts.add(id, units) {
-            self
-        } else {
-            self.fault(RequestError::Overflow { budget: id, held, added: units, limit: MAX_AMOUNT })
-        }
+        self
     }
 
     /// How urgent it is.
-    #[inline]
+    #[inline(always)]
     pub const fn priority(mut self, priority: Priority) -> Self {
-        self.priority = priority;
+        self.level = self.level & RARE | priority as u64;
         self
     }
 
     /// The latest time of the grant, counted from the first poll of the reservation. Among equal priorities, earlier
     /// deadlines go first.
-    #[inline]
+    #[inline(always)]
     pub fn deadline(mut self, within: Duration) -> Self {
         // 584 years are as good as no deadline.
         self.deadline_ns = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX);
@@ -148,12 +162,13 @@ impl Request {
 
     /// A name for errors, logs and reports. A labelled lease is listed among the holders of its budgets, which costs an
     /// entry in a sharded table per lease.
-    #[inline]
+    #[inline(always)]
     pub fn label(mut self, label: impl Into<Cow<'static, str>>) -> Self {
         match label.into() {
             Cow::Borrowed(label) => self.label = Some(label),
             Cow::Owned(label) => self.rare().label = Some(label),
         }
+        self.level |= RARE;
         self
     }
 
@@ -167,14 +182,19 @@ impl Request {
     ///
     /// # Errors
     /// The first bad value that was given to the builder, or [`RequestError::Empty`].
-    #[inline]
     pub fn check(&self) -> Result<(), RequestError> {
-        if let Some(rare) = &self.rare
-            && let Some(fault) = &rare.fault
-        {
-            return Err(fault.clone());
+        match self.rare.as_ref().and_then(|rare| rare.fault.as_ref()) {
+            Some(fault) => Err(fault.clone()),
+            None if self.amounts.is_empty() => Err(RequestError::Empty),
+            None => Ok(()),
         }
-        if self.amounts.is_empty() { Err(RequestError::Empty) } else { Ok(()) }
+    }
+
+    /// Whether the request has none of the parts that few have, so that there is nothing to check and nothing to note. It may
+    /// be empty.
+    #[inline(always)]
+    pub(crate) const fn is_plain(&self) -> bool {
+        self.level & RARE == 0
     }
 
     /// What is asked of which budgets.
@@ -186,7 +206,7 @@ impl Request {
     /// How urgent it is.
     #[inline]
     pub const fn urgency(&self) -> Priority {
-        self.priority
+        Priority::ALL[(self.level & !RARE) as usize % Priority::COUNT]
     }
 
     /// The latest time of the grant, counted from the first poll.
@@ -211,36 +231,37 @@ impl Request {
         self.deadline_ns
     }
 
-    /// Takes the amounts out, for the lease.
-    #[inline]
-    pub(crate) fn take_amounts(&mut self) -> Amounts {
-        std::mem::take(&mut self.amounts)
-    }
-
     /// Takes the label out, for the table of known holders.
     pub(crate) fn take_label(&mut self) -> Option<Cow<'static, str>> {
         let owned = self.rare.as_mut().and_then(|rare| rare.label.take());
         owned.map(Cow::Owned).or(self.label.map(Cow::Borrowed))
     }
 
-    /// Whether the lease is to be listed among the holders.
-    #[inline]
-    pub(crate) const fn is_labelled(&self) -> bool {
-        self.label.is_some() || self.rare.is_some()
-    }
-
+    /// Keeps the first fault.
     #[cold]
     fn fault(mut self, fault: RequestError) -> Self {
-        let rare = self.rare();
-        if rare.fault.is_none() {
-            rare.fault = Some(fault);
-        }
+        self.rare().fault.get_or_insert(fault);
         self
     }
 
     fn rare(&mut self) -> &mut Rare {
+        self.level |= RARE;
         self.rare.get_or_insert_with(Box::default)
     }
+}
+
+/// Notes an amount that cannot be added. Takes and gives the box rather than the request, and cannot unwind: see
+/// [`Amounts::add`].
+#[cold]
+#[inline(never)]
+#[expect(improper_ctypes_definitions, reason = "only ever called from Rust")]
+extern "C" fn refuse(rare: Option<Box<Rare>>, id: BudgetId, units: u64) -> Box<Rare> {
+    let mut rare = rare.unwrap_or_default();
+    rare.fault.get_or_insert(match units {
+        0 => RequestError::Zero { budget: id },
+        _ => RequestError::Overflow { budget: id, added: units, limit: MAX_AMOUNT },
+    });
+    rare
 }
 
 impl Default for Request {
@@ -253,7 +274,7 @@ impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
             .field("amounts", &self.amounts)
-            .field("priority", &self.priority)
+            .field("priority", &self.urgency())
             .field("deadline", &self.time_limit())
             .field("label", &self.name())
             .field("module", &self.module_name())

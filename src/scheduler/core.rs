@@ -22,8 +22,8 @@ use crossbeam_utils::CachePadded;
 use tokio::runtime::Handle;
 
 use crate::engine::{Effect, Engine, Settled, Turn};
-use crate::ledger::{Board, Books};
-use crate::model::{Amounts, Budget, BudgetId, CloseReason, Config, Unit};
+use crate::ledger::{Board, Books, Held};
+use crate::model::{Budget, BudgetId, CloseReason, Config, Unit};
 use crate::observe::Sink;
 use crate::rt::sync::{AtomicU64, Mutex, Ordering};
 use crate::rt::{Clock, Short};
@@ -91,7 +91,7 @@ pub(crate) struct Core {
     pub(super) desk: Mutex<Desk>,
     pub(super) known: Known,
     pub(super) clock: Clock,
-    /// The budgets that are rates: a lease does not hold them. Set when the core is opened.
+    /// The budgets that are rates, for those who take an offer up without a lock. Set when the core is opened.
     pub(super) rates: AtomicU64,
 }
 
@@ -162,8 +162,7 @@ impl Core {
                 drop(books);
                 books = self.books.lock();
             }
-            let drained = books.is_closed() && books.leases() == desk.sink.forgotten();
-            if drained {
+            if books.is_closed() && books.leases() == desk.sink.forgotten() {
                 desk.drains.drain(..).for_each(|waker| wakes.push(waker));
             }
             (result, desk.engine.poll_timeout(&mut books))
@@ -181,21 +180,23 @@ impl Core {
         result
     }
 
-    /// Gives loans back; goes to the desk only if somebody waits for them.
-    #[inline]
-    pub(super) fn give(&'static self, amounts: &Amounts) {
-        let flagged = self.books.lock().give(amounts);
-        if flagged {
-            self.released(amounts);
+    /// Gives back what a lease held; goes to the desk only if somebody waits for it.
+    #[inline(always)]
+    pub(super) fn give(&'static self, held: Held) {
+        // A statement of its own, so that the books are free before the desk is asked for.
+        let flagged = self.books.lock().give(held);
+        if let Some(budgets) = flagged {
+            self.released(budgets);
         }
     }
 
     /// Units came back that somebody waits for, or the scheduler is closing.
     #[cold]
-    pub(super) fn released(&'static self, amounts: &Amounts) {
+    #[inline(never)]
+    pub(super) fn released(&'static self, budgets: u64) {
         // If the core has passed to another scheduler in the meantime, which only the last give of a closed one can see, this is
         // one needless look at its queue.
-        self.turn(|desk, turn, _| desk.engine.released(turn, amounts.set()));
+        self.turn(|desk, turn, _| desk.engine.released(turn, budgets));
     }
 
     /// Ends every wait and grants nothing any more.

@@ -1,12 +1,13 @@
 //! The holders that have a name: a sharded table, touched only by leases that carry a label (R12).
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use dashmap::DashMap;
 
+use crate::ledger::Held;
 use crate::model::{Amounts, BudgetId, Priority};
-use crate::rt::sync::{AtomicU64, Ordering};
 
 /// A labelled lease that is out, or was forgotten.
 #[derive(Debug, Clone)]
@@ -22,56 +23,47 @@ pub struct Holder {
     pub amounts: Amounts,
     /// Whether the lease was forgotten, so that nothing of it will ever come back.
     pub forgotten: bool,
-    /// Smaller is older.
-    pub(super) number: u64,
 }
 
-/// The table. Number 0 stands for a lease that is not in it.
+/// The table, by the place of a lease in the store.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    holders: DashMap<u64, Holder>,
-    next: AtomicU64,
+    holders: DashMap<u32, Holder>,
 }
 
 impl Known {
-    pub(super) fn enter(&self, mut holder: Holder) -> u64 {
-        let number = self.next.fetch_add(1, Ordering::Relaxed) + 1;
-        holder.number = number;
-        self.holders.insert(number, holder);
-        number
+    pub(super) fn enter(&self, held: Held, holder: Holder) {
+        if let Some(place) = held.known() {
+            self.holders.insert(place, holder);
+        }
     }
 
-    pub(super) fn leave(&self, number: u64) {
-        if number != 0 {
-            self.holders.remove(&number);
+    #[cold]
+    pub(super) fn leave(&self, held: Held) {
+        if let Some(place) = held.known() {
+            self.holders.remove(&place);
         }
     }
 
     /// Changes an entry, if the lease has one.
-    pub(super) fn amend(&self, number: u64, change: impl FnOnce(&mut Holder)) {
-        if number != 0
-            && let Some(mut holder) = self.holders.get_mut(&number)
-        {
+    pub(super) fn amend(&self, held: Held, change: impl FnOnce(&mut Holder)) {
+        if let Some(mut holder) = held.known().and_then(|place| self.holders.get_mut(&place)) {
             change(&mut holder);
         }
     }
 
-    /// A copy of the entry with other amounts, for a part that was split off.
-    pub(super) fn split(&self, number: u64, amounts: &Amounts) -> u64 {
-        let copy = self.holders.get(&number).map(|holder| holder.clone());
-        copy.map_or(0, |holder| self.enter(Holder { amounts: amounts.clone(), ..holder }))
+    /// The entry of a lease, if it has one.
+    pub(super) fn get(&self, held: Held) -> Option<Holder> {
+        let place = held.known()?;
+        self.holders.get(&place).map(|holder| holder.clone())
     }
 
-    pub(super) fn label(&self, number: u64) -> Option<Cow<'static, str>> {
-        self.holders.get(&number).map(|holder| holder.label.clone())
-    }
-
-    /// Who holds a budget, largest first, then oldest.
+    /// Who holds a budget, largest first.
     pub(super) fn of(&self, budget: BudgetId) -> Vec<Holder> {
         let holds = |holder: &Holder| holder.amounts.get(budget);
         let mut all: Vec<Holder> =
             self.holders.iter().filter(|entry| holds(entry) > 0).map(|entry| entry.clone()).collect();
-        all.sort_by_key(|holder| (std::cmp::Reverse(holds(holder)), holder.number));
+        all.sort_by_key(|holder| (Reverse(holds(holder)), holder.label.clone()));
         all
     }
 

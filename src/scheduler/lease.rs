@@ -3,9 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::ledger::Held;
 use crate::model::{Amounts, BudgetId, LeaseError, Priority, Request};
-
-use crate::rt::sync::Ordering;
 
 use super::core::Core;
 use super::known::Holder;
@@ -36,64 +35,54 @@ use super::known::Holder;
 #[must_use = "a lease that is not kept gives everything back at once"]
 pub struct Lease {
     core: &'static Core,
-    amounts: Amounts,
-    /// Its number in the table of known holders; 0 when it is not there.
-    known: u64,
-    priority: Priority,
+    held: Held,
 }
 
 impl Lease {
-    /// A lease of what was granted to a request.
-    #[inline]
-    pub(super) fn granted(core: &'static Core, request: &mut Request) -> Self {
-        let priority = request.urgency();
-        let labelled = request.is_labelled();
-        let mut amounts = request.take_amounts();
-        let rates = core.rates.load(Ordering::Relaxed);
-        if amounts.set() & rates != 0 {
-            amounts.retain(!rates);
-        }
-        let mut lease = Lease { core, amounts, known: 0, priority };
-        if labelled {
-            lease.introduce(request);
+    /// A lease of what was granted to a request without label, module or fault.
+    #[inline(always)]
+    pub(super) fn plain(core: &'static Core, held: Held) -> Self {
+        Lease { core, held }
+    }
+
+    /// A lease of what was granted to a request; with a label it enters the table of known holders.
+    pub(super) fn granted(core: &'static Core, held: Held, request: &mut Request) -> Self {
+        let mut lease = Lease::plain(core, held);
+        if let Some(label) = request.take_label() {
+            lease.introduce(Holder {
+                label,
+                module: request.module_name().map(Arc::from),
+                priority: lease.priority(),
+                amounts: lease.amounts(),
+                forgotten: false,
+            });
         }
         lease
     }
 
-    /// Enters a labelled lease into the table of known holders.
-    #[cold]
-    fn introduce(&mut self, request: &mut Request) {
-        let Some(label) = request.take_label() else { return };
-        self.known = self.core.known.enter(Holder {
-            label,
-            module: request.module_name().map(Arc::from),
-            priority: self.priority,
-            amounts: self.amounts.clone(),
-            forgotten: false,
-            number: 0,
-        });
+    fn introduce(&mut self, holder: Holder) {
+        self.held = self.core.books.lock().store(self.held).note_known();
+        self.core.known.enter(self.held, holder);
     }
 
     /// What it holds.
-    #[inline]
-    pub fn amounts(&self) -> &Amounts {
-        &self.amounts
+    pub fn amounts(&self) -> Amounts {
+        self.core.books.lock().amounts(self.held)
     }
 
     /// What it holds of one budget.
-    #[inline]
     pub fn get(&self, id: BudgetId) -> u64 {
-        self.amounts.get(id)
+        self.amounts().get(id)
     }
 
     /// The level it was granted at.
     pub fn priority(&self) -> Priority {
-        self.priority
+        self.held.level()
     }
 
     /// The label of its request.
     pub fn label(&self) -> Option<String> {
-        self.core.known.label(self.known).map(std::borrow::Cow::into_owned)
+        self.core.known.get(self.held).map(|holder| holder.label.into_owned())
     }
 
     /// Takes a part out into a lease of its own.
@@ -101,10 +90,14 @@ impl Lease {
     /// # Errors
     /// [`LeaseError::HoldsLess`]; the lease is unchanged.
     pub fn split(&mut self, part: &Amounts) -> Result<Lease, LeaseError> {
-        self.take(part)?;
-        self.core.books.lock().lease_split();
-        let known = if self.known == 0 { 0 } else { self.core.known.split(self.known, part) };
-        Ok(Lease { core: self.core, amounts: part.clone(), known, priority: self.priority })
+        let split = self.core.books.lock().split(&mut self.held, part);
+        let held = split.map_err(|budget| self.holds_less(budget, part))?;
+        let mut split = Lease::plain(self.core, held);
+        self.note_amounts();
+        if let Some(holder) = self.core.known.get(self.held) {
+            split.introduce(Holder { amounts: part.clone(), ..holder });
+        }
+        Ok(split)
     }
 
     /// Takes in another lease of the same scheduler. The label and level of this one stay.
@@ -113,12 +106,11 @@ impl Lease {
     /// [`MergeError`] when the other is of another scheduler; the error holds it, so nothing is lost.
     pub fn merge(&mut self, mut other: Lease) -> Result<(), MergeError> {
         // Leases of one scheduler cannot hold more than its capacity together, so their sum is a valid amount.
-        if !std::ptr::eq(self.core, other.core) || self.amounts.put_all(&other.amounts).is_err() {
+        if !std::ptr::eq(self.core, other.core) || !self.core.books.lock().merge(&mut self.held, &mut other.held) {
             return Err(MergeError(other));
         }
-        self.core.known.amend(self.known, |holder| holder.amounts = self.amounts.clone());
-        // What is left of the other drops as an empty lease, which is counted down like any other.
-        other.amounts = Amounts::new();
+        self.note_amounts();
+        // The other drops with nothing left in it, and is counted down like any lease.
         Ok(())
     }
 
@@ -127,40 +119,38 @@ impl Lease {
     /// # Errors
     /// [`LeaseError::HoldsLess`]; the lease is unchanged.
     pub fn shrink(&mut self, by: &Amounts) -> Result<(), LeaseError> {
-        self.take(by)?;
-        let flagged = self.core.books.lock().give_part(by);
-        if flagged {
-            self.core.released(by);
-        }
-        Ok(())
+        // The part drops at once, as a lease of its own.
+        self.split(by).map(drop)
     }
 
     /// Ends the lease without giving anything back, for good: the capacity is lost, and `stats` and `holders` show that it is.
-    pub fn forget(mut self) {
-        self.core.known.amend(self.known, |holder| holder.forgotten = true);
+    pub fn forget(self) {
+        self.core.known.amend(self.held, |holder| holder.forgotten = true);
         self.core.turn(|desk, _, _| desk.sink.forgot());
-        // What a bundle of more than eight amounts has on the heap is freed; the units are not.
-        self.amounts = Amounts::new();
         std::mem::forget(self);
     }
 
-    fn take(&mut self, part: &Amounts) -> Result<(), LeaseError> {
-        let less = |budget| LeaseError::HoldsLess { budget, held: self.amounts.get(budget), asked: part.get(budget) };
-        let mut rest = self.amounts.clone();
-        rest.take(part).map_err(less)?;
-        self.amounts = rest;
-        self.core.known.amend(self.known, |holder| holder.amounts = self.amounts.clone());
-        Ok(())
+    fn holds_less(&self, budget: BudgetId, asked: &Amounts) -> LeaseError {
+        LeaseError::HoldsLess { budget, held: self.get(budget), asked: asked.get(budget) }
+    }
+
+    /// Tells the table of known holders what is held now.
+    fn note_amounts(&self) {
+        if self.held.known().is_some() {
+            let amounts = self.amounts();
+            self.core.known.amend(self.held, |holder| holder.amounts = amounts);
+        }
     }
 }
 
 impl Drop for Lease {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        if self.known != 0 {
-            self.core.known.leave(self.known);
+        if self.held.known().is_some() {
+            // Before the place is free: the next lease there may be known too.
+            self.core.known.leave(self.held);
         }
-        self.core.give(&self.amounts);
+        self.core.give(self.held);
     }
 }
 
@@ -172,8 +162,8 @@ pub struct MergeError(pub Lease);
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease")
-            .field("amounts", &self.amounts)
-            .field("priority", &self.priority)
+            .field("amounts", &self.amounts())
+            .field("priority", &self.priority())
             .finish_non_exhaustive()
     }
 }

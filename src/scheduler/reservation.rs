@@ -9,8 +9,10 @@ use futures::future::FusedFuture;
 use tokio::task::coop;
 
 use crate::engine::{Asked, Refusal, Submitted};
-use crate::ledger::{Posted, Taken};
+use crate::ledger::{Held, Posted};
 use crate::model::{CloseReason, Request, ReserveError, TryReserveError};
+
+use crate::rt::sync::Ordering;
 
 use super::core::Core;
 use super::lease::Lease;
@@ -49,7 +51,7 @@ pub struct Reservation {
 
 /// What a look at the queue came to.
 enum Step {
-    Granted,
+    Granted(Held),
     Waiting,
     Failed(ReserveError),
 }
@@ -70,24 +72,18 @@ impl Reservation {
         &self.request
     }
 
-    #[inline]
-    fn lease(&mut self) -> Lease {
-        self.stage = Stage::Done;
-        Lease::granted(self.core, &mut self.request)
-    }
-
     #[cold]
     fn submit(&mut self, cx: &Context<'_>) -> Step {
         let (core, generation, request) = (self.core, self.generation, &self.request);
         // Cloned before the lock is taken: a clone runs code of whoever made the waker.
         let waker = cx.waker().clone();
         let level = request.urgency();
-        let asked = Asked { amounts: request.amounts(), level, deadline: request.deadline_ns(), wait: true };
+        let asked = Asked { amounts: request.amounts(), level, deadline: request.deadline_ns() };
         let (submitted, names) = core.turn(|desk, turn, wakes| {
             let submitted = if turn.books.generation() == generation {
                 desk.engine.submit(turn, asked)
             } else {
-                Submitted::Refused(Refusal::Closed(CloseReason::HandlesGone))
+                Submitted::Refused(Box::new(Refusal::Closed(CloseReason::HandlesGone)))
             };
             match &submitted {
                 Submitted::Waiting(slot) => desk.keep_waker(*slot, waker, wakes),
@@ -95,54 +91,70 @@ impl Reservation {
                     wakes.discard(Some(waker));
                     desk.sink.refused(level, refusal);
                 }
-                Submitted::Granted => wakes.discard(Some(waker)),
+                Submitted::Granted(_) => wakes.discard(Some(waker)),
             }
             let refused = matches!(submitted, Submitted::Refused(_));
             (submitted, refused.then(|| desk.names.clone()))
         });
         match submitted {
-            Submitted::Granted => Step::Granted,
+            Submitted::Granted(held) => Step::Granted(held),
             Submitted::Waiting(slot) => {
                 (self.slot, self.stage) = (slot, Stage::Waiting);
                 tracing::trace!(target: "bursar", request = ?self.request, "waiting");
                 Step::Waiting
             }
             Submitted::Refused(refusal) => {
-                Step::Failed(report::refused(core, &names.unwrap_or_default(), request, refusal))
+                Step::Failed(report::refused(core, &names.unwrap_or_default(), request, *refusal))
             }
         }
     }
 
-    #[inline]
-    fn step(&mut self, cx: &Context<'_>) -> Step {
-        match self.stage {
+    /// A poll off the fast path.
+    #[cold]
+    #[inline(never)]
+    fn poll_slowly(&mut self, cx: &Context<'_>) -> Poll<Result<Lease, ReserveError>> {
+        let step = match self.stage {
             Stage::Done => Step::Waiting,
             Stage::Waiting => match self.core.board.look(self.slot) {
-                Posted::Accepted => Step::Granted,
+                Posted::Accepted { place } => Step::Granted(self.accepted(place)),
                 Posted::Nothing | Posted::Ended => self.look_closer(cx),
             },
-            Stage::New => {
-                if let Err(fault) = self.request.check() {
-                    return Step::Failed(fault.into());
-                }
-                match take_past_engine(self.core, self.generation, &self.request) {
-                    Taken::Yes => Step::Granted,
-                    Taken::No => self.submit(cx),
-                }
+            Stage::New => match self.request.check() {
+                Err(fault) => Step::Failed(fault.into()),
+                Ok(()) => match take_past_engine(self.core, self.generation, &self.request) {
+                    Some(held) => Step::Granted(held),
+                    None => self.submit(cx),
+                },
+            },
+        };
+        match step {
+            Step::Waiting => Poll::Pending,
+            Step::Granted(held) => {
+                self.stage = Stage::Done;
+                Poll::Ready(Ok(Lease::granted(self.core, held, &mut self.request)))
+            }
+            Step::Failed(error) => {
+                self.stage = Stage::Done;
+                Poll::Ready(Err(error))
             }
         }
+    }
+
+    /// What an offer holds that was taken up from the board, without the lock of the desk.
+    fn accepted(&self, place: u32) -> Held {
+        Held::offered(self.request.amounts(), self.core.rates.load(Ordering::Relaxed), place, self.request.urgency())
     }
 
     /// Asks the engine: nothing, or a verdict, lies on the board.
     fn look_closer(&mut self, cx: &Context<'_>) -> Step {
-        let (core, slot) = (self.core, self.slot);
+        let (core, slot, amounts, level) = (self.core, self.slot, self.request.amounts(), self.request.urgency());
         let waker = cx.waker().clone();
         let found = core.turn(|desk, turn, wakes| {
             // Once more, now that nobody can post: what was posted since the first look has used up the old waker.
             match turn.board.look(slot) {
-                Posted::Accepted => {
+                Posted::Accepted { place } => {
                     wakes.discard(Some(waker));
-                    return Ok(true);
+                    return Ok(Some(Held::offered(amounts, turn.books.rates(), place, level)));
                 }
                 Posted::Ended => {
                     if let Some(ended) = desk.engine.collect(turn, slot) {
@@ -151,85 +163,87 @@ impl Reservation {
                     }
                 }
                 Posted::Nothing => {
-                    if desk.engine.reactivate(turn, slot) {
+                    if let Some(held) = desk.engine.reactivate(turn, slot) {
                         wakes.discard(Some(waker));
-                        return Ok(true);
+                        return Ok(Some(held));
                     }
                 }
             }
             desk.keep_waker(slot, waker, wakes);
-            Ok(false)
+            Ok(None)
         });
         match found {
-            Ok(true) => Step::Granted,
-            Ok(false) => Step::Waiting,
+            Ok(Some(held)) => Step::Granted(held),
+            Ok(None) => Step::Waiting,
             Err((ended, names)) => Step::Failed(report::ended(core, &names, &self.request, ended)),
         }
     }
 }
 
 /// The fast path: grants without asking the engine, if nobody waits for anything that is asked.
-#[inline]
-fn take_past_engine(core: &'static Core, generation: u32, request: &Request) -> Taken {
+#[inline(always)]
+fn take_past_engine(core: &'static Core, generation: u32, request: &Request) -> Option<Held> {
     core.books.lock().take_past_engine(generation, request.amounts(), request.urgency(), || core.clock.task_now())
 }
 
 /// The attempt that does not wait.
 #[inline]
-pub(super) fn try_reserve(
-    core: &'static Core,
-    generation: u32,
-    mut request: Request,
-) -> Result<Lease, TryReserveError> {
-    request.check()?;
-    match take_past_engine(core, generation, &request) {
-        Taken::Yes => Ok(Lease::granted(core, &mut request)),
-        Taken::No => try_submit(core, generation, request),
+pub(super) fn try_reserve(core: &'static Core, generation: u32, request: Request) -> Result<Lease, TryReserveError> {
+    if request.is_plain()
+        && let Some(held) = take_past_engine(core, generation, &request)
+    {
+        return Ok(Lease::plain(core, held));
     }
+    try_slowly(core, generation, request)
 }
 
 #[cold]
-fn try_submit(core: &'static Core, generation: u32, mut request: Request) -> Result<Lease, TryReserveError> {
+#[inline(never)]
+fn try_slowly(core: &'static Core, generation: u32, mut request: Request) -> Result<Lease, TryReserveError> {
+    request.check()?;
+    if let Some(held) = take_past_engine(core, generation, &request) {
+        return Ok(Lease::granted(core, held, &mut request));
+    }
     let level = request.urgency();
-    let asked = Asked { amounts: request.amounts(), level, deadline: u64::MAX, wait: false };
+    let asked = Asked { amounts: request.amounts(), level, deadline: u64::MAX };
     let (submitted, names) = core.turn(|desk, turn, _| {
         let submitted = if turn.books.generation() == generation {
-            desk.engine.submit(turn, asked)
+            desk.engine.try_submit(turn, asked)
         } else {
-            Submitted::Refused(Refusal::Closed(CloseReason::HandlesGone))
+            Err(Box::new(Refusal::Closed(CloseReason::HandlesGone)))
         };
-        if let Submitted::Refused(refusal) = &submitted {
+        if let Err(refusal) = &submitted {
             desk.sink.refused(level, refusal);
         }
         (submitted, desk.names.clone())
     });
     match submitted {
-        Submitted::Refused(refusal) => Err(report::not_now(core, &names, &request, refusal)),
-        // One that may not wait is never queued.
-        Submitted::Granted | Submitted::Waiting(_) => Ok(Lease::granted(core, &mut request)),
+        Ok(held) => Ok(Lease::granted(core, held, &mut request)),
+        Err(refusal) => Err(report::not_now(core, &names, &request, *refusal)),
     }
 }
 
 impl Future for Reservation {
     type Output = Result<Lease, ReserveError>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // Out of budget is not "unavailable": nothing is asked, and the place in the queue is kept.
         let coop = ready!(coop::poll_proceed(cx));
         let this = &mut *self;
-        match this.step(cx) {
-            Step::Granted => {
-                coop.made_progress();
-                Poll::Ready(Ok(this.lease()))
-            }
-            Step::Waiting => Poll::Pending,
-            Step::Failed(error) => {
-                coop.made_progress();
-                this.stage = Stage::Done;
-                Poll::Ready(Err(error))
-            }
+        if this.stage == Stage::New
+            && this.request.is_plain()
+            && let Some(held) = take_past_engine(this.core, this.generation, &this.request)
+        {
+            coop.made_progress();
+            this.stage = Stage::Done;
+            return Poll::Ready(Ok(Lease::plain(this.core, held)));
         }
+        let polled = this.poll_slowly(cx);
+        if polled.is_ready() {
+            coop.made_progress();
+        }
+        polled
     }
 }
 
@@ -240,16 +254,21 @@ impl FusedFuture for Reservation {
 }
 
 impl Drop for Reservation {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if self.stage == Stage::Waiting {
-            let slot = self.slot;
-            self.core.turn(|desk, turn, wakes| {
-                desk.engine.cancel(turn, slot);
-                wakes.discard(desk.wakers.get_mut(slot as usize).and_then(Option::take));
-            });
+            cancel(self.core, self.slot);
         }
     }
+}
+
+/// The owner gave up.
+#[cold]
+fn cancel(core: &'static Core, slot: u32) {
+    core.turn(|desk, turn, wakes| {
+        desk.engine.cancel(turn, slot);
+        wakes.discard(desk.wakers.get_mut(slot as usize).and_then(Option::take));
+    });
 }
 
 impl fmt::Debug for Reservation {

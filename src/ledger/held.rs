@@ -1,0 +1,165 @@
+//! What a lease holds, in one word.
+//!
+//! A lease is moved about by its owner, and every move of a larger value costs more than a plain instruction: the processor
+//! cannot forward what was just written in parts to a load of the whole. So a lease is two words, its core and this one. An
+//! amount of one budget fits into it; anything larger stays with the books, in a place that the word names.
+
+use crate::model::{Amounts, BudgetId, Priority};
+
+/// The loans that a lease holds, and the level it was granted at.
+///
+/// From the lowest bit: level (3), budget (6) and units (53) of one loan, or, with `STORED`, a place in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held(u64);
+
+const LEVEL: u64 = 0b111;
+const BUDGET: u32 = 3;
+const UNITS: u32 = 9;
+/// Amounts from here on go to the store: 2^53, a thousand times the memory of any machine.
+const LARGE: u64 = 1 << 53;
+/// The holder is in the table of known holders, under its place.
+const KNOWN: u64 = 1 << 62;
+const STORED: u64 = 1 << 63;
+
+impl Held {
+    #[inline(always)]
+    fn one(budget: usize, units: u64, level: Priority) -> Self {
+        Held(units << UNITS | (budget as u64) << BUDGET | level.index() as u64)
+    }
+
+    fn stored(place: u32, level: Priority) -> Self {
+        Held(STORED | u64::from(place) << UNITS | level.index() as u64)
+    }
+
+    /// What a granted bundle holds that was offered at this place of the board.
+    pub fn offered(amounts: &Amounts, rates: u64, place: u32, level: Priority) -> Self {
+        match single(amounts.set() & !rates) {
+            None if amounts.set() & !rates == 0 => Held::one(0, 0, level),
+            Some(only) if amounts.get(only) < LARGE => Held::one(only.index(), amounts.get(only), level),
+            _ => Held::stored(place, level),
+        }
+    }
+
+    /// The place in the store, if it has one.
+    pub fn place(self) -> Option<u32> {
+        // Places are indices of a vector that is far shorter than 2^30.
+        (self.0 & STORED != 0).then_some(((self.0 & !(STORED | KNOWN)) >> UNITS) as u32)
+    }
+
+    /// The level it was granted at.
+    pub fn level(self) -> Priority {
+        Priority::ALL[(self.0 & LEVEL) as usize % Priority::COUNT]
+    }
+
+    /// Budget and units, when it is not in the store.
+    #[inline(always)]
+    pub(super) fn inline(self) -> Option<(usize, u64)> {
+        let budget = (self.0 >> BUDGET & 63) as usize;
+        (self.0 & STORED == 0).then_some((budget, self.0 >> UNITS))
+    }
+
+    /// Its place, when it is in the table of known holders.
+    #[inline(always)]
+    pub(crate) fn known(self) -> Option<u32> {
+        if self.0 & KNOWN == 0 { None } else { self.place() }
+    }
+
+    /// The same, noted to be in the table of known holders. Only what is in the store can be.
+    pub(crate) fn note_known(self) -> Self {
+        debug_assert!(self.0 & STORED != 0);
+        Held(self.0 | KNOWN)
+    }
+}
+
+/// The only budget of a set.
+fn single(set: u64) -> Option<BudgetId> {
+    if set.is_power_of_two() { BudgetId::first_of(set) } else { None }
+}
+
+/// The places of bundles that are held.
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    places: Vec<Amounts>,
+    free: Vec<u32>,
+}
+
+impl Store {
+    /// Holds one amount.
+    #[inline(always)]
+    pub(super) fn hold_one(&mut self, budget: usize, units: u64, level: Priority) -> Held {
+        if units < LARGE { Held::one(budget, units, level) } else { self.hold_large(budget, units, level) }
+    }
+
+    #[cold]
+    fn hold_large(&mut self, budget: usize, units: u64, level: Priority) -> Held {
+        let amounts = BudgetId::from_index(budget).map(|id| Amounts::of(id, units));
+        self.keep(amounts.unwrap_or_default(), level)
+    }
+
+    /// Holds two to eight amounts.
+    #[inline(always)]
+    pub(super) fn hold_inline(&mut self, set: u64, units: &[u64; 8], level: Priority) -> Held {
+        let place = self.free.pop().unwrap_or_else(|| self.grow());
+        if let Some(kept) = self.places.get_mut(place as usize) {
+            kept.write_inline(set, units);
+        }
+        Held::stored(place, level)
+    }
+
+    /// Holds any bundle.
+    pub(super) fn hold(&mut self, amounts: Amounts, level: Priority) -> Held {
+        match single(amounts.set()) {
+            Some(only) => self.hold_one(only.index(), amounts.get(only), level),
+            None if amounts.is_empty() => Held::one(0, 0, level),
+            None => self.keep(amounts, level),
+        }
+    }
+
+    /// Holds any bundle in the store.
+    pub(super) fn keep(&mut self, amounts: Amounts, level: Priority) -> Held {
+        let place = self.free.pop().unwrap_or_else(|| self.grow());
+        self.places[place as usize] = amounts;
+        Held::stored(place, level)
+    }
+
+    /// One more place, and room to free them all without an allocation.
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self) -> u32 {
+        self.places.push(Amounts::new());
+        self.free.reserve(self.places.capacity() - self.free.len());
+        self.places.len() as u32 - 1
+    }
+
+    /// The bundle at a place.
+    #[inline(always)]
+    pub(super) fn get(&self, place: u32) -> Option<&Amounts> {
+        self.places.get(place as usize)
+    }
+
+    /// What is held, wherever it is.
+    pub(super) fn amounts(&self, held: Held) -> Amounts {
+        match (held.inline(), held.place()) {
+            (Some((budget, units)), _) => {
+                BudgetId::from_index(budget).map(|id| Amounts::of(id, units)).unwrap_or_default()
+            }
+            (None, place) => place.and_then(|place| self.get(place)).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Replaces what is kept at a place.
+    pub(super) fn replace(&mut self, place: u32, amounts: Amounts) {
+        self.places[place as usize] = amounts;
+    }
+
+    /// Frees a place.
+    #[inline(always)]
+    pub(super) fn free(&mut self, place: u32) {
+        if let Some(kept) = self.places.get_mut(place as usize)
+            && kept.inline_units().is_none()
+        {
+            *kept = Amounts::new();
+        }
+        self.free.push(place);
+    }
+}

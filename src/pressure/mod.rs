@@ -1,0 +1,3 @@
+//! Where figures about the machine come from.
+
+mod host;
