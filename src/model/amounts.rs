@@ -91,7 +91,7 @@ impl Amounts {
         } else {
             // Ripples what comes after one place up.
             let mut carried = units;
-            each_place!(|PLACE| if at <= PLACE {
+            each_place!(|PLACE| if at < PLACE + 1 {
                 carried = std::mem::replace(&mut self.units[PLACE], carried);
             });
             let _ = carried;

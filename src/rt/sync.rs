@@ -1,9 +1,9 @@
 //! Atomics and the mutex, from `std` or, under `--cfg bursar_loom`, from loom.
 
 #[cfg(bursar_loom)]
-pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 #[cfg(not(bursar_loom))]
-pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 #[cfg(bursar_loom)]
 use loom::sync as imp;

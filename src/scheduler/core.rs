@@ -25,7 +25,7 @@ use crate::engine::{Effect, Engine, Settled, Turn};
 use crate::ledger::{Board, Books, Held};
 use crate::model::{Budget, BudgetId, CloseReason, Config, Unit};
 use crate::observe::Sink;
-use crate::rt::sync::{AtomicU64, Mutex, Ordering};
+use crate::rt::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::rt::{Clock, Short};
 
 use super::known::Known;
@@ -91,6 +91,8 @@ pub(crate) struct Core {
     pub(super) desk: Mutex<Desk>,
     pub(super) known: Known,
     pub(super) clock: Clock,
+    /// Whether somebody waits. Only a hint where to go first: what counts are the flags in the books, read under their lock.
+    pub(super) busy: AtomicBool,
     /// The budgets that are rates, for those who take an offer up without a lock. Set when the core is opened.
     pub(super) rates: AtomicU64,
 }
@@ -116,6 +118,7 @@ impl Core {
             }),
             known: Known::default(),
             clock,
+            busy: AtomicBool::new(false),
             rates: AtomicU64::new(0),
         }
     }
@@ -153,8 +156,10 @@ impl Core {
     pub(super) fn turn<R>(&'static self, event: impl FnOnce(&mut Desk, &mut Turn<'_>, &mut Wakes) -> R) -> R {
         // Declared first, dropped last: after the desk is free.
         let mut wakes = Wakes::default();
+        // Read before the lock is taken where that can be; the engine never lets the time go back.
+        let before = self.clock.task_now();
         let mut desk = self.desk.lock();
-        let now = self.clock.now(desk.runtime.as_ref());
+        let now = before.unwrap_or_else(|| self.clock.now(desk.runtime.as_ref()));
         let (result, next) = {
             let mut books = self.books.lock();
             let result = event(&mut desk, &mut Turn { books: &mut books, board: &self.board, now }, &mut wakes);
@@ -168,6 +173,10 @@ impl Core {
             (result, desk.engine.poll_timeout(&mut books))
         };
         desk.apply(&mut wakes);
+        let busy = desk.engine.waiting() > 0;
+        if busy != self.busy.load(Ordering::Relaxed) {
+            self.busy.store(busy, Ordering::Relaxed);
+        }
         if next < desk.armed {
             desk.armed = next;
             desk.driver.take().into_iter().for_each(|driver| wakes.push(driver));
@@ -183,6 +192,9 @@ impl Core {
     /// Gives back what a lease held; goes to the desk only if somebody waits for it.
     #[inline(always)]
     pub(super) fn give(&'static self, held: Held) {
+        if self.busy.load(Ordering::Relaxed) {
+            return self.give_at_desk(held);
+        }
         // A statement of its own, so that the books are free before the desk is asked for.
         let flagged = self.books.lock().give(held);
         if let Some(budgets) = flagged {
@@ -190,10 +202,20 @@ impl Core {
         }
     }
 
+    /// Somebody waits for something, so the lease ends at the desk: the books are taken once, not twice.
+    #[inline(never)]
+    fn give_at_desk(&'static self, held: Held) {
+        self.turn(|desk, turn, _| {
+            if let Some(budgets) = turn.books.give(held) {
+                desk.engine.released(turn, budgets);
+            }
+        });
+    }
+
     /// Units came back that somebody waits for, or the scheduler is closing.
     #[cold]
     #[inline(never)]
-    pub(super) fn released(&'static self, budgets: u64) {
+    fn released(&'static self, budgets: u64) {
         // If the core has passed to another scheduler in the meantime, which only the last give of a closed one can see, this is
         // one needless look at its queue.
         self.turn(|desk, turn, _| desk.engine.released(turn, budgets));

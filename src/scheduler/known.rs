@@ -8,6 +8,7 @@ use dashmap::DashMap;
 
 use crate::ledger::Held;
 use crate::model::{Amounts, BudgetId, Priority};
+use crate::rt::sync::{AtomicU64, Ordering};
 
 /// A labelled lease that is out, or was forgotten.
 #[derive(Debug, Clone)]
@@ -23,16 +24,20 @@ pub struct Holder {
     pub amounts: Amounts,
     /// Whether the lease was forgotten, so that nothing of it will ever come back.
     pub forgotten: bool,
+    /// Smaller is older.
+    pub(super) number: u64,
 }
 
 /// The table, by the place of a lease in the store.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     holders: DashMap<u32, Holder>,
+    entered: AtomicU64,
 }
 
 impl Known {
-    pub(super) fn enter(&self, held: Held, holder: Holder) {
+    pub(super) fn enter(&self, held: Held, mut holder: Holder) {
+        holder.number = self.entered.fetch_add(1, Ordering::Relaxed);
         if let Some(place) = held.known() {
             self.holders.insert(place, holder);
         }
@@ -58,12 +63,12 @@ impl Known {
         self.holders.get(&place).map(|holder| holder.clone())
     }
 
-    /// Who holds a budget, largest first.
+    /// Who holds a budget, largest first, then oldest.
     pub(super) fn of(&self, budget: BudgetId) -> Vec<Holder> {
         let holds = |holder: &Holder| holder.amounts.get(budget);
         let mut all: Vec<Holder> =
             self.holders.iter().filter(|entry| holds(entry) > 0).map(|entry| entry.clone()).collect();
-        all.sort_by_key(|holder| (Reverse(holds(holder)), holder.label.clone()));
+        all.sort_by_key(|holder| (Reverse(holds(holder)), holder.number));
         all
     }
 

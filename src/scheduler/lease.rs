@@ -55,6 +55,7 @@ impl Lease {
                 priority: lease.priority(),
                 amounts: lease.amounts(),
                 forgotten: false,
+                number: 0,
             });
         }
         lease

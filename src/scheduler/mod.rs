@@ -181,7 +181,7 @@ impl Scheduler {
         })
     }
 
-    /// The labelled leases that hold a budget, largest first. Leases without a label are counted by
+    /// The labelled leases that hold a budget, largest first, then oldest. Leases without a label are counted by
     /// [`stats`](Scheduler::stats) only.
     pub fn holders(&self, id: BudgetId) -> Vec<Holder> {
         self.core.known.of(id)

@@ -121,10 +121,7 @@ impl Reservation {
             },
             Stage::New => match self.request.check() {
                 Err(fault) => Step::Failed(fault.into()),
-                Ok(()) => match take_past_engine(self.core, self.generation, &self.request) {
-                    Some(held) => Step::Granted(held),
-                    None => self.submit(cx),
-                },
+                Ok(()) => self.submit(cx),
             },
         };
         match step {
@@ -233,6 +230,7 @@ impl Future for Reservation {
         let this = &mut *self;
         if this.stage == Stage::New
             && this.request.is_plain()
+            && !this.core.busy.load(Ordering::Relaxed)
             && let Some(held) = take_past_engine(this.core, this.generation, &this.request)
         {
             coop.made_progress();

@@ -1,0 +1,93 @@
+//! What allocates and what does not, counted per thread.
+
+mod common;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Waker};
+
+use allocation_counter::measure;
+use bursar::{Budget, BudgetId, Config, Priority, Request, Reservation};
+use common::*;
+
+fn poll(reservation: &mut Reservation) -> Option<bursar::Lease> {
+    match Pin::new(reservation).poll(&mut Context::from_waker(Waker::noop())) {
+        std::task::Poll::Ready(lease) => Some(lease.unwrap()),
+        std::task::Poll::Pending => None,
+    }
+}
+
+/// Eight loans and a rate.
+fn wide() -> (Rig, Vec<BudgetId>) {
+    let ids: Vec<_> = (0..8).map(|at| BudgetId::custom(at).unwrap()).collect();
+    let budgets = ids.iter().map(|&id| Budget::loan(id, 100)).chain([Budget::rate(IO, 1_000_000)]);
+    (Rig::new(Config { budgets: budgets.collect(), ..Config::new() }), ids)
+}
+
+#[track_caller]
+fn assert_allocates_nothing(what: &str, work: impl FnOnce()) {
+    let counted = measure(work);
+    assert_eq!((counted.count_total, counted.bytes_current), (0, 0), "{what}: {counted:?}");
+}
+
+#[test]
+fn reserving_and_releasing_up_to_eight_budgets_allocates_nothing() {
+    let (rig, ids) = wide();
+    for count in 1..=8 {
+        let request = ids[..count].iter().fold(Request::new(), |request, &id| request.amount(id, 1));
+        let request = request.priority(Priority::High).deadline(MS);
+        // The books make a place for a bundle once; it is used again and again.
+        drop(rig.scheduler.try_reserve(request.clone()).expect("free"));
+        assert_allocates_nothing(&format!("{count} budgets"), || {
+            for _ in 0..1_000 {
+                drop(poll(&mut rig.scheduler.reserve(request.clone())).expect("free"));
+                drop(rig.scheduler.try_reserve(request.clone()).expect("free"));
+            }
+        });
+    }
+    assert_untouched(&rig.scheduler);
+}
+
+/// The slots of the queue are reused: a wait allocates nothing once as many have waited before.
+#[test]
+fn a_wait_allocates_nothing_once_the_queue_is_warm() {
+    let rig = Rig::loans(10, 10);
+    let round = || {
+        let held = rig.scheduler.try_reserve(gpu(10)).unwrap();
+        let mut waiting = [(); 8].map(|()| rig.scheduler.reserve(gpu(1)));
+        assert!(waiting.iter_mut().all(|waiting| poll(waiting).is_none()));
+        drop(held);
+        assert!(waiting.iter_mut().all(|waiting| poll(waiting).is_some()));
+    };
+    // Twice, because the slots of the first round are swept in the second.
+    (0..8).for_each(|_| round());
+    assert_allocates_nothing("eight waits", || {
+        let held = rig.scheduler.try_reserve(gpu(10)).unwrap();
+        let mut waiting = rig.scheduler.reserve(gpu(1));
+        assert!(poll(&mut waiting).is_none());
+        drop(held);
+        assert!(poll(&mut waiting).is_some());
+    });
+    let many = measure(round);
+    assert!(many.count_total <= 4, "only the list of wakers grows: {many:?}");
+    assert_eq!(many.bytes_current, 0);
+    assert_untouched(&rig.scheduler);
+}
+
+#[test]
+fn cloning_a_request_and_a_handle_allocates_nothing() {
+    let (rig, ids) = wide();
+    let request = ids.iter().fold(Request::new().label("static"), |request, &id| request.amount(id, 1));
+    assert_allocates_nothing("clones", || {
+        for _ in 0..100 {
+            drop((request.clone(), rig.scheduler.clone()));
+        }
+    });
+}
+
+/// The counter itself: what surely allocates is counted.
+#[test]
+fn the_counter_counts() {
+    let counted = measure(|| drop(std::hint::black_box(vec![1u8; 64])));
+    assert_eq!((counted.count_total, counted.bytes_total, counted.bytes_current), (1, 64, 0));
+}

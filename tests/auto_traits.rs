@@ -1,0 +1,80 @@
+//! What may cross threads: one line for every public type, and a test that no public type is left out.
+
+use bursar::*;
+use futures::future::FusedFuture;
+use static_assertions::{assert_impl_all, assert_not_impl_any};
+
+/// All public types, so that adding one without a line here is noticed.
+macro_rules! plain {
+    ($($type:ty),+ $(,)?) => { $(
+        assert_impl_all!($type: Send, Sync, Unpin);
+        const _: () = lives_as_long_as_it_likes::<$type>();
+    )+ };
+}
+
+const fn lives_as_long_as_it_likes<T: 'static>() {}
+
+// The shell.
+plain!(Scheduler, Builder, Reservation, Lease, Driver, Holder, MergeError);
+assert_impl_all!(Scheduler: Clone, std::fmt::Debug);
+assert_impl_all!(Reservation: Future<Output = Result<Lease, ReserveError>>, FusedFuture, std::fmt::Debug);
+assert_impl_all!(Driver: Future<Output = ()>, std::fmt::Debug);
+assert_impl_all!(Builder: Clone, Default, std::fmt::Debug);
+// A lease that could be cloned would be freed twice.
+assert_not_impl_any!(Lease: Clone, Copy, Default);
+assert_not_impl_any!(Reservation: Clone, Copy);
+
+// Amounts, names and requests.
+plain!(Amounts, Bytes, Share, Unit, BudgetId, BudgetKind, SpaceId, Tier, Priority, Request);
+assert_impl_all!(Request: Clone, Default, std::fmt::Debug);
+assert_impl_all!(Amounts: Clone, Default, Eq, std::fmt::Debug);
+assert_impl_all!(BudgetId: Copy, Ord, std::hash::Hash, std::fmt::Display);
+assert_impl_all!(Priority: Copy, Ord, std::hash::Hash, std::fmt::Display, Default);
+
+// Configuration and figures.
+plain!(Config, Budget, Supply, Machine, Stats, BudgetStats, LevelStats, WaitSummary);
+assert_impl_all!(Config: Clone, Eq, std::fmt::Debug);
+assert_impl_all!(Stats: Clone, Eq, std::fmt::Display);
+
+// Errors.
+plain!(AmountError, CapacityError, CloseReason, ConfigError, LeaseError, RequestError, ReserveError, Shortage);
+plain!(TryReserveError, VerifyError);
+assert_impl_all!(ReserveError: std::error::Error, Clone, Eq);
+assert_impl_all!(TryReserveError: std::error::Error, Clone, Eq);
+assert_impl_all!(RequestError: std::error::Error, Clone, Eq);
+assert_impl_all!(LeaseError: std::error::Error, Clone, Eq);
+assert_impl_all!(CapacityError: std::error::Error, Clone, Eq);
+assert_impl_all!(ConfigError: std::error::Error, Clone, Eq);
+assert_impl_all!(VerifyError: std::error::Error, Clone, Eq);
+assert_impl_all!(AmountError: std::error::Error, Clone, Eq);
+assert_impl_all!(MergeError: std::error::Error);
+
+#[test]
+fn every_public_type_is_in_the_table() {
+    let here = include_str!("auto_traits.rs");
+    let lines = here.split("plain!(").skip(1).filter_map(|rest| rest.split(");").next());
+    let listed: Vec<&str> = lines.flat_map(words).collect();
+    for source in [include_str!("../src/lib.rs"), include_str!("../src/model/mod.rs")] {
+        // What the hidden module of simulations and models re-exports is not public.
+        let public = source.split("pub mod internals").next().unwrap_or_default();
+        for exported in public.split("pub use ").skip(1).filter_map(|rest| rest.split(';').next()) {
+            let types = words(exported).filter(|word| word.chars().any(char::is_lowercase));
+            for name in types.filter(|word| word.starts_with(char::is_uppercase)) {
+                assert!(listed.contains(&name), "{name} is public and has no line in this table");
+            }
+        }
+    }
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty())
+}
+
+#[test]
+fn the_futures_of_the_shell_may_be_spawned_on_any_runtime() {
+    fn sendable<T: Send + 'static>(_: T) {}
+    let (scheduler, driver) = Scheduler::builder().gpu(1u64).build().unwrap();
+    sendable(driver);
+    sendable(scheduler.reserve(Request::new().gpu(1u64)));
+    sendable(async move { scheduler.shutdown().await.map(drop) });
+}

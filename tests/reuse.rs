@@ -1,0 +1,110 @@
+//! Schedulers come and go, and their cores are used again: memory stays flat, and nobody reaches into the scheduler
+//! that comes after his own. One test at a time, so that the next scheduler surely gets the core of the one before.
+
+mod common;
+
+use std::sync::{Mutex, MutexGuard};
+use std::task::Poll;
+use std::thread;
+
+use allocation_counter::measure;
+use bursar::{CloseReason, Driver, ReserveError, Scheduler};
+use common::*;
+use tokio_test::task;
+
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn scheduler() -> (Scheduler, Driver) {
+    Scheduler::builder().gpu(10u64).host(10u64).build().unwrap()
+}
+
+#[test]
+fn ten_thousand_schedulers_one_after_the_other_keep_memory_flat() {
+    let _alone = alone();
+    let live_and_die = || {
+        let (scheduler, driver) = scheduler();
+        let held = take(&scheduler, gpu(10));
+        let mut waiting = queued(&scheduler, gpu(5).label("a label").deadline(3_600_000 * MS));
+        drop(held);
+        drop(granted(&mut waiting));
+        let given_up = (take(&scheduler, gpu(10)), queued(&scheduler, gpu(1)), scheduler.reserve(gpu(1)));
+        drop(driver);
+        drop(scheduler);
+        drop(given_up);
+    };
+    // What the process keeps once: the core, and the shards of its table of holders.
+    (0..200).for_each(|_| live_and_die());
+    let counted = measure(|| (0..10_000).for_each(|_| live_and_die()));
+    assert_eq!((counted.count_current, counted.bytes_current), (0, 0), "{counted:?}");
+}
+
+#[test]
+fn a_reservation_that_outlived_its_scheduler_unpolled_gets_nothing_of_the_next() {
+    let _alone = alone();
+    let (first, driver) = scheduler();
+    let mut stale = task::spawn(first.reserve(gpu(1)));
+    drop((first, driver));
+    let (second, _driver) = scheduler();
+    let held = take(&second, gpu(9));
+    assert!(matches!(stale.poll(), Poll::Ready(Err(ReserveError::Closed(CloseReason::HandlesGone)))));
+    assert!(stale.poll().is_pending(), "and stays so");
+    assert_eq!(free(&second, GPU), 1);
+    drop((held, stale));
+    assert_untouched(&second);
+    assert_eq!(second.stats().grants(), 1);
+}
+
+#[test]
+fn a_wait_or_a_lease_keeps_the_core_from_the_next_scheduler() {
+    let _alone = alone();
+    let (first, driver) = scheduler();
+    let lease = take(&first, gpu(10));
+    let (mut ended, mut dropped) = (queued(&first, gpu(1)), Some(queued(&first, gpu(1))));
+    drop((first, driver));
+    for step in 0..4 {
+        let (next, _driver) = scheduler();
+        assert_untouched(&next);
+        assert_eq!(next.stats().grants(), 0);
+        drop(take(&next, gpu(10)));
+        match step {
+            0 => assert!(matches!(outcome(&mut ended), Err(ReserveError::Closed(CloseReason::HandlesGone)))),
+            1 => drop(dropped.take()),
+            2 => assert_eq!(lease.get(GPU), 10),
+            _ => {}
+        }
+        assert_untouched(&next);
+    }
+    drop(lease);
+    let (last, _driver) = scheduler();
+    assert_untouched(&last);
+}
+
+/// The handle, the driver, the last lease and the last wait end on four threads at once, while others open schedulers.
+#[test]
+fn whoever_leaves_last_gives_the_core_back_once() {
+    let _alone = alone();
+    for _ in 0..300 {
+        let (first, driver) = scheduler();
+        let (lease, waiting) = (take(&first, gpu(10)), queued(&first, gpu(1)));
+        let next = thread::scope(|scope| {
+            scope.spawn(move || drop(first));
+            scope.spawn(move || drop(driver));
+            scope.spawn(move || drop(waiting));
+            scope.spawn(move || drop(lease));
+            let opened: Vec<_> = (0..3).map(|_| scheduler()).collect();
+            opened
+        });
+        for (at, (scheduler, _)) in next.iter().enumerate() {
+            let mine = take(scheduler, gpu(at as u64 + 1));
+            for (other, (others, _)) in next.iter().enumerate() {
+                let expected = if other == at { 9 - at as u64 } else { 10 };
+                assert_eq!(free(others, GPU), expected, "two schedulers share a core");
+            }
+            drop(mine);
+            assert_untouched(scheduler);
+        }
+    }
+}
