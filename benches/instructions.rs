@@ -1,8 +1,9 @@
 //! Instructions of one uncontended operation, counted by callgrind: a figure that a busy machine does not change.
 //!
-//! `cargo bench --bench instructions`. Every peer runs twice in a process of its own under valgrind, with few and with many
-//! operations; the difference is what the operations cost, without the start. Instructions that lock a cache line are
-//! counted as executed: their addresses are looked up in what `objdump` says of the program. Those inside libc do not show.
+//! `cargo bench --bench instructions`. Every peer runs twice in a process of its own under valgrind, with few and with
+//! many operations; the difference is what the operations cost, without the start. Instructions that lock a cache line
+//! are counted as executed: their addresses are looked up in what `objdump` says of the program. Those inside libc do
+//! not show.
 
 use std::collections::HashSet;
 use std::hint::black_box;
@@ -113,8 +114,8 @@ fn count(peer: &str, ops: u64, locked: &HashSet<u64>) -> io::Result<Counted> {
     Ok(parse(&text, &program, locked))
 }
 
-/// Reads a profile: `ob=` names the object that the lines below are of; each is an address, a source line and a count; the
-/// line after `calls=` is the cost of the callee, which is counted where it belongs.
+/// Reads a profile: `ob=` names the object that the lines below are of; each is an address, a source line and a count;
+/// the line after `calls=` is the cost of the callee, which is counted where it belongs.
 fn parse(profile: &str, program: &Path, locked: &HashSet<u64>) -> Counted {
     let (mut counted, mut ours, mut is_call) = (Counted { all: 0, locked: 0 }, false, false);
     for line in profile.lines() {

@@ -1,8 +1,8 @@
 //! How to keep the budget words: the candidates, bare, on one budget, on four, and on both in turn.
 //!
 //! `cargo bench --bench ledger` prints the table of the docs of `src/ledger`. Every candidate keeps for each of
-//! four budgets the free units and a flag that somebody waits: a take is refused if a flag of its bundle is set, and a give
-//! says whether one is.
+//! four budgets the free units and a flag that somebody waits: a take is refused if a flag of its bundle is set, and a
+//! give says whether one is.
 
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -33,7 +33,8 @@ trait Words: Sync {
     fn give(&self, bundle: Bundle<'_>) -> bool;
 }
 
-/// One word a budget: units in the low bits, the flag on top. A bundle is taken budget by budget, and undone when one is short.
+/// One word a budget: units in the low bits, the flag on top. A bundle is taken budget by budget, and undone when one
+/// is short.
 struct WordEach([CachePadded<AtomicU64>; BUDGETS]);
 
 const FLAG: u64 = 1 << 63;

@@ -1,7 +1,7 @@
 //! What the heap gives out: allocations of an operation, and heap of a waiter.
 //!
-//! `cargo bench --bench memory`. A target of its own, because its counting allocator would slow down the peers that allocate in
-//! the targets that measure time.
+//! `cargo bench --bench memory`. A target of its own, because its counting allocator would slow down the peers that
+//! allocate in the targets that measure time.
 
 use std::hint::black_box;
 

@@ -221,7 +221,7 @@ mod file {
         refused(&gpu_with("-5"), &["line 3", "`-5` is negative; an amount is zero or more"]);
         refused(&gpu_with("-0.5"), &["`-0.5` is negative"]);
         refused(&gpu_with("\"-5 GiB\""), &["gpu0.memory", "capacity", "`-5 GiB` is negative"]);
-        refused(&gpu_with("\"5 parsecs\""), &["gpu0.memory", "`5 parsecs` has an unknown unit"]);
+        refused(&gpu_with("\"5 parsecs\""), &["gpu0.memory", "`5 parsecs` has the wrong unit"]);
         refused(&gpu_with("\"99999999 TiB\""), &["gpu0.memory", "is more than 2^63 - 1 units"]);
         refused(&gpu_with("true"), &["line 3", "expected an amount"]);
         refused(&gpu_with("[1]"), &["line 3", "expected an amount"]);

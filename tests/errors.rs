@@ -119,11 +119,13 @@ fn c6_closed() {
         ),
         (CloseReason::HandlesGone, "the scheduler grants nothing any more: every handle was dropped"),
     ] {
-        assert_eq!(ReserveError::Closed(reason).to_string(), text);
-        assert_eq!(TryReserveError::Closed(reason).to_string(), text);
         assert_eq!(CapacityError::Closed(reason).to_string(), text);
-        assert!(ReserveError::Closed(reason).is_permanent());
     }
+    let (rig, _leases) = busy();
+    rig.scheduler.close();
+    let error = refused(&rig.scheduler, gpu(2 * GIB).label("chat 9"));
+    assert!(error.to_string().starts_with("the scheduler grants nothing any more: it was closed; `chat 9`: asked"));
+    assert!(error.is_permanent());
 }
 
 #[test]
@@ -213,11 +215,17 @@ fn c6_a_change_of_capacity() {
 #[test]
 fn numbers_that_are_no_amounts() {
     let bytes = |text: &str| text.parse::<Bytes>().unwrap_err().to_string();
-    assert_eq!(bytes("many"), "`many` has an unknown unit; write B, KiB, MiB, GiB, TiB, KB, MB, GB or TB");
+    assert_eq!(
+        bytes("many"),
+        "`many` has the wrong unit; write bytes with B, KiB to TiB or KB to TB, shares with %, others without"
+    );
     assert_eq!(bytes(""), "`` is not a number");
     assert_eq!(bytes("1.5.5 GiB"), "`1.5.5 GiB` is not a number");
     assert_eq!(bytes("-1 GiB"), "`-1 GiB` is negative; an amount is zero or more");
-    assert_eq!(bytes("9 XiB"), "`9 XiB` has an unknown unit; write B, KiB, MiB, GiB, TiB, KB, MB, GB or TB");
+    assert_eq!(
+        bytes("9 XiB"),
+        "`9 XiB` has the wrong unit; write bytes with B, KiB to TiB or KB to TB, shares with %, others without"
+    );
     assert_eq!(bytes("9000000 TiB"), "`9000000 TiB` is more than 2^63 - 1 units");
     assert_eq!(
         Share::from_millionths(1_000_001).unwrap_err().to_string(),

@@ -4,16 +4,16 @@
 //! RUSTFLAGS="--cfg bursar_loom" cargo test --release --features test-util --test loom --target-dir target/loom
 //! ```
 //!
-//! In release, because without optimisation a scheduler is larger than the stacks that loom gives; with `test-util`, because
-//! the engine then checks itself after every turn all the same.
+//! In release, because without optimisation a scheduler is larger than the stacks that loom gives; with `test-util`,
+//! because the engine then checks itself after every turn all the same.
 //!
-//! The models are so small that every order is tried, in a second or two. Should one grow, `LOOM_MAX_PREEMPTIONS=3` bounds
-//! it to what two threads can do to each other and most of what three can.
+//! The models are so small that every order is tried, in a second or two. Should one grow, `LOOM_MAX_PREEMPTIONS=3`
+//! bounds it to what two threads can do to each other and most of what three can.
 //!
-//! What is modelled is what carries the argument: the books and the desk (loom's mutex for both), the words of the board
-//! and the clock (loom's atomics). Not modelled, and never blocking while they are held across a point where loom may
-//! switch: the `OnceLock`s of the board's chunks, written under the desk's lock and read without; the table of labelled
-//! holders, which no model uses; and the count of handles. No model drops its last handle on another thread.
+//! What is modelled is what carries the argument: the books and the desk (loom's mutex for both), the words of the
+//! board and the clock (loom's atomics). Not modelled, and never blocking while they are held across a point where loom
+//! may switch: the `OnceLock`s of the board's chunks, written under the desk's lock and read without; the table of
+//! labelled holders, which no model uses; and the count of handles. No model drops its last handle on another thread.
 #![cfg(bursar_loom)]
 
 use std::future::Future;
@@ -189,12 +189,14 @@ fn p14_close_against_a_release_and_a_poll() {
         }
         match ended {
             Poll::Ready(Ok(lease)) => assert_eq!(lease.get(BudgetId::GPU), 1),
-            Poll::Ready(Err(error)) => assert_eq!(error, ReserveError::Closed(CloseReason::Closed)),
+            Poll::Ready(Err(error)) => {
+                assert!(matches!(error, ReserveError::Closed { reason: CloseReason::Closed, .. }))
+            }
             Poll::Pending => panic!("closed, and it still waits"),
         }
         assert_eq!(large_woken.times(), 1);
         let large = poll(&mut large, &large_woken);
-        assert!(matches!(large, Poll::Ready(Err(ReserveError::Closed(CloseReason::Closed)))));
+        assert!(matches!(large, Poll::Ready(Err(ReserveError::Closed { reason: CloseReason::Closed, .. }))));
         drop(kept);
         assert_untouched(&scheduler);
     });
@@ -295,7 +297,8 @@ fn r5_the_expiry_of_an_offer_against_the_poll_that_accepts_it() {
     });
 }
 
-/// C1, P52: two threads that take past the engine never hold more than there is, while a third waits for what they leave.
+/// C1, P52: two threads that take past the engine never hold more than there is, while a third waits for what they
+/// leave.
 #[test]
 fn p52_two_takes_against_a_waiter_never_exceed_the_capacity() {
     model(|| {

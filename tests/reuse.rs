@@ -49,7 +49,7 @@ fn a_reservation_that_outlived_its_scheduler_unpolled_gets_nothing_of_the_next()
     drop((first, driver));
     let (second, _driver) = scheduler();
     let held = take(&second, gpu(9));
-    assert!(matches!(stale.poll(), Poll::Ready(Err(ReserveError::Closed(CloseReason::HandlesGone)))));
+    assert!(matches!(stale.poll(), Poll::Ready(Err(ReserveError::Closed { reason: CloseReason::HandlesGone, .. }))));
     assert!(stale.poll().is_pending(), "and stays so");
     assert_eq!(free(&second, GPU), 1);
     drop((held, stale));
@@ -70,7 +70,10 @@ fn a_wait_or_a_lease_keeps_the_core_from_the_next_scheduler() {
         assert_eq!(next.stats().grants(), 0);
         drop(take(&next, gpu(10)));
         match step {
-            0 => assert!(matches!(outcome(&mut ended), Err(ReserveError::Closed(CloseReason::HandlesGone)))),
+            0 => assert!(matches!(
+                outcome(&mut ended),
+                Err(ReserveError::Closed { reason: CloseReason::HandlesGone, .. })
+            )),
             1 => drop(dropped.take()),
             2 => assert_eq!(lease.get(GPU), 10),
             _ => {}

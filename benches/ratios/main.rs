@@ -1,8 +1,8 @@
 //! All ratios: bursar against its peers, in one process and in interleaved rounds.
 //!
 //! `cargo bench --bench ratios` prints everything; `cargo bench --bench ratios -- uncontended threads` some sections;
-//! `--quick` runs few and short rounds. A ratio is the median over rounds of subject / peer within a round; times of one
-//! thread are its CPU time.
+//! `--quick` runs few and short rounds. A ratio is the median over rounds of subject / peer within a round; times of
+//! one thread are its CPU time.
 
 mod contended;
 mod hand_off;

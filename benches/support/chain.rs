@@ -134,8 +134,8 @@ fn run<F: Future>(chain: Chain, make: impl Fn(Priority) -> F, granted: impl Fn(&
     let level = |at: usize| if chain.levels == 1 { Priority::Normal } else { Priority::ALL[at % Priority::COUNT] };
     let mut served: Vec<usize> = (0..chain.waiters).collect();
     served.sort_by_key(|&at| level(at));
-    // The futures lie side by side in one arena; it is filled from the top, so the last comes first. What the harness itself
-    // needs is made, and touched, before the memory is read.
+    // The futures lie side by side in one arena; it is filled from the top, so the last comes first. What the harness
+    // itself needs is made, and touched, before the memory is read.
     let arena = Bump::with_capacity(chain.waiters * size_of::<F>() + PAGE);
     let mut futures = Vec::new();
     futures.resize_with(chain.waiters, || None);

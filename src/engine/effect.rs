@@ -14,7 +14,16 @@ pub enum Effect {
         level: Priority,
         /// The first budget it was short of, when it was last examined.
         budget: BudgetId,
-        /// How long it waited, in nanoseconds.
+        /// How long ago it arrived, in nanoseconds.
+        waited: u64,
+    },
+    /// A dormant waiter was polled and granted at once.
+    Regained {
+        /// Its level.
+        level: Priority,
+        /// The first budget it asks for.
+        budget: BudgetId,
+        /// How long ago it arrived, in nanoseconds.
         waited: u64,
     },
     /// An offer that nobody polled was taken back; the waiter is dormant until it is polled.
@@ -56,7 +65,7 @@ pub struct Ended {
     pub why: Verdict,
     /// How long it waited, in nanoseconds.
     pub waited: u64,
-    /// The budget it was short of.
+    /// The budget that blocked it then.
     pub short: Short,
 }
 
@@ -98,7 +107,7 @@ pub enum Refusal {
     /// The deadline is now.
     Late(Short),
     /// The scheduler is closed.
-    Closed(CloseReason),
+    Closed(CloseReason, Short),
     /// So many wait already, and no more may.
     Full(usize, Short),
 }

@@ -1,16 +1,17 @@
-//! The state machine that decides who gets what, when. It reads no clock, takes no lock and calls nobody: the time is an
-//! argument and everything it wants done comes back as an [`Effect`]. The same engine runs under tokio, under a seeded
-//! simulation, and under a model checker.
+//! The state machine that decides who gets what, when. It reads no clock, takes no lock and calls nobody: the time is
+//! an argument and everything it wants done comes back as an [`Effect`]. The same engine runs under tokio, under a
+//! seeded simulation, and under a model checker.
 //!
 //! # The order of service
 //!
-//! A waiter is *blocked* at a budget when the budget has less than it asks, or when a waiter of higher rank is filed there. It
-//! is *examined* when it arrives and when it is the first at a budget where something changed: units came back, a claim
-//! was withdrawn, the capacity or the time changed. An examination either grants the whole bundle, or files the waiter under every
-//! budget that blocks it; that filing is its soft claim (R2), and lasts until the next examination. So:
+//! A waiter is *blocked* at a budget when the budget has less than it asks, or when a waiter of higher rank is filed
+//! there. It is *examined* when it arrives and when it is the first at a budget where something changed: units came
+//! back, a claim was withdrawn, the capacity or the time changed. An examination either grants the whole bundle, or
+//! files the waiter under every budget that blocks it; that filing is its soft claim (R2), and lasts until the next
+//! examination. So:
 //!
-//! * nobody takes units of a budget while a waiter of higher rank is filed there (C3); the bypass of a blocked head, with its
-//!   bounds, has its place in `regrant` and is zero until it comes: strict head of line order;
+//! * nobody takes units of a budget while a waiter of higher rank is filed there (C3); the bypass of a blocked head,
+//!   with its bounds, has its place in `regrant` and is zero until it comes: strict head of line order;
 //! * requests that are blocked at different budgets never wait for each other;
 //! * a release looks at the heads of the lanes it can help, and at nobody else.
 //!
@@ -19,9 +20,10 @@
 //! # Using it
 //!
 //! Events go in through [`submit`](Engine::submit), [`cancel`](Engine::cancel), [`released`](Engine::released),
-//! [`set_capacity`](Engine::set_capacity), [`close`](Engine::close) and [`handle_timeout`](Engine::handle_timeout); then call
-//! [`settle`](Engine::settle) until it says [`Settled::Done`] or [`Settled::LookAhead`], and take the effects.
-//! [`poll_timeout`](Engine::poll_timeout) says when to call `handle_timeout` next; calling it too early is harmless.
+//! [`set_capacity`](Engine::set_capacity), [`close`](Engine::close) and [`handle_timeout`](Engine::handle_timeout);
+//! then call [`settle`](Engine::settle) until it says [`Settled::Done`] or [`Settled::LookAhead`], and take the
+//! effects. [`poll_timeout`](Engine::poll_timeout) says when to call `handle_timeout` next; calling it too early is
+//! harmless.
 
 mod check;
 mod effect;
@@ -29,7 +31,7 @@ mod queue;
 mod regrant;
 mod timeout;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::ledger::{Board, Books, Held};
 use crate::model::{Amounts, BudgetId, CloseReason, Config, Priority};
@@ -64,7 +66,7 @@ pub struct Asked<'a> {
 /// What an arriving request came to.
 enum Admitted {
     Held(Held),
-    Blocked { at: u64, rank: Rank, deadline: u64 },
+    Blocked { at: u64, rank: Rank },
 }
 
 /// The engine's settings, in base units.
@@ -76,6 +78,9 @@ struct Settings {
     max_waiters: usize,
 }
 
+/// A deadline, the arrival that sets it apart from equal ones, and the slot.
+type Deadline = (u64, u64, u32);
+
 /// The state machine.
 #[derive(Debug)]
 pub struct Engine {
@@ -86,7 +91,7 @@ pub struct Engine {
     /// Active waiters.
     waiting: usize,
     /// Deadlines of those that wait or are dormant.
-    deadlines: BTreeSet<(u64, u32)>,
+    deadlines: BTreeSet<Deadline>,
     /// Slots that were granted and not yet swept, round and round.
     offers: VecDeque<u32>,
     /// No offer expires before this.
@@ -99,6 +104,8 @@ pub struct Engine {
     /// The latest time seen. Time never goes back here, whatever thread brings it.
     now: u64,
     closed: Option<CloseReason>,
+    /// Why waits ended, until their owners ask.
+    ended: BTreeMap<u32, Ended>,
     effects: Vec<Effect>,
 }
 
@@ -124,16 +131,17 @@ impl Engine {
             arrivals: 0,
             now: 0,
             closed: None,
+            ended: BTreeMap::new(),
             effects: Vec::new(),
         }
     }
 
     /// A request arrives. Grants it at once if nothing blocks it, else queues it.
     pub fn submit(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>) -> Submitted {
-        let (blocked, rank, deadline) = match self.admit(turn, asked) {
+        let (blocked, rank) = match self.admit(turn, asked) {
             Err(refusal) => return Submitted::Refused(refusal),
             Ok(Admitted::Held(held)) => return Submitted::Granted(held),
-            Ok(Admitted::Blocked { at, rank, deadline }) => (at, rank, deadline),
+            Ok(Admitted::Blocked { at, rank }) => (at, rank),
         };
         if asked.deadline == 0 {
             return Submitted::Refused(Box::new(Refusal::Late(self.short_at(turn.books, asked.amounts, blocked))));
@@ -143,11 +151,10 @@ impl Engine {
             return Submitted::Refused(Box::new(Refusal::Full(self.waiting, short)));
         }
         self.arrivals += 1;
-        let slot = self.queue.insert(rank, asked.amounts, self.now, deadline);
+        let due = !Rank::is_never(self.now.saturating_add(asked.deadline));
+        let slot = self.queue.insert(rank, asked.amounts, self.now, due);
         turn.board.open(slot);
-        if deadline != u64::MAX {
-            self.deadlines.insert((deadline, slot));
-        }
+        self.deadlines.extend(self.queue.deadline(slot));
         self.activate(turn.books, slot, blocked);
         Submitted::Waiting(slot)
     }
@@ -167,7 +174,7 @@ impl Engine {
 
     fn admit(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>) -> Result<Admitted, Box<Refusal>> {
         if let Some(reason) = self.closed {
-            return Err(Box::new(Refusal::Closed(reason)));
+            return Err(Box::new(Refusal::Closed(reason, self.short_at(turn.books, asked.amounts, 0))));
         }
         self.advance(turn);
         if let Some(refusal) = self.impossible(turn.books, asked.amounts) {
@@ -181,13 +188,14 @@ impl Engine {
         let rank = Rank::new(asked.level, order_by, self.arrivals);
         let at = self.blocked(turn.books, asked.amounts, rank, None);
         if at != 0 {
-            return Ok(Admitted::Blocked { at, rank, deadline });
+            return Ok(Admitted::Blocked { at, rank });
         }
         turn.books.count_immediate(asked.level);
         Ok(Admitted::Held(turn.books.take(asked.amounts, asked.level)))
     }
 
-    /// The owner of a dormant waiter polled it: it asks again, with the rank it had. What it holds, when it was granted at once.
+    /// The owner of a dormant waiter polled it: it asks again, with the rank it had. What it holds, when it was granted
+    /// at once.
     pub fn reactivate(&mut self, turn: &mut Turn<'_>, slot: u32) -> Option<Held> {
         self.advance(turn);
         self.resume(turn);
@@ -197,10 +205,12 @@ impl Engine {
         let blocked = self.blocked_slot(turn.books, slot);
         if blocked == 0 {
             let held = self.take(turn.books, slot);
+            let (level, since) = (held.level(), self.queue.get(slot).since);
+            let budget = BudgetId::first_of(self.queue.set(slot)).unwrap_or(BudgetId::GPU);
+            self.effects.push(Effect::Regained { level, budget, waited: self.now - since });
             self.forget(slot);
             return Some(held);
         }
-        self.queue.get_mut(slot).time = self.now;
         self.activate(turn.books, slot, blocked);
         None
     }
@@ -220,7 +230,7 @@ impl Engine {
                 return;
             }
             State::Dormant => {}
-            State::Ended(_) => return self.forget(slot),
+            State::Ended => return self.forget(slot),
             State::Free => return,
         }
         self.effects.push(Effect::Cancelled { level });
@@ -228,20 +238,10 @@ impl Engine {
     }
 
     /// Why a wait ended; frees the slot. `None` when it has not ended.
-    pub fn collect(&mut self, turn: &mut Turn<'_>, slot: u32) -> Option<Ended> {
-        let State::Ended(why) = self.queue.get(slot).state else { return None };
-        let waited = self.queue.get(slot).time;
-        let amounts = self.queue.asks(slot).bundle();
-        let short = match why {
-            Verdict::NeverFits => self.above_limit(turn.books, &amounts),
-            Verdict::Late | Verdict::Closed(_) => None,
-        };
-        let short = short.unwrap_or_else(|| {
-            let blocked = turn.books.short(&amounts, self.now);
-            self.short_at(turn.books, &amounts, blocked)
-        });
+    pub fn collect(&mut self, slot: u32) -> Option<Ended> {
+        let ended = self.ended.remove(&slot)?;
         self.forget(slot);
-        Some(Ended { why, waited, short })
+        Some(ended)
     }
 
     /// Units of these budgets came back. The books have them already.
@@ -276,9 +276,7 @@ impl Engine {
         self.advance(turn);
         self.closed = Some(reason);
         turn.books.close();
-        let ends = |state| matches!(state, State::Waiting | State::Dormant);
-        let slots: Vec<u32> = self.queue.iter().filter(|(_, w)| ends(w.state)).map(|(slot, _)| slot).collect();
-        for slot in slots {
+        for slot in self.in_order_of_arrival(|_| true) {
             self.end(turn, slot, Verdict::Closed(reason));
         }
         self.dirty = 0;
@@ -349,16 +347,21 @@ impl Engine {
 
     fn capacity_changed(&mut self, turn: &mut Turn<'_>, id: BudgetId, shrinks: bool) {
         if shrinks {
-            let concerned = |(slot, _): &(u32, &queue::Waiter)| self.queue.set(*slot) & id.bit() != 0;
-            let alive = |state| matches!(state, State::Waiting | State::Dormant);
-            let slots: Vec<u32> =
-                self.queue.iter().filter(concerned).filter(|(_, w)| alive(w.state)).map(|(slot, _)| slot).collect();
-            for slot in slots {
+            for slot in self.in_order_of_arrival(|set| set & id.bit() != 0) {
                 if self.queue.asks(slot).get(id) > turn.books.limit(id) {
                     self.end(turn, slot, Verdict::NeverFits);
                 }
             }
         }
         self.dirty |= id.bit();
+    }
+
+    /// Those that wait or are dormant and ask for a set of budgets that `concerned` picks.
+    fn in_order_of_arrival(&self, concerned: impl Fn(u64) -> bool) -> Vec<u32> {
+        let waits = |state| matches!(state, State::Waiting | State::Dormant);
+        let all = self.queue.iter().filter(|(slot, waiter)| waits(waiter.state) && concerned(self.queue.set(*slot)));
+        let mut slots: Vec<_> = all.map(|(slot, waiter)| (waiter.rank.arrival(), slot)).collect();
+        slots.sort_unstable();
+        slots.into_iter().map(|(_, slot)| slot).collect()
     }
 }

@@ -1,9 +1,10 @@
 //! Who waits, indexed by (rank, short budget).
 //!
-//! A waiter is filed under every budget that blocked it when it was last examined, in the lane of its level. So a release
-//! looks only at the heads of the lanes of what came free, and the head of a lane is the first that may have the budget. A lane is
-//! a list in order of arrival, with a tree beside it for the few that come out of order: deadlines, and waiters that were
-//! blocked elsewhere first. Filing and unfiling an ordinary waiter is O(1), whatever waits around it.
+//! A waiter is filed under every budget that blocked it when it was last examined, in the lane of its level. So a
+//! release looks only at the heads of the lanes of what came free, and the head of a lane is the first that may have
+//! the budget. A lane is a list in order of arrival, with a tree beside it for the few that come out of order:
+//! deadlines, and waiters that were blocked elsewhere first. Filing and unfiling an ordinary waiter is O(1), whatever
+//! waits around it.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +25,7 @@ pub(super) enum State {
     /// Its offer expired: it keeps its rank, but asks for nothing until it is polled (R5).
     Dormant,
     /// Ended without a grant; the owner has not collected the reason.
-    Ended(super::Verdict),
+    Ended,
 }
 
 /// What is asked: one amount inline, more in a side table, so that a single-budget waiter stays small.
@@ -75,15 +76,25 @@ pub(super) struct Waiter {
     ask: Ask,
     /// The budgets it is filed under.
     pub filed: u64,
-    /// Waiting or dormant: since when. Offered: when the offer may expire. Ended: how long it waited.
-    pub time: u64,
-    /// The latest time of its grant; `u64::MAX` for none.
-    pub deadline: u64,
+    /// When it arrived.
+    pub since: u64,
+    /// When the offer to it may expire, once there is one.
+    pub expiry: u64,
     /// The first of its nodes.
     node: u32,
     pub state: State,
+    /// Whether its rank holds a deadline of its own, not the implied one.
+    due: bool,
     /// How many offers to it have expired.
     pub expiries: u8,
+}
+
+impl Waiter {
+    /// The latest time of its grant, if it has one.
+    #[inline]
+    fn deadline(&self) -> Option<u64> {
+        self.due.then(|| self.rank.deadline())
+    }
 }
 
 /// One filing of a waiter under a budget.
@@ -160,14 +171,15 @@ impl Queue {
     }
 
     /// A new waiter, filed nowhere.
-    pub(super) fn insert(&mut self, rank: Rank, amounts: &Amounts, time: u64, deadline: u64) -> u32 {
+    pub(super) fn insert(&mut self, rank: Rank, amounts: &Amounts, since: u64, due: bool) -> u32 {
         let set = amounts.set();
         let units = match BudgetId::first_of(set) {
             Some(only) if set.is_power_of_two() => amounts.get(only),
             _ => u64::from(self.keep_bundle(amounts)),
         };
         let ask = Ask { set, units };
-        let waiter = Waiter { rank, ask, filed: 0, time, deadline, node: NONE, state: State::Waiting, expiries: 0 };
+        let state = State::Waiting;
+        let waiter = Waiter { rank, ask, filed: 0, since, expiry: 0, node: NONE, state, due, expiries: 0 };
         match self.free_slots.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = waiter;
@@ -214,6 +226,13 @@ impl Queue {
     #[inline]
     pub(super) fn get_mut(&mut self, slot: u32) -> &mut Waiter {
         &mut self.slots[slot as usize]
+    }
+
+    /// The entry of a waiter among the deadlines, if it has one.
+    #[inline]
+    pub(super) fn deadline(&self, slot: u32) -> Option<super::Deadline> {
+        let waiter = self.get(slot);
+        waiter.deadline().map(|deadline| (deadline, waiter.rank.arrival(), slot))
     }
 
     /// The budgets that a waiter asks for.
@@ -264,8 +283,7 @@ impl Queue {
         lanes.levels |= 1 << level;
         let lane = &mut lanes.lane[level];
         // A far deadline at the end of the list would send everybody after it into the tree.
-        let implied = waiter.deadline == u64::MAX;
-        let in_order = implied && (lane.head == NONE || lane.last.is_none_or(|last| last < rank));
+        let in_order = !waiter.due && (lane.head == NONE || lane.last.is_none_or(|last| last < rank));
         let prev = if in_order { lane.tail } else { NONE };
         let node =
             Node { prev, next: NONE, slot, sibling: waiter.node, budget: budget.index() as u8, sorted: !in_order };

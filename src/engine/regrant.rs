@@ -5,12 +5,13 @@ use crate::model::{Amounts, BudgetId};
 use crate::policy::Rank;
 
 use super::queue::{Asks, State};
-use super::{Effect, Engine, Turn, Verdict};
+use super::{Effect, Ended, Engine, Turn, Verdict};
 
 /// Accepted offers whose slots are freed per turn. A turn usually makes one offer, so two keep up with it.
 const SWEEP: usize = 2;
 
-/// Grants after which a turn lets go of the books for a moment, so that the fast path of other budgets is not shut out. About 10 us.
+/// Grants after which a turn lets go of the books for a moment, so that the fast path of other budgets is not shut out.
+/// About 10 us.
 const BREATH: usize = 64;
 
 /// How far a turn came.
@@ -21,14 +22,16 @@ pub enum Settled {
     Done,
     /// More is to be granted; call again at once. Only there to let others at the books in between.
     Breath,
-    /// As many as allowed were examined in vain. The flags stay, and the next call, from any thread, goes on first (R11).
+    /// As many as allowed were examined in vain. The flags stay, and the next call, from any thread, goes on first
+    /// (R11).
     LookAhead,
 }
 
 impl Engine {
     /// Regrants: examines the heads at dirty budgets, highest rank first, until nobody there can be granted.
     ///
-    /// One pass in rank order is complete: a grant takes units and withdraws claims, and both matter only to lower ranks.
+    /// One pass in rank order is complete: a grant takes units and withdraws claims, and both matter only to lower
+    /// ranks.
     pub fn settle(&mut self, turn: &mut Turn<'_>) -> Settled {
         self.sweep(turn);
         let settled = self.regrant(turn);
@@ -65,7 +68,8 @@ impl Engine {
                 return Settled::LookAhead;
             }
             in_vain += 1;
-            // What it no longer claims may help those behind it. Where it is blocked it is the first, so all behind it are too.
+            // What it no longer claims may help those behind it. Where it is blocked it is the first, so all behind it
+            // are too.
             self.dirty |= self.queue.get(slot).filed;
             self.queue.file(slot, blocked);
             self.dirty &= !blocked;
@@ -93,8 +97,8 @@ impl Engine {
         first.map(|(_, slot)| slot)
     }
 
-    /// The budgets that block a bundle of this rank: those with a higher-ranked waiter filed, and those with too little. Rates are
-    /// tested last: while a loan blocks, no rate does (R7).
+    /// The budgets that block a bundle of this rank: those with a higher-ranked waiter filed, and those with too
+    /// little. Rates are tested last: while a loan blocks, no rate does (R7).
     pub(super) fn blocked(&self, books: &mut Books, amounts: &Amounts, rank: Rank, slot: Option<u32>) -> u64 {
         let claimed = |id: &BudgetId| self.queue.head(*id).is_some_and(|(first, of)| first < rank && Some(of) != slot);
         let claims = BudgetId::in_set(amounts.set()).filter(claimed).fold(0, |set, id| set | id.bit());
@@ -141,15 +145,15 @@ impl Engine {
         // Whoever is behind it may be next; what it was first at is examined again.
         self.dirty |= waiter.filed;
         self.uncount(slot);
-        if waiter.deadline != u64::MAX {
-            self.deadlines.remove(&(waiter.deadline, slot));
+        if let Some(deadline) = self.queue.deadline(slot) {
+            self.deadlines.remove(&deadline);
         }
         // Doubling per expiry, at most 2^16 times the first.
         let patience = self.settings.offer_expiry.saturating_mul(1 << waiter.expiries.min(16));
         let expiry = self.now.saturating_add(patience);
         let offered = self.queue.get_mut(slot);
         offered.state = State::Offered;
-        offered.time = expiry;
+        offered.expiry = expiry;
         self.next_expiry = self.next_expiry.min(expiry);
         self.offers.push_back(slot);
         turn.board.offer(slot, held.place().unwrap_or(0));
@@ -157,7 +161,7 @@ impl Engine {
             slot,
             level: waiter.rank.level(),
             budget: BudgetId::first_of(waiter.filed).unwrap_or(BudgetId::GPU),
-            waited: self.now - waiter.time,
+            waited: self.now - waiter.since,
         });
     }
 
@@ -198,21 +202,28 @@ impl Engine {
         self.waiting -= 1;
     }
 
-    /// Ends a wait without a grant; the slot stays until the owner collects the reason.
+    /// Ends a wait without a grant; the slot stays until the owner collects the reason. What blocked it is noted now:
+    /// by the time the owner asks, other budgets may be short.
     pub(super) fn end(&mut self, turn: &mut Turn<'_>, slot: u32, why: Verdict) {
-        if self.queue.get(slot).state == State::Waiting {
+        let asks = self.queue.asks(slot).bundle();
+        let waiter = *self.queue.get(slot);
+        let above = asks.iter().find(|&(id, units)| units > turn.books.limit(id)).map(|(id, _)| id.bit());
+        let blocked = match (why, waiter.state) {
+            (Verdict::NeverFits, _) => above.unwrap_or(waiter.filed),
+            (_, State::Waiting) => waiter.filed,
+            _ => turn.books.short(&asks, self.now),
+        };
+        if waiter.state == State::Waiting {
             self.deactivate(slot);
         }
-        let now = self.now;
-        let waiter = self.queue.get_mut(slot);
-        waiter.state = State::Ended(why);
-        waiter.time = now.saturating_sub(waiter.time);
-        let (deadline, level) = (waiter.deadline, waiter.rank.level());
-        if deadline != u64::MAX {
-            self.deadlines.remove(&(deadline, slot));
+        self.queue.get_mut(slot).state = State::Ended;
+        if let Some(deadline) = self.queue.deadline(slot) {
+            self.deadlines.remove(&deadline);
         }
+        let short = self.short_at(turn.books, &asks, blocked);
+        self.ended.insert(slot, Ended { why, waited: self.now - waiter.since, short });
         turn.board.end(slot);
-        self.effects.push(Effect::End { slot, level, why });
+        self.effects.push(Effect::End { slot, level: waiter.rank.level(), why });
     }
 
     /// Takes a grant back that nobody took up.
@@ -225,10 +236,10 @@ impl Engine {
 
     /// Frees a slot.
     pub(super) fn forget(&mut self, slot: u32) {
-        let deadline = self.queue.get(slot).deadline;
-        if deadline != u64::MAX {
-            self.deadlines.remove(&(deadline, slot));
+        if let Some(deadline) = self.queue.deadline(slot) {
+            self.deadlines.remove(&deadline);
         }
+        self.ended.remove(&slot);
         self.queue.remove(slot);
     }
 

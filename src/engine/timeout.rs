@@ -9,7 +9,7 @@ impl Engine {
     /// Takes note of the time. A deadline that has passed ends its wait before anything is granted in the same turn.
     pub(super) fn advance(&mut self, turn: &mut Turn<'_>) {
         self.now = self.now.max(turn.now);
-        while let Some(&(deadline, slot)) = self.deadlines.first() {
+        while let Some(&(deadline, _, slot)) = self.deadlines.first() {
             if deadline > self.now {
                 break;
             }
@@ -30,13 +30,13 @@ impl Engine {
         }
     }
 
-    /// When [`Engine::handle_timeout`] has something to do next; `u64::MAX` for never. Only submissions, releases, expiries and
-    /// changes of capacity change it.
+    /// When [`Engine::handle_timeout`] has something to do next; `u64::MAX` for never. Only submissions, releases,
+    /// expiries and changes of capacity change it.
     pub fn poll_timeout(&self, books: &mut crate::ledger::Books) -> u64 {
         if self.dirty != 0 {
             return self.now;
         }
-        let mut next = self.deadlines.first().map_or(u64::MAX, |&(deadline, _)| deadline);
+        let mut next = self.deadlines.first().map_or(u64::MAX, |&(deadline, ..)| deadline);
         if self.waiting > 0 {
             next = next.min(self.next_expiry);
             for id in BudgetId::in_set(books.rates()) {
@@ -55,39 +55,51 @@ impl Engine {
         Some(bucket.ready_at(units))
     }
 
-    /// Takes back the offers whose time has passed and that hold something an active waiter is blocked at (R5). Frees the
-    /// slots of those that were taken up on the way.
+    /// Takes back offers whose time has passed, while somebody is blocked at a budget of theirs (R5): one at a time,
+    /// the oldest first, and what comes back is granted before the next is looked at. So no more expire than can be
+    /// used. Frees the slots of those that were taken up on the way.
     fn expire_offers(&mut self, turn: &mut Turn<'_>) {
         self.next_expiry = u64::MAX;
-        for _ in 0..self.offers.len() {
-            let Some(slot) = self.offers.pop_front() else { break };
-            let expiry = self.queue.get(slot).time;
-            let due = expiry <= self.now;
-            let wanted = BudgetId::in_set(self.queue.set(slot)).any(|id| self.queue.head(id).is_some());
-            let retracted = if due && wanted { turn.board.retract(slot) } else { None };
-            if let Some(place) = retracted {
-                self.undo(turn.books, slot, place);
-                let now = self.now;
-                let waiter = self.queue.get_mut(slot);
-                waiter.state = State::Dormant;
-                waiter.time = now;
-                waiter.expiries = waiter.expiries.saturating_add(1);
-                if waiter.deadline != u64::MAX {
-                    self.deadlines.insert((waiter.deadline, slot));
-                }
-                self.effects.push(Effect::Expired { slot });
-                // The budget may have shrunk below it while it lay there.
-                if self.queue.asks(slot).bundle().iter().any(|(id, units)| units > turn.books.limit(id)) {
-                    self.end(turn, slot, Verdict::NeverFits);
-                }
-            } else if turn.board.accepted(slot) {
+        let mut due = Vec::new();
+        for slot in std::mem::take(&mut self.offers) {
+            let waiter = self.queue.get(slot);
+            if turn.board.accepted(slot) {
                 self.queue.remove(slot);
+            } else if waiter.expiry <= self.now {
+                due.push((waiter.expiry, waiter.rank, slot));
             } else {
-                // Not due yet, or due and of no use to anybody: look again then.
-                let again = if due { self.now.saturating_add(self.settings.offer_expiry) } else { expiry };
-                self.next_expiry = self.next_expiry.min(again);
+                self.next_expiry = self.next_expiry.min(waiter.expiry);
                 self.offers.push_back(slot);
             }
+        }
+        due.sort_unstable();
+        for (_, _, slot) in due {
+            let wanted = BudgetId::in_set(self.queue.set(slot)).any(|id| self.queue.head(id).is_some());
+            match if wanted { turn.board.retract(slot) } else { None } {
+                Some(place) => {
+                    self.expire(turn, slot, place);
+                    self.resume(turn);
+                }
+                None => {
+                    // Of no use to anybody, or just taken up: look again later.
+                    self.next_expiry = self.next_expiry.min(self.now.saturating_add(self.settings.offer_expiry));
+                    self.offers.push_back(slot);
+                }
+            }
+        }
+    }
+
+    /// Makes the owner of an offer that was taken back dormant.
+    fn expire(&mut self, turn: &mut Turn<'_>, slot: u32, place: u32) {
+        self.undo(turn.books, slot, place);
+        let waiter = self.queue.get_mut(slot);
+        waiter.state = State::Dormant;
+        waiter.expiries = waiter.expiries.saturating_add(1);
+        self.deadlines.extend(self.queue.deadline(slot));
+        self.effects.push(Effect::Expired { slot });
+        // The budget may have shrunk below it while it lay there.
+        if self.queue.asks(slot).bundle().iter().any(|(id, units)| units > turn.books.limit(id)) {
+            self.end(turn, slot, Verdict::NeverFits);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One loan: what is free of it and what was.
 
-/// One loan. R6 holds at every moment: `free + granted == capacity + deficit`, where the balance is the free units when it is
-/// positive and the deficit, after a shrink below what is granted, when it is negative.
+/// One loan. R6 holds at every moment: `free + granted == capacity + deficit`, where the balance is the free units when
+/// it is positive and the deficit, after a shrink below what is granted, when it is negative.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Account {
     balance: i64,

@@ -1,8 +1,8 @@
 //! One word a waiter, where an offer is laid down and taken up without any lock.
 //!
-//! The engine writes `OFFERED` under its lock; the owner of the reservation takes it up with one compare-and-swap, and the
-//! engine can take it back with one, so exactly one of the two wins (R5). The words lie in chunks of doubling size that are
-//! never moved, so that an owner finds its word without a lock while the board grows.
+//! The engine writes `OFFERED` under its lock; the owner of the reservation takes it up with one compare-and-swap, and
+//! the engine can take it back with one, so exactly one of the two wins (R5). The words lie in chunks of doubling size
+//! that are never moved, so that an owner finds its word without a lock while the board grows.
 
 use std::sync::OnceLock;
 
@@ -99,8 +99,8 @@ impl Board {
     }
 }
 
-/// Replaces an offer by another state; gives its place, or the state that was there instead. Only the engine writes offers, and it
-/// does so while nobody else may; so between the load and the swap an offer can only go, not change.
+/// Replaces an offer by another state; gives its place, or the state that was there instead. Only the engine writes
+/// offers, and it does so while nobody else may; so between the load and the swap an offer can only go, not change.
 #[inline]
 fn swap_offer(word: &AtomicU32, to: u32) -> Result<u32, u32> {
     let seen = word.load(Ordering::Acquire);

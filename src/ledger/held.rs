@@ -1,8 +1,9 @@
 //! What a lease holds, in one word.
 //!
-//! A lease is moved about by its owner, and every move of a larger value costs more than a plain instruction: the processor
-//! cannot forward what was just written in parts to a load of the whole. So a lease is two words, its core and this one. An
-//! amount of one budget fits into it; anything larger stays with the books, in a place that the word names.
+//! A lease is moved about by its owner, and every move of a larger value costs more than a plain instruction: the
+//! processor cannot forward what was just written in parts to a load of the whole. So a lease is two words, its core
+//! and this one. An amount of one budget fits into it; anything larger stays with the books, in a place that the word
+//! names.
 
 use crate::model::{Amounts, BudgetId, Priority};
 

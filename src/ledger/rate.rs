@@ -1,9 +1,9 @@
 //! A rate: a token bucket on a virtual clock, in integers.
 //!
-//! The bucket is brought forward to `now` whenever it is looked at; what a nanosecond adds is not a whole number of units,
-//! so the remainder of the division is kept and nothing is lost however often that happens. One grant may take the level
-//! below zero: the rest is debt, paid by the clock before anybody else is served (generic cell rate algorithm, ITU-T
-//! I.371, written as a leaky bucket with debt).
+//! The bucket is brought forward to `now` whenever it is looked at; what a nanosecond adds is not a whole number of
+//! units, so the remainder of the division is kept and nothing is lost however often that happens. One grant may take
+//! the level below zero: the rest is debt, paid by the clock before anybody else is served (generic cell rate
+//! algorithm, ITU-T I.371, written as a leaky bucket with debt).
 
 /// Nanoseconds in a second: `level` grows by `per_second / SECOND` units a nanosecond.
 const SECOND: u128 = 1_000_000_000;

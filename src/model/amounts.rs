@@ -38,7 +38,8 @@ macro_rules! each_place {
 #[derive(Clone, Default)]
 pub struct Amounts {
     set: u64,
-    /// The amounts in the order of the set, unless there are more than eight. What stands in unused places means nothing.
+    /// The amounts in the order of the set, unless there are more than eight. What stands in unused places means
+    /// nothing.
     units: [u64; INLINE],
     /// All amounts, when there are more than eight.
     many: Option<Box<[u64]>>,
@@ -64,9 +65,9 @@ impl Amounts {
     #[must_use = "a refused amount is not in the bundle"]
     #[inline(always)]
     pub fn add(&mut self, id: BudgetId, units: u64) -> bool {
-        // Written so that nothing here takes the address of the bundle and every index is a constant: a request that is built from
-        // constants then stays in registers. Built in memory and copied at every step, it costs more than all the rest of a
-        // reservation.
+        // Written so that nothing here takes the address of the bundle and every index is a constant: a request that is
+        // built from constants then stays in registers. Built in memory and copied at every step, it costs more than
+        // all the rest of a reservation.
         if units.wrapping_sub(1) >= MAX_AMOUNT {
             return false;
         }
@@ -100,8 +101,8 @@ impl Amounts {
         true
     }
 
-    /// Takes every amount of `other` out of this bundle. Returns the first budget that holds less than that, and changes
-    /// nothing, when there is one.
+    /// Takes every amount of `other` out of this bundle. Returns the first budget that holds less than that, and
+    /// changes nothing, when there is one.
     ///
     /// # Errors
     /// The budget.
@@ -114,8 +115,8 @@ impl Amounts {
         Ok(())
     }
 
-    /// Adds every amount of `other`. Returns the first budget where that would overflow, and changes nothing, when there
-    /// is one.
+    /// Adds every amount of `other`. Returns the first budget where that would overflow, and changes nothing, when
+    /// there is one.
     ///
     /// # Errors
     /// The budget.
@@ -200,11 +201,11 @@ impl Amounts {
     }
 }
 
-/// The amounts of a bundle of more than eight, with one more or a larger one among them; unchanged, and `false`, when that would
-/// overflow.
+/// The amounts of a bundle of more than eight, with one more or a larger one among them; unchanged, and `false`, when
+/// that would overflow.
 ///
-/// `extern "C"` because such a function cannot unwind: then there is no path on which the bundle of the caller would have to be
-/// dropped half-way, for which it would have to be in memory.
+/// `extern "C"` because such a function cannot unwind: then there is no path on which the bundle of the caller would
+/// have to be dropped half-way, for which it would have to be in memory.
 #[cold]
 #[inline(never)]
 #[expect(improper_ctypes_definitions, reason = "only ever called from Rust")]

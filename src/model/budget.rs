@@ -4,9 +4,9 @@ use std::fmt;
 
 /// Names a budget of a scheduler. Small, plain, the same in every scheduler.
 ///
-/// The common kinds have fixed numbers, so that a request can be written without asking a scheduler for ids; the first of
-/// each kind are neighbours, so that an ordinary bundle touches few cache lines of the ledger. [`BudgetId::custom`] names 32
-/// more for whatever a service has to ration.
+/// The common kinds have fixed numbers, so that a request can be written without asking a scheduler for ids; the first
+/// of each kind are neighbours, so that an ordinary bundle touches few cache lines of the ledger. [`BudgetId::custom`]
+/// names 32 more for whatever a service has to ration.
 ///
 /// ```
 /// use bursar::BudgetId;

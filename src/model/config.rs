@@ -173,8 +173,8 @@ impl Config {
         self
     }
 
-    /// The five kinds of the RROS resource manager with its default capacities: 100 computational units, 1 MiB of memory,
-    /// the whole of attention, and 100 units each of I/O and network, which RROS lends rather than meters.
+    /// The five kinds of the RROS resource manager with its default capacities: 100 computational units, 1 MiB of
+    /// memory, the whole of attention, and 100 units each of I/O and network, which RROS lends rather than meters.
     pub fn rros() -> Self {
         Config::new()
             .with(Budget::loan(BudgetId::COMPUTE, 100).named("computational"))
@@ -269,8 +269,8 @@ impl Machine {
 }
 
 impl Config {
-    /// Budgets for a machine: its host memory, its cores as compute slots, the whole of attention, and one simulated GPU of a
-    /// quarter of the host memory, at most 16 GiB.
+    /// Budgets for a machine: its host memory, its cores as compute slots, the whole of attention, and one simulated
+    /// GPU of a quarter of the host memory, at most 16 GiB.
     pub fn for_machine(machine: Machine) -> Self {
         let host = machine.host_memory.0.clamp(1, MAX_AMOUNT);
         Config::new()

@@ -1,7 +1,7 @@
 //! A configuration as a file: how budgets and settings are written in TOML and the like.
 //!
-//! Amounts are written as whole numbers, as text with a unit (`"40 GiB"`, `"25 %"`), or, for a budget counted in shares,
-//! as a fraction (`0.5`). Times are whole milliseconds. Unknown keys are refused.
+//! Amounts are written as whole numbers, as text with a unit (`"40 GiB"`, `"25 %"`), or, for a budget counted in
+//! shares, as a fraction (`0.5`). Times are whole milliseconds. Unknown keys are refused.
 //!
 //! ```
 //! let config = bursar::Config::from_toml(r#"
@@ -62,11 +62,11 @@ impl Config {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ConfigFile {
-    offer_expiry_ms: Option<u64>,
+    offer_expiry_ms: Option<Millis>,
     look_ahead: Option<usize>,
-    edf_horizon_ms: Option<u64>,
+    edf_horizon_ms: Option<Millis>,
     max_waiters: Option<usize>,
-    verify_every_ms: Option<u64>,
+    verify_every_ms: Option<Millis>,
     #[serde(default, rename = "budget")]
     budgets: Vec<BudgetFile>,
 }
@@ -89,6 +89,30 @@ struct BudgetFile {
     max_debt: Option<Written>,
 }
 
+/// A time in milliseconds. Whole ones are written as such, others as a fraction that reads back as the same time.
+struct Millis(Duration);
+
+impl Serialize for Millis {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let nanos = self.0.as_nanos();
+        match u64::try_from(nanos / 1_000_000) {
+            Ok(whole) if nanos % 1_000_000 == 0 => serializer.serialize_u64(whole),
+            _ => serializer.serialize_f64(nanos as f64 / 1e6),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Millis {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let nanos = match Written::deserialize(deserializer)? {
+            Written::Units(ms) => return Ok(Millis(Duration::from_millis(ms))),
+            Written::Number(ms) => whole_units(ms, 1_000_000, &ms.to_string()).map_err(de::Error::custom)?,
+            Written::Text(text) => return Err(de::Error::custom(AmountError::NotANumber { text })),
+        };
+        Ok(Millis(Duration::from_nanos(nanos)))
+    }
+}
+
 /// An amount as it was written; its meaning depends on the budget's unit.
 enum Written {
     Units(u64),
@@ -98,19 +122,25 @@ enum Written {
 
 impl Written {
     fn units(&self, unit: Unit) -> Result<u64, AmountError> {
-        let factor = if unit == Unit::Share { 1_000_000 } else { 1 };
+        let share = unit == Unit::Share;
+        let wrong = |text: &str| AmountError::Unit { text: text.into() };
         match self {
             Written::Units(units) => {
                 let large = || AmountError::TooLarge { text: units.to_string() };
+                let factor = if share { 1_000_000 } else { 1 };
                 units.checked_mul(factor).filter(|&units| units <= MAX_AMOUNT).ok_or_else(large)
             }
-            Written::Number(number) => whole_units(*number, factor, &number.to_string()),
-            Written::Text(text) => match text.trim().strip_suffix('%') {
-                Some(percent) => {
+            Written::Number(number) if share => whole_units(*number, 1_000_000, &number.to_string()),
+            Written::Number(number) if number.fract() == 0.0 => whole_units(*number, 1, &number.to_string()),
+            Written::Number(number) => Err(AmountError::Fraction { text: number.to_string() }),
+            Written::Text(text) => match (text.trim().strip_suffix('%'), unit) {
+                (Some(percent), Unit::Share) => {
                     let bad = |_| AmountError::NotANumber { text: text.clone() };
                     whole_units(percent.trim().parse().map_err(bad)?, 10_000, text)
                 }
-                None => text.parse::<Bytes>().map(|bytes| bytes.0),
+                (None, Unit::Bytes) => text.parse::<Bytes>().map(|bytes| bytes.0),
+                (None, Unit::Count) => text.trim().parse().map_err(|_| wrong(text)),
+                _ => Err(wrong(text)),
             },
         }
     }
@@ -166,7 +196,7 @@ impl<'de> Deserialize<'de> for Config {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let file = ConfigFile::deserialize(deserializer)?;
         let usual = Config::new();
-        let ms = |ms: Option<u64>, usual| ms.map_or(usual, Duration::from_millis);
+        let ms = |ms: Option<Millis>, usual| ms.map_or(usual, |Millis(time)| time);
         Ok(Config {
             budgets: file
                 .budgets
@@ -178,20 +208,19 @@ impl<'de> Deserialize<'de> for Config {
             look_ahead: file.look_ahead.unwrap_or(usual.look_ahead),
             edf_horizon: ms(file.edf_horizon_ms, usual.edf_horizon),
             max_waiters: file.max_waiters.unwrap_or(usual.max_waiters),
-            verify_every: file.verify_every_ms.map(Duration::from_millis),
+            verify_every: file.verify_every_ms.map(|Millis(time)| time),
         })
     }
 }
 
 impl Serialize for Config {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let file = ConfigFile {
-            offer_expiry_ms: Some(ms(self.offer_expiry)),
+            offer_expiry_ms: Some(Millis(self.offer_expiry)),
             look_ahead: Some(self.look_ahead),
-            edf_horizon_ms: Some(ms(self.edf_horizon)),
+            edf_horizon_ms: Some(Millis(self.edf_horizon)),
             max_waiters: Some(self.max_waiters),
-            verify_every_ms: self.verify_every.map(ms),
+            verify_every_ms: self.verify_every.map(Millis),
             budgets: self.budgets.iter().map(BudgetFile::from).collect(),
         };
         file.serialize(serializer)

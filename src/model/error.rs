@@ -37,9 +37,15 @@ pub enum AmountError {
         /// What was written.
         text: String,
     },
-    /// An unknown unit.
-    #[error("`{text}` has an unknown unit; write B, KiB, MiB, GiB, TiB, KB, MB, GB or TB")]
+    /// An unknown unit, or one that the budget is not counted in.
+    #[error("`{text}` has the wrong unit; write bytes with B, KiB to TiB or KB to TB, shares with %, others without")]
     Unit {
+        /// What was written.
+        text: String,
+    },
+    /// A part of something that is counted in whole units.
+    #[error("`{text}` is no whole number; only shares have fractions")]
+    Fraction {
         /// What was written.
         text: String,
     },
@@ -173,8 +179,13 @@ pub enum ReserveError {
         waited: Duration,
     },
     /// The scheduler is closed.
-    #[error("the scheduler grants nothing any more: {0}")]
-    Closed(CloseReason),
+    #[error("the scheduler grants nothing any more: {reason}; {shortage}; ask a scheduler that is open")]
+    Closed {
+        /// Why it is closed.
+        reason: CloseReason,
+        /// What was asked for.
+        shortage: Box<Shortage>,
+    },
     /// The queue is full: the request was shed.
     #[error("shed: {limit} reservations wait already, as many as `max_waiters` allows: {shortage}; retry later")]
     Shed {
@@ -188,7 +199,7 @@ pub enum ReserveError {
 impl ReserveError {
     /// Whether no later attempt with the same request can succeed while the capacities stay.
     pub fn is_permanent(&self) -> bool {
-        matches!(self, ReserveError::Invalid(_) | ReserveError::NeverFits(_) | ReserveError::Closed(_))
+        matches!(self, ReserveError::Invalid(_) | ReserveError::NeverFits(_) | ReserveError::Closed { .. })
     }
 }
 
@@ -206,8 +217,13 @@ pub enum TryReserveError {
     #[error("not now: {0}; await `reserve` to queue for it")]
     NotNow(Box<Shortage>),
     /// The scheduler is closed.
-    #[error("the scheduler grants nothing any more: {0}")]
-    Closed(CloseReason),
+    #[error("the scheduler grants nothing any more: {reason}; {shortage}; ask a scheduler that is open")]
+    Closed {
+        /// Why it is closed.
+        reason: CloseReason,
+        /// What was asked for.
+        shortage: Box<Shortage>,
+    },
 }
 
 /// Why a lease could not be split or shrunk. The lease is unchanged.

@@ -12,8 +12,8 @@ use super::priority::Priority;
 
 /// What a piece of work needs before it may run: amounts of any number of budgets, and how urgent it is.
 ///
-/// A request is plain data and says nothing of a particular scheduler; it can be made once and cloned. Up to eight amounts
-/// and a static label need no allocation. Naming a budget twice adds up.
+/// A request is plain data and says nothing of a particular scheduler; it can be made once and cloned. Up to eight
+/// amounts and a static label need no allocation. Naming a budget twice adds up.
 ///
 /// A bad value (zero, overflow, NaN, a device that cannot exist) is remembered and comes back as a
 /// [`RequestError`] from [`check`](Request::check) and from every `reserve`.
@@ -42,8 +42,8 @@ pub struct Request {
     /// Nanoseconds from the first poll; `u64::MAX` when there is none.
     deadline_ns: u64,
     rare: Option<Box<Rare>>,
-    /// The position of the priority, with `RARE` when there is a label or anything out of line. A whole word, because it
-    /// is copied as one: a load of more than was just stored stalls.
+    /// The position of the priority, with `RARE` when there is a label or anything out of line. A whole word, because
+    /// it is copied as one: a load of more than was just stored stalls.
     level: u64,
 }
 
@@ -190,8 +190,8 @@ impl Request {
         }
     }
 
-    /// Whether the request has none of the parts that few have, so that there is nothing to check and nothing to note. It may
-    /// be empty.
+    /// Whether the request has none of the parts that few have, so that there is nothing to check and nothing to note.
+    /// It may be empty.
     #[inline(always)]
     pub(crate) const fn is_plain(&self) -> bool {
         self.level & RARE == 0

@@ -1,7 +1,7 @@
 //! What happened, as figures. One sink takes every effect of the engine; it never decides anything.
 //!
-//! The sink lies below the scheduler, which feeds it under its lock: recording is a few plain increments. Grants that did
-//! not wait never come here; the books count them.
+//! The sink lies below the scheduler, which feeds it under its lock: recording is a few plain increments. Grants that
+//! did not wait never come here; the books count them.
 
 mod sink;
 

@@ -26,7 +26,7 @@ impl Sink {
     /// Takes note of an effect.
     pub(crate) fn record(&mut self, effect: &Effect) {
         match *effect {
-            Effect::Offer { level, budget, waited, .. } => {
+            Effect::Offer { level, budget, waited, .. } | Effect::Regained { level, budget, waited } => {
                 self.levels[level.index()].waited += 1;
                 self.wait(budget, level, waited);
             }
@@ -48,7 +48,7 @@ impl Sink {
             Refusal::NotNow(_) => level.not_now += 1,
             Refusal::Late(_) => level.late += 1,
             Refusal::Full(..) => level.shed += 1,
-            Refusal::UnknownBudget(_) | Refusal::Closed(_) => {}
+            Refusal::UnknownBudget(_) | Refusal::Closed(..) => {}
         }
     }
 

@@ -7,7 +7,8 @@ const LATEST: u64 = (1 << 61) - 1;
 
 /// The order in which waiters are served: priority, then deadline (earliest first), then arrival. Smaller goes first.
 ///
-/// Earliest deadline first inside a level is Liu and Layland, 1973. A request without a deadline gets, for order only, one
+/// Earliest deadline first inside a level is Liu and Layland, 1973. A request without a deadline gets, for order only,
+/// one
 /// `edf_horizon` after its arrival, so that an endless stream of deadlines cannot keep it waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
@@ -22,6 +23,24 @@ impl Rank {
     #[inline]
     pub fn new(level: Priority, deadline: u64, arrival: u64) -> Self {
         Rank { urgency: (level.index() as u64) << 61 | deadline.min(LATEST), arrival }
+    }
+
+    /// Its number among all arrivals.
+    #[inline]
+    pub fn arrival(self) -> u64 {
+        self.arrival
+    }
+
+    /// Whether a deadline is so late that it is none.
+    #[inline]
+    pub fn is_never(deadline: u64) -> bool {
+        deadline >= LATEST
+    }
+
+    /// The deadline it was made with; times beyond 73 years are one.
+    #[inline]
+    pub fn deadline(self) -> u64 {
+        self.urgency & LATEST
     }
 
     /// The level.

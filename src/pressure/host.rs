@@ -1,8 +1,8 @@
 //! What the machine has: memory, control group, cores.
 //!
 //! Memory is the least of `MemAvailable` (what the kernel thinks can be used without swapping), and what the memory
-//! controllers of the process's control groups leave: limit less use, for version 2 (`memory.max`, `memory.current`, of the
-//! group and of every group above it) and version 1 (`memory.limit_in_bytes`, `memory.usage_in_bytes`). Page cache
+//! controllers of the process's control groups leave: limit less use, for version 2 (`memory.max`, `memory.current`, of
+//! the group and of every group above it) and version 1 (`memory.limit_in_bytes`, `memory.usage_in_bytes`). Page cache
 //! counts as use there though the kernel would give it up, so the figure errs on the small side.
 
 use std::fs;
@@ -14,8 +14,8 @@ use crate::model::{Bytes, Config, KIB, Machine};
 const FALLBACK: Bytes = Bytes(4 << 30);
 
 impl Config {
-    /// Budgets for this machine, as [`Config::for_machine`] makes them: available host memory within the control group's limit, the
-    /// cores this process may use, the whole of attention, and one simulated GPU.
+    /// Budgets for this machine, as [`Config::for_machine`] makes them: available host memory within the control
+    /// group's limit, the cores this process may use, the whole of attention, and one simulated GPU.
     ///
     /// Reads a handful of small files under /proc and /sys; blocks for well under a millisecond.
     ///
@@ -59,8 +59,9 @@ struct Group {
     used: &'static str,
 }
 
-/// The groups that limit a process with this /proc/self/cgroup, from its own up to the root. Inside a container the path may
-/// name a directory that is not mounted there; the root of the mount, which is always in the list, is then the container's own.
+/// The groups that limit a process with this /proc/self/cgroup, from its own up to the root. Inside a container the
+/// path may name a directory that is not mounted there; the root of the mount, which is always in the list, is then the
+/// container's own.
 fn memory_groups(cgroup: &str) -> Vec<Group> {
     let mut groups = Vec::new();
     for line in cgroup.lines() {

@@ -36,25 +36,21 @@ pub(crate) enum Clock {
 }
 
 impl Clock {
-    /// The time, in nanoseconds. A thread outside every runtime would read the real clock where the scheduler's
-    /// runtime may have a paused one, so it enters `runtime` first.
+    /// The time, in nanoseconds, by the clock of `runtime`: a thread outside it, or in another, may see another clock
+    /// when one of them is paused, so it enters the runtime first.
     pub(crate) fn now(&self, runtime: Option<&Handle>) -> u64 {
         match self {
             Clock::Manual(now) => now.load(Ordering::Relaxed),
-            Clock::Tokio if tokio::task::try_id().is_some() => nanos(Instant::now()),
-            Clock::Tokio => {
-                let _context = runtime.map(Handle::enter);
-                nanos(Instant::now())
-            }
-        }
-    }
-
-    /// The time, if this thread is known to run a task, else `None`: the caller then goes where a runtime is at hand.
-    #[inline]
-    pub(crate) fn task_now(&self) -> Option<u64> {
-        match self {
-            Clock::Manual(now) => Some(now.load(Ordering::Relaxed)),
-            Clock::Tokio => tokio::task::try_id().map(|_| nanos(Instant::now())),
+            Clock::Tokio => nanos(match (runtime, Handle::try_current()) {
+                (None, _) => Instant::now(),
+                (Some(own), Ok(current)) if own.id() == current.id() => Instant::now(),
+                // The thread is ending and cannot enter anything any more. The engine never lets the time go back.
+                (_, Err(gone)) if gone.is_thread_local_destroyed() => Instant::from_std(std::time::Instant::now()),
+                (Some(own), _) => {
+                    let _context = own.enter();
+                    Instant::now()
+                }
+            }),
         }
     }
 

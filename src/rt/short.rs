@@ -1,9 +1,10 @@
 //! The short lock: for critical sections of some ten instructions that never block, allocate or call out.
 //!
 //! Its unlock is a plain store, so a lock and unlock cost one locked instruction where a mutex costs two; on the path
-//! of a reservation each is a fifth of what is left (`ledger` has the table). A thread that finds it taken spins with growing
-//! pauses and then yields to the operating system, so that a holder that lost its processor gets it back. The long pauses
-//! also keep two busy threads from passing the cache lines to and fro: each does a run of operations at a time.
+//! of a reservation each is a fifth of what is left (`ledger` has the table). A thread that finds it taken spins with
+//! growing pauses and then yields to the operating system, so that a holder that lost its processor gets it back. The
+//! long pauses also keep two busy threads from passing the cache lines to and fro: each does a run of operations at a
+//! time.
 
 #[cfg(not(bursar_loom))]
 mod imp {

@@ -102,8 +102,8 @@ impl Builder {
     /// Starts the scheduler and its task on the current tokio runtime.
     ///
     /// # Errors
-    /// What is wrong with the configuration; [`ConfigError::NoRuntime`] outside a runtime and [`ConfigError::NoTime`] in one
-    /// without a time driver.
+    /// What is wrong with the configuration; [`ConfigError::NoRuntime`] outside a runtime and [`ConfigError::NoTime`]
+    /// in one without a time driver.
     pub fn spawn(self) -> Result<Scheduler, ConfigError> {
         let runtime = Handle::try_current().map_err(|_| ConfigError::NoRuntime)?;
         // Tokio has no question for this; making a timer answers it, by a panic if there is none.

@@ -2,18 +2,20 @@
 //!
 //! # Two locks
 //!
-//! The *books* lie under a short lock that a reservation or a release takes for some ten instructions; that is the fast path, and
-//! it is all there is while nobody waits. The *desk* (engine, wakers, figures) lies under a mutex that is taken only when
-//! somebody waits or something rare happens; a turn at the desk takes the books for as long as the engine works. The order is
-//! always desk before books. Effects are applied after both are free: no waker is woken or dropped under a lock.
+//! The *books* lie under a short lock that a reservation or a release takes for some ten instructions; that is the fast
+//! path, and it is all there is while nobody waits. The *desk* (engine, wakers, figures) lies under a mutex that is
+//! taken only when somebody waits or something rare happens; a turn at the desk takes the books for as long as the
+//! engine works. The order is always desk before books. Effects are applied after both are free: no waker is woken or
+//! dropped under a lock.
 //!
 //! # No reference count per lease
 //!
-//! A lease refers to its core by a plain `&'static Core`. Counting references would cost two locked instructions a lease, as
-//! much as the whole fast path. Instead the books count leases, under the lock that the fast path holds anyway, and a core
-//! whose scheduler is gone, with no lease, waiter or driver left, goes to a list of spare cores, from which the next scheduler
-//! is made. So cores are never freed, and there are never more of them than schedulers were alive at once. A reservation that outlived
-//! its scheduler unpolled is told so by the generation, which the books keep under the same lock.
+//! A lease refers to its core by a plain `&'static Core`. Counting references would cost two locked instructions a
+//! lease, as much as the whole fast path. Instead the books count leases, under the lock that the fast path holds
+//! anyway, and a core whose scheduler is gone, with no lease, waiter or driver left, goes to a list of spare cores,
+//! from which the next scheduler is made. So cores are never freed, and there are never more of them than schedulers
+//! were alive at once. A reservation that outlived its scheduler unpolled is told so by the generation, which the books
+//! keep under the same lock.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -91,7 +93,8 @@ pub(crate) struct Core {
     pub(super) desk: Mutex<Desk>,
     pub(super) known: Known,
     pub(super) clock: Clock,
-    /// Whether somebody waits. Only a hint where to go first: what counts are the flags in the books, read under their lock.
+    /// Whether somebody waits. Only a hint where to go first: what counts are the flags in the books, read under their
+    /// lock.
     pub(super) busy: AtomicBool,
     /// The budgets that are rates, for those who take an offer up without a lock. Set when the core is opened.
     pub(super) rates: AtomicU64,
@@ -123,7 +126,8 @@ impl Core {
         }
     }
 
-    /// A core for a scheduler of this configuration. With a hand-driven clock it is never shared with a later scheduler.
+    /// A core for a scheduler of this configuration. With a hand-driven clock it is never shared with a later
+    /// scheduler.
     pub(super) fn open(config: &Config, runtime: Option<Handle>, clock: Clock) -> &'static Core {
         let spare = match clock {
             Clock::Tokio => spares().pop(),
@@ -156,10 +160,8 @@ impl Core {
     pub(super) fn turn<R>(&'static self, event: impl FnOnce(&mut Desk, &mut Turn<'_>, &mut Wakes) -> R) -> R {
         // Declared first, dropped last: after the desk is free.
         let mut wakes = Wakes::default();
-        // Read before the lock is taken where that can be; the engine never lets the time go back.
-        let before = self.clock.task_now();
         let mut desk = self.desk.lock();
-        let now = before.unwrap_or_else(|| self.clock.now(desk.runtime.as_ref()));
+        let now = self.clock.now(desk.runtime.as_ref());
         let (result, next) = {
             let mut books = self.books.lock();
             let result = event(&mut desk, &mut Turn { books: &mut books, board: &self.board, now }, &mut wakes);
@@ -216,8 +218,8 @@ impl Core {
     #[cold]
     #[inline(never)]
     fn released(&'static self, budgets: u64) {
-        // If the core has passed to another scheduler in the meantime, which only the last give of a closed one can see, this is
-        // one needless look at its queue.
+        // If the core has passed to another scheduler in the meantime, which only the last give of a closed one can
+        // see, this is one needless look at its queue.
         self.turn(|desk, turn, _| desk.engine.released(turn, budgets));
     }
 

@@ -15,13 +15,14 @@ use super::core::Core;
 /// The scheduler task as a future, for those who run it themselves: what
 /// [`Builder::build`](crate::Builder::build) returns beside the handle.
 ///
-/// It sleeps until something is due (a deadline, an offer that expires, a rate that refills, a check of the books) and is
-/// woken when something becomes due sooner; with nothing due it sleeps without a timer. It ends when the scheduler is closed.
+/// It sleeps until something is due (a deadline, an offer that expires, a rate that refills, a check of the books) and
+/// is woken when something becomes due sooner; with nothing due it sleeps without a timer. It ends when the scheduler
+/// is closed.
 ///
 /// # Cancel safety
 ///
-/// Dropping it before that closes the scheduler: every wait ends with [`CloseReason::DriverGone`]. Nothing is lost; leases stay
-/// valid and give back as ever.
+/// Dropping it before that closes the scheduler: every wait ends with [`CloseReason::DriverGone`]. Nothing is lost;
+/// leases stay valid and give back as ever.
 ///
 /// # Panics
 ///

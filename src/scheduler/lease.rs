@@ -11,11 +11,11 @@ use super::known::Holder;
 
 /// What a reservation was granted, held until this drops.
 ///
-/// The loans of the bundle come back on drop, on whatever thread, also while a panic unwinds, and whoever waits for them is
-/// granted in the same call. Rates were spent when the lease was granted and are not part of it.
+/// The loans of the bundle come back on drop, on whatever thread, also while a panic unwinds, and whoever waits for
+/// them is granted in the same call. Rates were spent when the lease was granted and are not part of it.
 ///
-/// A lease belongs into the work it pays for: move it into the task, the blocking closure or the callback that uses the memory, so
-/// that it cannot end before the work does.
+/// A lease belongs into the work it pays for: move it into the task, the blocking closure or the callback that uses the
+/// memory, so that it cannot end before the work does.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -124,7 +124,8 @@ impl Lease {
         self.split(by).map(drop)
     }
 
-    /// Ends the lease without giving anything back, for good: the capacity is lost, and `stats` and `holders` show that it is.
+    /// Ends the lease without giving anything back, for good: the capacity is lost, and `stats` and `holders` show that
+    /// it is.
     pub fn forget(self) {
         self.core.known.amend(self.held, |holder| holder.forgotten = true);
         self.core.turn(|desk, _, _| desk.sink.forgot());

@@ -88,8 +88,8 @@ impl Scheduler {
         Reservation::new(self.core, self.generation, request)
     }
 
-    /// Reserves what `request` asks for if that is possible at once. Passes nobody of equal or higher rank who waits for any of
-    /// it; the deadline of the request has no meaning here.
+    /// Reserves what `request` asks for if that is possible at once. Passes nobody of equal or higher rank who waits
+    /// for any of it; the deadline of the request has no meaning here.
     ///
     /// # Errors
     /// [`TryReserveError::NotNow`] when it is not possible now, or never, or the request is malformed, or the
@@ -99,9 +99,9 @@ impl Scheduler {
         reservation::try_reserve(self.core, self.generation, request)
     }
 
-    /// Changes the capacity of a loan. More is granted at once to whoever waits. Less than what is granted now drains: nothing of it
-    /// is granted until enough has come back, and `stats` shows the deficit. Waiters that can no longer fit end with
-    /// [`NeverFits`](crate::ReserveError::NeverFits).
+    /// Changes the capacity of a loan. More is granted at once to whoever waits. Less than what is granted now drains:
+    /// nothing of it is granted until enough has come back, and `stats` shows the deficit. Waiters that can no longer
+    /// fit end with [`NeverFits`](crate::ReserveError::NeverFits).
     ///
     /// # Errors
     /// [`CapacityError`]; the budget is unchanged.
@@ -196,8 +196,8 @@ impl Scheduler {
         verify(self.core)
     }
 
-    /// Grants nothing any more: every wait ends with [`CloseReason::Closed`], and so does every later request. Leases stay
-    /// valid, and so do grants that are on their way to their owner.
+    /// Grants nothing any more: every wait ends with [`CloseReason::Closed`], and so does every later request. Leases
+    /// stay valid, and so do grants that are on their way to their owner.
     pub fn close(&self) {
         self.core.close(self.generation, CloseReason::Closed);
     }

@@ -36,7 +36,9 @@ pub(super) fn refused(core: &Core, names: &Names, request: &Request, refusal: Re
         Refusal::Late(short) | Refusal::NotNow(short) => {
             ReserveError::Late { shortage: shortage(core, names, request, short), waited: Duration::ZERO }
         }
-        Refusal::Closed(reason) => ReserveError::Closed(reason),
+        Refusal::Closed(reason, short) => {
+            ReserveError::Closed { reason, shortage: shortage(core, names, request, short) }
+        }
         Refusal::Full(limit, short) => ReserveError::Shed { shortage: shortage(core, names, request, short), limit },
     }
 }
@@ -50,7 +52,9 @@ pub(super) fn not_now(core: &Core, names: &Names, request: &Request, refusal: Re
         Refusal::NotNow(short) | Refusal::Late(short) | Refusal::Full(_, short) => {
             TryReserveError::NotNow(shortage(core, names, request, short))
         }
-        Refusal::Closed(reason) => TryReserveError::Closed(reason),
+        Refusal::Closed(reason, short) => {
+            TryReserveError::Closed { reason, shortage: shortage(core, names, request, short) }
+        }
     }
 }
 
@@ -61,6 +65,6 @@ pub(super) fn ended(core: &Core, names: &Names, request: &Request, ended: Ended)
     match ended.why {
         Verdict::Late => ReserveError::Late { shortage: shortage(), waited: Duration::from_nanos(ended.waited) },
         Verdict::NeverFits => ReserveError::NeverFits(shortage()),
-        Verdict::Closed(reason) => ReserveError::Closed(reason),
+        Verdict::Closed(reason) => ReserveError::Closed { reason, shortage: shortage() },
     }
 }

@@ -8,9 +8,9 @@ use std::task::{Context, Poll, ready};
 use futures::future::FusedFuture;
 use tokio::task::coop;
 
-use crate::engine::{Asked, Refusal, Submitted};
+use crate::engine::{Asked, Refusal, Short, Submitted};
 use crate::ledger::{Held, Posted};
-use crate::model::{CloseReason, Request, ReserveError, TryReserveError};
+use crate::model::{BudgetId, CloseReason, Request, ReserveError, TryReserveError};
 
 use crate::rt::sync::Ordering;
 
@@ -31,15 +31,15 @@ enum Stage {
 
 /// A request on its way to a [`Lease`]: what [`Scheduler::reserve`](crate::Scheduler::reserve) returns.
 ///
-/// It does nothing before its first poll, which fixes its place in the queue and makes its deadline absolute. Polling it after
-/// it gave its result is harmless: it stays pending.
+/// It does nothing before its first poll, which fixes its place in the queue and makes its deadline absolute. Polling
+/// it after it gave its result is harmless: it stays pending.
 ///
 /// # Cancel safety
 ///
-/// Dropping it at any time gives everything back that it had or was about to get, and whoever can use that is granted in the same
-/// call. What is lost is its place in the queue. A reservation that was granted and is not polled keeps its units for
-/// [`Config::offer_expiry`](crate::Config::offer_expiry); if others wait for them by then, they pass on, and the
-/// reservation asks again, with the rank it had, when it is polled.
+/// Dropping it at any time gives everything back that it had or was about to get, and whoever can use that is granted
+/// in the same call. What is lost is its place in the queue. A reservation that was granted and is not polled keeps its
+/// units for [`Config::offer_expiry`](crate::Config::offer_expiry); if others wait for them by then, they pass on, and
+/// the reservation asks again, with the rank it had, when it is polled.
 #[must_use = "a reservation does nothing unless it is awaited"]
 pub struct Reservation {
     core: &'static Core,
@@ -83,7 +83,7 @@ impl Reservation {
             let submitted = if turn.books.generation() == generation {
                 desk.engine.submit(turn, asked)
             } else {
-                Submitted::Refused(Box::new(Refusal::Closed(CloseReason::HandlesGone)))
+                Submitted::Refused(Box::new(gone(request)))
             };
             match &submitted {
                 Submitted::Waiting(slot) => desk.keep_waker(*slot, waker, wakes),
@@ -154,7 +154,7 @@ impl Reservation {
                     return Ok(Some(Held::offered(amounts, turn.books.rates(), place, level)));
                 }
                 Posted::Ended => {
-                    if let Some(ended) = desk.engine.collect(turn, slot) {
+                    if let Some(ended) = desk.engine.collect(slot) {
                         wakes.discard(Some(waker));
                         return Err((ended, desk.names.clone()));
                     }
@@ -177,10 +177,16 @@ impl Reservation {
     }
 }
 
+/// The scheduler of a reservation is gone, and its budgets with it.
+fn gone(request: &Request) -> Refusal {
+    let (budget, asked) = request.amounts().iter().next().unwrap_or((BudgetId::GPU, 0));
+    Refusal::Closed(CloseReason::HandlesGone, Short { budget, asked, free: 0, limit: 0, waiting: 0 })
+}
+
 /// The fast path: grants without asking the engine, if nobody waits for anything that is asked.
 #[inline(always)]
 fn take_past_engine(core: &'static Core, generation: u32, request: &Request) -> Option<Held> {
-    core.books.lock().take_past_engine(generation, request.amounts(), request.urgency(), || core.clock.task_now())
+    core.books.lock().take_past_engine(generation, request.amounts(), request.urgency())
 }
 
 /// The attempt that does not wait.
@@ -207,7 +213,7 @@ fn try_slowly(core: &'static Core, generation: u32, mut request: Request) -> Res
         let submitted = if turn.books.generation() == generation {
             desk.engine.try_submit(turn, asked)
         } else {
-            Err(Box::new(Refusal::Closed(CloseReason::HandlesGone)))
+            Err(Box::new(gone(&request)))
         };
         if let Err(refusal) = &submitted {
             desk.sink.refused(level, refusal);

@@ -1,19 +1,17 @@
 //! Wakers collected under the lock and used after it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
 
-/// Wakers to wake, and wakers to drop, once the lock is gone. One of each, the usual number, needs no allocation.
-///
-/// A waker runs code of whoever made it. Should one panic, the others are woken all the same before the panic goes on.
+/// Some wakers; the first, usually the only one, needs no allocation.
 #[derive(Debug, Default)]
-pub(super) struct Wakes {
+struct Few {
     first: Option<Waker>,
     rest: Vec<Waker>,
-    dropped: Vec<Waker>,
 }
 
-impl Wakes {
-    pub(super) fn push(&mut self, waker: Waker) {
+impl Few {
+    fn push(&mut self, waker: Waker) {
         if self.first.is_none() {
             self.first = Some(waker);
         } else {
@@ -21,37 +19,52 @@ impl Wakes {
         }
     }
 
-    /// Keeps a waker that is no longer needed until the lock is gone.
-    pub(super) fn discard(&mut self, waker: Option<Waker>) {
-        self.dropped.extend(waker);
+    fn drain(&mut self) -> impl Iterator<Item = Waker> {
+        self.first.take().into_iter().chain(std::mem::take(&mut self.rest))
+    }
+}
+
+/// Wakers to wake, and wakers to drop, once the lock is gone.
+///
+/// A waker runs code of whoever made it. Should some panic, the others are woken all the same; the first panic then
+/// goes on.
+#[derive(Debug, Default)]
+pub(super) struct Wakes {
+    wake: Few,
+    discarded: Few,
+}
+
+impl Wakes {
+    pub(super) fn push(&mut self, waker: Waker) {
+        self.wake.push(waker);
     }
 
-    /// Wakes one after the other; what is left when one panics stays here.
-    fn wake_all(&mut self) {
-        while let Some(waker) = self.first.take().or_else(|| self.rest.pop()) {
-            waker.wake();
+    /// Keeps a waker that is no longer needed until the lock is gone.
+    pub(super) fn discard(&mut self, waker: Option<Waker>) {
+        if let Some(waker) = waker {
+            self.discarded.push(waker);
         }
     }
 }
 
 impl Drop for Wakes {
     fn drop(&mut self) {
-        /// Runs also while a panic of a waker unwinds, and wakes the rest.
-        struct Rest<'a>(&'a mut Wakes);
-        impl Drop for Rest<'_> {
-            fn drop(&mut self) {
-                self.0.wake_all();
+        let mut panicked = None;
+        for waker in self.wake.drain() {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                panicked.get_or_insert(panic);
             }
         }
-        // In the order of the grants: the vector is a stack.
-        self.rest.reverse();
-        Rest(self).0.wake_all();
+        match panicked {
+            // A second panic while one unwinds would abort the process.
+            Some(panic) if !std::thread::panicking() => resume_unwind(panic),
+            _ => {}
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;

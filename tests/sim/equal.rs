@@ -1,5 +1,5 @@
-//! The engine does what the reference model does: the same grants, offers, refusals and verdicts with the same figures, in the
-//! same order, and the same units free, after every event of random traces.
+//! The engine does what the reference model does: the same grants, offers, refusals and verdicts with the same figures,
+//! in the same order, and the same units free, after every event of random traces.
 
 use bursar::{BudgetId, Priority};
 use fastrand::Rng;

@@ -1,4 +1,5 @@
-//! What is done to a scheduler, and what is seen of it: the common language of the engine's driver and the reference model.
+//! What is done to a scheduler, and what is seen of it: the common language of the engine's driver and the reference
+//! model.
 
 use bursar::{BudgetId, Priority};
 
@@ -18,8 +19,8 @@ pub struct Arrival {
     pub past: bool,
 }
 
-/// One thing that is done. Owners are named by the id of their request; an event that finds nobody in the right state does
-/// nothing, so that any part of a trace is a trace.
+/// One thing that is done. Owners are named by the id of their request; an event that finds nobody in the right state
+/// does nothing, so that any part of a trace is a trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     Submit(Arrival),
@@ -27,7 +28,8 @@ pub enum Event {
     Poll(u32),
     /// The owner drops its reservation.
     Cancel(u32),
-    /// The owner drops its lease. `late`: the units are back at once, but the thread enters the engine only with `Enter`.
+    /// The owner drops its lease. `late`: the units are back at once, but the thread enters the engine only with
+    /// `Enter`.
     Release {
         id: u32,
         late: bool,

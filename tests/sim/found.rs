@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bursar::internals::{Books, Bucket};
-use bursar::{Amounts, Budget, BudgetId, Config, Priority, Request, Scheduler, TryReserveError};
+use bursar::internals::Bucket;
+use bursar::{Budget, BudgetId, Config, Priority, Request, Scheduler, TryReserveError};
 
 use crate::event::{Arrival, Asks, Event, Figures, Refused, Seen, Why};
 use crate::world::World;
@@ -15,8 +15,8 @@ fn arrival(id: u32, asks: &Asks) -> Arrival {
     Arrival { id, asks: asks.clone(), level: Priority::Normal, deadline: None, wait: true, past: true }
 }
 
-/// An offer is made, the capacity shrinks below it, somebody else waits, the offer expires: its owner can never be served, and must
-/// neither wait for ever nor be in the way of others (C6, P22).
+/// An offer is made, the capacity shrinks below it, somebody else waits, the offer expires: its owner can never be
+/// served, and must neither wait for ever nor be in the way of others (C6, P22).
 #[test]
 fn p22_a_waiter_whose_offer_expires_after_a_shrink_ends_at_once() {
     let (gpu, host) = (BudgetId::GPU, BudgetId::HOST);
@@ -36,18 +36,6 @@ fn p22_a_waiter_whose_offer_expires_after_a_shrink_ends_at_once() {
 }
 
 /// More than a rate can ever give is refused (R7, P22), also while nobody waits and the bucket is full.
-#[test]
-fn p22_more_than_a_rate_can_ever_give_is_refused_past_the_engine_too() {
-    let mut books = Books::new();
-    books.open(&[Budget::rate(BudgetId::IO, 100).burst(100).max_debt(50)], START);
-    let generation = books.generation();
-    let mut take =
-        |units| books.take_past_engine(generation, &Amounts::of(BudgetId::IO, units), Priority::Normal, || Some(START));
-    assert_eq!(take(151), None);
-    assert!(take(150).is_some());
-}
-
-/// The same from outside, in a task, where the clock is at hand.
 #[tokio::test(start_paused = true)]
 async fn p22_an_oversized_rate_request_fails_at_once() {
     let scheduler = Scheduler::builder().io(100u64).spawn().unwrap();

@@ -1,15 +1,17 @@
 //! The reference model: who is granted what, when, by brute force.
 //!
-//! It is written from the contracts and rules of the design and from the definitions at the top of `engine`: *blocked*, *examined*,
-//! *filed*, *dirty*. It shares no code with the engine. Waiters lie in one plain vector; whoever is first somewhere is found by looking at all.
+//! It is written from the contracts and rules of the design and from the definitions at the top of `engine`: *blocked*,
+//! *examined*,
+//! *filed*, *dirty*. It shares no code with the engine. Waiters lie in one plain vector; whoever is first somewhere is
+//! found by looking at all.
 //!
 //! Where the definitions leave a choice, the model reads them so:
 //!
 //! * A deadline has passed when the clock shows it: at that very nanosecond nothing is granted any more.
-//! * A claim that is withdrawn changes something at its budget if it was the first claim there; a waiter that is examined in vain and
-//!   filed elsewhere withdraws all claims that it does not renew.
-//! * A due offer that nobody could use when the driver looked is looked at again one `offer_expiry` later, or when another offer
-//!   is looked at before that.
+//! * A claim that is withdrawn changes something at its budget if it was the first claim there; a waiter that is
+//!   examined in vain and filed elsewhere withdraws all claims that it does not renew.
+//! * A due offer that nobody could use when the driver looked is looked at again one `offer_expiry` later, or when
+//!   another offer is looked at before that.
 //! * A waiter whose offer expires asks again. If that can no longer fit, it ends at once like any other that cannot.
 
 mod look;
@@ -19,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bursar::{BudgetId, Config, Priority};
 
-use crate::event::{Arrival, Asks, Event, Refused, Seen, Why, part_of, rest_of};
+use crate::event::{Arrival, Asks, Event, Figures, Refused, Seen, Why, part_of, rest_of};
 use crate::stock::Stock;
 
 type Set = BTreeSet<BudgetId>;
@@ -32,7 +34,7 @@ enum State {
     Waiting,
     Offered { expiry: u64 },
     Dormant,
-    Ended { why: Why, waited: u64 },
+    Ended { why: Why, waited: u64, short: Figures },
 }
 
 #[derive(Debug, Clone)]
@@ -199,10 +201,8 @@ impl Model {
                 self.seen.push(Seen::Accepted(id));
                 return;
             }
-            State::Ended { why, waited } => {
-                let ended = self.waiters.remove(at);
-                let above = if why == Why::NeverFits { self.above_limit(&ended.asks) } else { None };
-                let short = self.figures(&ended.asks, above.or_else(|| self.short(&ended.asks).first().copied()));
+            State::Ended { why, waited, short } => {
+                self.waiters.remove(at);
                 self.seen.push(Seen::Collected { id, why, waited, short });
             }
             State::Waiting | State::Dormant => {
@@ -224,9 +224,8 @@ impl Model {
             self.held.insert(regained.id, self.loans(&regained.asks));
             self.seen.push(Seen::Regained(regained.id));
         } else {
-            let now = self.now;
             let waiter = &mut self.waiters[at];
-            (waiter.state, waiter.since, waiter.filed) = (State::Waiting, now, blocked);
+            (waiter.state, waiter.filed) = (State::Waiting, blocked);
             self.seen.push(Seen::Waits(waiter.id));
         }
     }

@@ -1,5 +1,5 @@
-//! What must hold whatever the scheduler decides, judged from what the owners did and saw: no model of its decisions, and no
-//! look inside beyond the books that everybody can read.
+//! What must hold whatever the scheduler decides, judged from what the owners did and saw: no model of its decisions,
+//! and no look inside beyond the books that everybody can read.
 
 mod judge;
 

@@ -1,5 +1,6 @@
-//! Seeded simulations of owners who submit, poll, forget to poll, cancel, release in parts, while capacities and rates change and
-//! the clock jumps. Oracles that know no more than the owners judge every event; counters make sure that everything happened.
+//! Seeded simulations of owners who submit, poll, forget to poll, cancel, release in parts, while capacities and rates
+//! change and the clock jumps. Oracles that know no more than the owners judge every event; counters make sure that
+//! everything happened.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 

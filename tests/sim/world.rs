@@ -1,5 +1,5 @@
-//! The engine, its books and its board, turned as the shell turns them: an event, then `settle` until it is done, and a turn of
-//! the driver whenever something is due. One thread, a clock of its own, no shell.
+//! The engine, its books and its board, turned as the shell turns them: an event, then `settle` until it is done, and a
+//! turn of the driver whenever something is due. One thread, a clock of its own, no shell.
 
 use std::collections::BTreeMap;
 
@@ -96,8 +96,8 @@ impl World {
     fn submit(&mut self, arrival: &Arrival) {
         let amounts = amounts(&arrival.asks);
         if arrival.past {
-            let (generation, clock) = (self.books.generation(), self.clock);
-            let taken = self.books.take_past_engine(generation, &amounts, arrival.level, || Some(clock));
+            let generation = self.books.generation();
+            let taken = self.books.take_past_engine(generation, &amounts, arrival.level);
             if let Some(held) = taken {
                 return self.grant(arrival.id, &arrival.asks, held, Seen::Granted(arrival.id));
             }
@@ -130,7 +130,7 @@ impl World {
                 return self.grant(id, &asks, held, Seen::Accepted(id));
             }
             Posted::Ended => {
-                if let Some(Ended { why, waited, short }) = self.enter(|engine, turn| engine.collect(turn, slot)) {
+                if let Some(Ended { why, waited, short }) = self.enter(|engine, _| engine.collect(slot)) {
                     self.owners.remove(&id);
                     self.seen.push(Seen::Collected { id, why: reason(why), waited, short: figures(short) });
                 }
@@ -278,6 +278,8 @@ impl World {
                     Seen::Expired(self.slots[&slot])
                 }
                 Effect::Cancelled { level } => Seen::Cancelled(level),
+                // Seen by the owner, who polled.
+                Effect::Regained { .. } => continue,
             };
             self.seen.push(seen);
         }
@@ -389,7 +391,7 @@ fn refused(refusal: Refusal) -> Refused {
         Refusal::NotNow(short) => Refused::NotNow(figures(short)),
         Refusal::Late(short) => Refused::Late(figures(short)),
         Refusal::Full(waiting, short) => Refused::Full(waiting, figures(short)),
-        Refusal::Closed(_) => Refused::Closed,
+        Refusal::Closed(..) => Refused::Closed,
     }
 }
 

@@ -5,7 +5,7 @@ use bursar::BudgetId;
 use crate::event::{Asks, Seen, Why};
 use crate::stock::Stock;
 
-use super::{Model, Rank, Set, State};
+use super::{Model, Rank, Set, State, Waiter};
 
 impl Model {
     /// One turn of the driver: deadlines, then offers, then rates.
@@ -23,38 +23,47 @@ impl Model {
         self.settle();
     }
 
-    /// Takes back the offers that are due and hold what somebody is blocked at (R5).
+    /// Takes back the offers that are due and hold what somebody is blocked at (R5): one at a time, the oldest first,
+    /// and what comes back is granted before the next.
     pub(super) fn look_at_offers(&mut self) {
         self.next_look = u64::MAX;
-        for at in 0..self.waiters.len() {
-            let State::Offered { expiry } = self.waiters[at].state else { continue };
-            let wanted = self.waiters[at].asks.iter().any(|(id, _)| self.first_at(*id).is_some());
-            if expiry > self.now {
-                self.next_look = self.next_look.min(expiry);
-            } else if !wanted {
-                self.next_look = self.next_look.min(self.now + self.offer_expiry);
-            } else {
-                self.undo(at);
-                let now = self.now;
-                let waiter = &mut self.waiters[at];
-                (waiter.state, waiter.since) = (State::Dormant, now);
-                waiter.expiries += 1;
-                self.seen.push(Seen::Expired(waiter.id));
-                if self.above_limit(&self.waiters[at].asks).is_some() {
-                    self.end(at, Why::NeverFits);
-                }
+        let mut due = Vec::new();
+        for (at, waiter) in self.waiters.iter().enumerate() {
+            match waiter.state {
+                State::Offered { expiry } if expiry > self.now => self.next_look = self.next_look.min(expiry),
+                State::Offered { expiry } => due.push((expiry, waiter.rank, at)),
+                _ => {}
             }
+        }
+        due.sort();
+        for (_, _, at) in due {
+            if !self.waiters[at].asks.iter().any(|(id, _)| self.first_at(*id).is_some()) {
+                self.next_look = self.next_look.min(self.now + self.offer_expiry);
+                continue;
+            }
+            self.undo(at);
+            let waiter = &mut self.waiters[at];
+            waiter.state = State::Dormant;
+            waiter.expiries += 1;
+            self.seen.push(Seen::Expired(waiter.id));
+            if self.above_limit(&self.waiters[at].asks).is_some() {
+                self.end(at, Why::NeverFits);
+            }
+            self.regrant();
         }
     }
 
     /// Takes note of the time; deadlines that have passed end their waits.
     pub(super) fn advance(&mut self) {
         self.now = self.now.max(self.clock - self.lag);
-        for at in 0..self.waiters.len() {
-            let waits = matches!(self.waiters[at].state, State::Waiting | State::Dormant);
-            if waits && self.waiters[at].deadline.is_some_and(|deadline| deadline <= self.now) {
-                self.end(at, Why::Late);
-            }
+        let late = |(at, waiter): (usize, &Waiter)| {
+            let waits = matches!(waiter.state, State::Waiting | State::Dormant);
+            waiter.deadline.filter(|&deadline| waits && deadline <= self.now).map(|deadline| (deadline, at))
+        };
+        let mut late: Vec<_> = self.waiters.iter().enumerate().filter_map(late).collect();
+        late.sort();
+        for (_, at) in late {
+            self.end(at, Why::Late);
         }
     }
 
@@ -64,7 +73,8 @@ impl Model {
         }
     }
 
-    /// Examines the first waiters at dirty budgets, highest rank first. `false`: more to examine than is allowed in vain.
+    /// Examines the first waiters at dirty budgets, highest rank first. `false`: more to examine than is allowed in
+    /// vain.
     pub(super) fn regrant(&mut self) -> bool {
         let mut in_vain = 0;
         while let Some(at) = self.first_dirty() {
@@ -138,10 +148,18 @@ impl Model {
     }
 
     pub(super) fn end(&mut self, at: usize, why: Why) {
+        let waiter = self.waiters[at].clone();
+        let blocked = match (why, &waiter.state) {
+            (Why::NeverFits, _) => self.above_limit(&waiter.asks),
+            (_, State::Waiting) => waiter.filed.first().copied(),
+            _ => self.short(&waiter.asks).first().copied(),
+        };
         self.withdraw(at);
-        let now = self.now;
+        self.waiters[at].state = State::Dormant;
+        let short = self.figures(&waiter.asks, blocked);
+        let waited = self.now - waiter.since;
         let waiter = &mut self.waiters[at];
-        waiter.state = State::Ended { why, waited: now - waiter.since };
+        waiter.state = State::Ended { why, waited, short };
         self.seen.push(Seen::Ended { id: waiter.id, level: waiter.rank.0, why });
     }
 

@@ -168,7 +168,8 @@ impl Flow {
         self.since = now.max(self.since);
     }
 
-    /// What was charged is what grants took, less at most what was undone; and no more than can have come in, and a debt.
+    /// What was charged is what grants took, less at most what was undone; and no more than can have come in, and a
+    /// debt.
     fn judge(&self, spent: u64, now: u64) -> Verdict {
         let inflow = self.inflow + u128::from(self.per_second) * u128::from(now.saturating_sub(self.since));
         let (spent, most) = (u128::from(spent), inflow / BILLION + u128::from(self.max_debt));
