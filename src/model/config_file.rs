@@ -96,7 +96,7 @@ impl Serialize for Millis {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let nanos = self.0.as_nanos();
         match u64::try_from(nanos / 1_000_000) {
-            Ok(whole) if nanos % 1_000_000 == 0 => serializer.serialize_u64(whole),
+            Ok(whole) if nanos.is_multiple_of(1_000_000) => serializer.serialize_u64(whole),
             _ => serializer.serialize_f64(nanos as f64 / 1e6),
         }
     }
