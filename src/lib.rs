@@ -6,6 +6,7 @@
 
 mod engine;
 mod ledger;
+pub mod memory;
 mod model;
 mod observe;
 mod policy;

@@ -276,10 +276,11 @@ async fn a_reservation_may_move_between_tasks_between_polls() {
     for _ in 0..3 {
         let task = tokio::spawn(async move {
             let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut reservation).poll(cx).is_pending())).await;
-            assert!(polled);
-            reservation
+            (polled, reservation)
         });
-        reservation = task.await.unwrap();
+        let polled;
+        (polled, reservation) = task.await.unwrap();
+        assert!(polled);
     }
     let last = tokio::spawn(reservation);
     tokio::task::yield_now().await;

@@ -259,8 +259,9 @@ impl Books {
 
     #[inline(never)]
     fn give_stored(&mut self, held: Held) -> Option<u64> {
-        let place = held.place()?;
-        let amounts = self.store.get(place)?;
+        let Some((place, amounts)) = held.place().and_then(|place| Some((place, self.store.get(place)?))) else {
+            return self.flagged(0);
+        };
         let set = amounts.set();
         match amounts.inline_units() {
             Some(units) => {
@@ -281,7 +282,8 @@ impl Books {
 
     #[inline(always)]
     fn flagged(&self, set: u64) -> Option<u64> {
-        if self.watched & set != 0 { Some(set) } else { None }
+        // Once the scheduler is closed, the end of a lease that held nothing counts too: it may be the last.
+        if self.watched & set != 0 || (set == 0 && self.closed) { Some(set) } else { None }
     }
 
     /// Undoes a grant that nobody took up: loans come back, rates are refunded (R7).

@@ -20,6 +20,8 @@ const LARGE: u64 = 1 << 53;
 /// The holder is in the table of known holders, under its place.
 const KNOWN: u64 = 1 << 62;
 const STORED: u64 = 1 << 63;
+/// The place of a lease that holds nothing: rates only, or all was split off.
+const NOWHERE: u32 = (1 << 30) - 1;
 
 impl Held {
     #[inline(always)]
@@ -34,7 +36,7 @@ impl Held {
     /// What a granted bundle holds that was offered at this place of the board.
     pub fn offered(amounts: &Amounts, rates: u64, place: u32, level: Priority) -> Self {
         match single(amounts.set() & !rates) {
-            None if amounts.set() & !rates == 0 => Held::one(0, 0, level),
+            None if amounts.set() & !rates == 0 => Held::stored(NOWHERE, level),
             Some(only) if amounts.get(only) < LARGE => Held::one(only.index(), amounts.get(only), level),
             _ => Held::stored(place, level),
         }
@@ -43,7 +45,8 @@ impl Held {
     /// The place in the store, if it has one.
     pub fn place(self) -> Option<u32> {
         // Places are indices of a vector that is far shorter than 2^30.
-        (self.0 & STORED != 0).then_some(((self.0 & !(STORED | KNOWN)) >> UNITS) as u32)
+        let place = ((self.0 & !(STORED | KNOWN)) >> UNITS) as u32;
+        (self.0 & STORED != 0 && place != NOWHERE).then_some(place)
     }
 
     /// The level it was granted at.
@@ -110,7 +113,7 @@ impl Store {
     pub(super) fn hold(&mut self, amounts: Amounts, level: Priority) -> Held {
         match single(amounts.set()) {
             Some(only) => self.hold_one(only.index(), amounts.get(only), level),
-            None if amounts.is_empty() => Held::one(0, 0, level),
+            None if amounts.is_empty() => Held::stored(NOWHERE, level),
             None => self.keep(amounts, level),
         }
     }

@@ -1,1 +1,60 @@
-fn main() {}
+//! The program `bursar`: a mixed inference workload on a real scheduler.
+//!
+//! Exit status: 0 after a run, 1 when something went wrong in it (data came back wrong, books did not balance), 2 when
+//! the options, the trace or the configuration cannot be used, 130 after Ctrl-C.
+
+mod admission;
+mod comparison;
+mod execution;
+mod generator;
+mod options;
+mod payload;
+mod progress;
+mod quantiles;
+mod report;
+mod run;
+mod sizing;
+mod tally;
+mod text;
+mod trace;
+mod usage;
+mod workload;
+
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use options::{Cli, Options};
+use progress::Screen;
+use run::{INTERRUPTED, InputError};
+
+fn main() -> ExitCode {
+    let options = Cli::parse().into_run();
+    let screen = Screen::new(options.json);
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(screen.clone()).init();
+    match report(&options, &screen) {
+        Ok(interrupted) if interrupted => ExitCode::from(INTERRUPTED),
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bursar: {error:#}");
+            ExitCode::from(if error.is::<InputError>() { 2 } else { 1 })
+        }
+    }
+}
+
+/// Runs and prints the report. Says whether the run was interrupted.
+fn report(options: &Options, screen: &Screen) -> anyhow::Result<bool> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime")?;
+    let report = runtime.block_on(async { run::run(options, screen, run::stop_on_ctrl_c().await).await })?;
+    let text = if options.json { serde_json::to_string_pretty(&report)? + "\n" } else { report.text() };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads may have read enough.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("the standard output"),
+        _ => Ok(report.scheduler.interrupted),
+    }
+}

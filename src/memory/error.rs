@@ -1,0 +1,70 @@
+//! What can go wrong in a space.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::model::{Bytes, SpaceId};
+
+use super::blocks::BlockId;
+
+/// Why a space did not do what it was asked. It is unchanged.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SpaceError {
+    /// Too little is free.
+    #[error(
+        "{space}: asked {}, {} free{}; free blocks first, or reserve the space before allocating in it",
+        Bytes(*.asked), Bytes(*.free), Largest(*.largest_free)
+    )]
+    OutOfMemory {
+        /// The space.
+        space: SpaceId,
+        /// How many bytes were asked.
+        asked: u64,
+        /// How many are free in all.
+        free: u64,
+        /// How many are free in one piece; `None` where blocks need not be in one piece.
+        largest_free: Option<u64>,
+    },
+    /// A block of no bytes.
+    #[error("{space}: a block of 0 bytes; ask for at least 1")]
+    Zero {
+        /// The space.
+        space: SpaceId,
+    },
+    /// The block is freed.
+    #[error("{block} is freed")]
+    StaleBlock {
+        /// The block.
+        block: BlockId,
+    },
+    /// The block is of another space.
+    #[error("{block} is not a block of {space}")]
+    ForeignBlock {
+        /// The block.
+        block: BlockId,
+        /// The space that was asked.
+        space: SpaceId,
+    },
+    /// The range does not lie in the block.
+    #[error("{block} has {size} bytes; {length} from {offset} on are not all in it")]
+    OutOfRange {
+        /// The block.
+        block: BlockId,
+        /// Its size.
+        size: u64,
+        /// Where the range begins.
+        offset: u64,
+        /// How long it is.
+        length: u64,
+    },
+}
+
+struct Largest(Option<u64>);
+
+impl fmt::Display for Largest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |bytes| write!(f, ", {} of it in one piece", Bytes(bytes)))
+    }
+}

@@ -1,0 +1,89 @@
+//! Spaces: memory in which blocks are allocated, and to and from which bytes are copied.
+//!
+//! A [`Space`] knows its capacity and its blocks, and nothing of reservations: whoever holds a lease of so many bytes
+//! of a space's budget may allocate so many in it. Backends: [`SimulatedDevice`], host memory that stands for a GPU.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), bursar::memory::SpaceError> {
+//! use bursar::memory::{SimulatedDevice, Space, Stream};
+//! use bursar::{MIB, SpaceId, Tier};
+//!
+//! let device = SimulatedDevice::new(SpaceId { tier: Tier::Gpu, index: 0 }, 64 * MIB);
+//! let block = device.allocate(MIB).await?;
+//! device.write(Stream(0), block, 0, b"key value cache").await?;
+//! let mut back = [0; 15];
+//! device.read(Stream(0), block, 0, &mut back).await?;
+//! assert_eq!(&back, b"key value cache");
+//! device.free(block).await?;
+//! assert!(device.free(block).await.is_err());
+//! # Ok(()) }
+//! ```
+
+mod blocks;
+mod error;
+mod simulated;
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+
+use crate::model::SpaceId;
+
+pub use blocks::BlockId;
+pub use error::SpaceError;
+pub use simulated::SimulatedDevice;
+
+/// Names a queue of a space, in which copies are done one after the other. There are 256.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stream(pub u8);
+
+/// One memory location with blocks in it. Held as `dyn Space`.
+///
+/// # Contract
+///
+/// * What is allocated is never more than the capacity, and a block is exactly as large as asked.
+/// * A [`BlockId`] is good for one allocation: after its block is freed it is stale for ever, also when its place is
+///   used again. Of several that free one block at the same time, exactly one succeeds.
+/// * Copies of one stream are done in the order in which they were first polled. Copies of different streams have no
+///   order.
+/// * A copy whose range does not lie in the block, or whose block is stale, moves nothing.
+///
+/// # Cancel safety
+///
+/// Dropping the future of a copy stops it: bytes of its range may have been copied, others not. Dropping the future of
+/// [`allocate`](Space::allocate) leaves no block behind.
+#[async_trait]
+pub trait Space: Send + Sync + Debug {
+    /// Which space this is.
+    fn id(&self) -> SpaceId;
+
+    /// How many bytes it has.
+    fn capacity(&self) -> u64;
+
+    /// How many bytes are allocated.
+    fn used(&self) -> u64;
+
+    /// Allocates a block. What is in it is undefined until it is written.
+    ///
+    /// # Errors
+    /// [`SpaceError::OutOfMemory`], or [`SpaceError::Zero`] for a block of no bytes.
+    async fn allocate(&self, bytes: u64) -> Result<BlockId, SpaceError>;
+
+    /// Frees a block.
+    ///
+    /// # Errors
+    /// [`SpaceError::StaleBlock`] when it is freed already, [`SpaceError::ForeignBlock`] when it is of another space.
+    async fn free(&self, block: BlockId) -> Result<(), SpaceError>;
+
+    /// Copies `bytes` into a block, from `offset` on.
+    ///
+    /// # Errors
+    /// [`SpaceError::OutOfRange`], or as [`free`](Space::free). A block that is freed while it is written is stale too.
+    async fn write(&self, stream: Stream, block: BlockId, offset: u64, bytes: &[u8]) -> Result<(), SpaceError>;
+
+    /// Copies a part of a block into `into`, from `offset` on.
+    ///
+    /// # Errors
+    /// As [`write`](Space::write).
+    async fn read(&self, stream: Stream, block: BlockId, offset: u64, into: &mut [u8]) -> Result<(), SpaceError>;
+}

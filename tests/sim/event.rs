@@ -1,0 +1,174 @@
+//! What is done to a scheduler, and what is seen of it: the common language of the engine's driver and the reference model.
+
+use bursar::{BudgetId, Priority};
+
+/// How much of each of several budgets, ascending by budget.
+pub type Asks = Vec<(BudgetId, u64)>;
+
+/// A request that arrives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrival {
+    pub id: u32,
+    pub asks: Asks,
+    pub level: Priority,
+    /// Nanoseconds from the arrival.
+    pub deadline: Option<u64>,
+    pub wait: bool,
+    /// Whether the way past the engine is tried first.
+    pub past: bool,
+}
+
+/// One thing that is done. Owners are named by the id of their request; an event that finds nobody in the right state does
+/// nothing, so that any part of a trace is a trace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    Submit(Arrival),
+    /// The owner polls its reservation: takes an offer up, collects a verdict, or asks again.
+    Poll(u32),
+    /// The owner drops its reservation.
+    Cancel(u32),
+    /// The owner drops its lease. `late`: the units are back at once, but the thread enters the engine only with `Enter`.
+    Release {
+        id: u32,
+        late: bool,
+    },
+    /// A part of a lease is given back.
+    Shrink {
+        id: u32,
+        by: Asks,
+    },
+    /// A part of a lease becomes a lease of its own.
+    Split {
+        id: u32,
+        by: Asks,
+        into: u32,
+    },
+    /// The threads of late releases enter the engine.
+    Enter,
+    Capacity(BudgetId, u64),
+    /// Budget, units per second, burst.
+    Rate(BudgetId, u64, u64),
+    /// The clock goes on while the driver is kept from running.
+    Stall(u64),
+    /// The clock goes on, and the driver turns whenever something is due.
+    Sleep(u64),
+    /// The driver turns although nothing may be due.
+    Early,
+    /// From now on, until the next sleep, threads bring a clock reading that is so much too old.
+    Lag(u64),
+    Close,
+}
+
+/// The figures of a shortage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Figures {
+    pub budget: BudgetId,
+    pub asked: u64,
+    pub free: u64,
+    pub limit: u64,
+    pub waiting: u64,
+}
+
+/// Why a request was turned away when it arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    UnknownBudget(BudgetId),
+    NeverFits(Figures),
+    NotNow(Figures),
+    Late(Figures),
+    Full(usize, Figures),
+    Closed,
+}
+
+/// Why a wait ended without a grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    Late,
+    NeverFits,
+    Closed,
+}
+
+/// One thing that is seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// Granted when it arrived.
+    Granted(u32),
+    /// Queued: when it arrived, or again when it was polled after its offer had expired.
+    Waits(u32),
+    Refused(u32, Refused),
+    /// A waiter was granted; it was short of `budget`.
+    Offered {
+        id: u32,
+        level: Priority,
+        budget: BudgetId,
+        waited: u64,
+    },
+    /// An offer was taken back.
+    Expired(u32),
+    Ended {
+        id: u32,
+        level: Priority,
+        why: Why,
+    },
+    Cancelled(Priority),
+    /// The owner took the offer up.
+    Accepted(u32),
+    /// A dormant waiter was polled and granted at once.
+    Regained(u32),
+    /// The owner was told why its wait ended.
+    Collected {
+        id: u32,
+        why: Why,
+        waited: u64,
+        short: Figures,
+    },
+    /// The driver turned at this time.
+    Turned(u64),
+    /// A turn ended before all was examined.
+    LookAhead,
+}
+
+/// One budget between two events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shelf {
+    pub budget: BudgetId,
+    pub free: u64,
+    pub limit: u64,
+    /// Of a loan: units that leases and offers have, and the most they ever had.
+    pub granted: u64,
+    pub peak: u64,
+    pub deficit: u64,
+    /// Units of offers that lie there.
+    pub offered: u64,
+    /// Active waiters that name it.
+    pub naming: u64,
+}
+
+/// Everything that can be told between two events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    pub shelves: Vec<Shelf>,
+    pub waiting: usize,
+    pub offers: usize,
+    pub leases: u64,
+    pub immediate: [u64; Priority::COUNT],
+    /// When the driver has to turn next.
+    pub due: u64,
+}
+
+/// What of `by` a lease of `held` can part with.
+pub fn part_of(held: &Asks, by: &Asks) -> Asks {
+    let least = |&(id, units): &(BudgetId, u64)| {
+        let had = held.iter().find(|(other, _)| *other == id).map_or(0, |(_, had)| *had);
+        (id, units.min(had))
+    };
+    by.iter().map(least).filter(|(_, units)| *units > 0).collect()
+}
+
+/// What is left of `held` without `part`.
+pub fn rest_of(held: &Asks, part: &Asks) -> Asks {
+    let less = |&(id, units): &(BudgetId, u64)| {
+        (id, units - part.iter().find(|(other, _)| *other == id).map_or(0, |(_, gone)| *gone))
+    };
+    held.iter().map(less).filter(|(_, units)| *units > 0).collect()
+}

@@ -1,0 +1,295 @@
+//! Kinds of random traces: which budgets, how crowded, how hasty; and the next event of one.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use bursar::{Budget, BudgetId, Config, Priority, Supply};
+use fastrand::Rng;
+
+use crate::event::{Arrival, Asks, Event};
+use crate::world::{Owner, World};
+
+/// One kind of trace.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    pub name: &'static str,
+    pub config: Config,
+    /// Units of one budget that a usual request asks for.
+    pub units: RangeInclusive<u64>,
+    /// Most budgets in a bundle.
+    pub bundle: usize,
+    /// Reservations that the trace tends to.
+    pub crowd: usize,
+    pub levels: &'static [Priority],
+    /// Requests in a hundred that have a deadline.
+    pub deadlines: u32,
+    /// A usual step of the clock, in nanoseconds.
+    pub step: u64,
+    /// Polls of owners that were woken, in a hundred polls.
+    pub attentive: u32,
+    /// Threads with old clock readings; excludes the way past the engine, which takes any reading.
+    pub lag: bool,
+}
+
+const MS: u64 = 1_000_000;
+
+/// The largest amount that a request or a budget can name.
+const LARGEST: u64 = i64::MAX as u64;
+
+/// What may come next, and how often beside the others.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Submit,
+    Poll,
+    Cancel,
+    Release,
+    Shrink,
+    Split,
+    Enter,
+    Change,
+    Stall,
+    Sleep,
+    Early,
+    Lag,
+}
+
+/// A loan on the `index`-th custom budget.
+fn loan(index: u8, capacity: u64) -> Budget {
+    Budget::loan(BudgetId::custom(index).expect("profiles use few budgets"), capacity)
+}
+
+fn config(budgets: Vec<Budget>, expiry_ms: u64, look_ahead: usize) -> Config {
+    Config {
+        budgets,
+        offer_expiry: Duration::from_millis(expiry_ms),
+        look_ahead,
+        edf_horizon: Duration::from_millis(300),
+        ..Config::new()
+    }
+}
+
+impl Profile {
+    fn usual(name: &'static str, config: Config) -> Profile {
+        Profile {
+            name,
+            config,
+            units: 1..=6,
+            bundle: 3,
+            crowd: 25,
+            levels: &Priority::ALL,
+            deadlines: 25,
+            step: 40 * MS,
+            attentive: 70,
+            lag: false,
+        }
+    }
+
+    pub fn one_budget() -> Profile {
+        Profile { bundle: 1, ..Profile::usual("one budget", config(vec![Budget::loan(BudgetId::GPU, 10)], 100, 64)) }
+    }
+
+    pub fn four_budgets() -> Profile {
+        let budgets = vec![
+            Budget::loan(BudgetId::GPU, 12),
+            Budget::loan(BudgetId::HOST, 9),
+            Budget::loan(BudgetId::DISK, 15),
+            Budget::loan(BudgetId::COMPUTE, 7),
+        ];
+        Profile { bundle: 4, ..Profile::usual("four budgets", config(budgets, 100, 64)) }
+    }
+
+    pub fn eight_with_rates() -> Profile {
+        let mut budgets: Vec<_> = (0..4).map(|index| loan(index * 9, 8 + u64::from(index))).collect();
+        budgets.push(Budget::loan(BudgetId::GPU, 14));
+        budgets.push(Budget::rate(BudgetId::IO, 40).burst(9));
+        budgets.push(Budget::rate(BudgetId::NETWORK, 7).burst(4).max_debt(3));
+        budgets.push(Budget::rate(BudgetId::custom(31).expect("the last"), 333).burst(20).max_debt(5));
+        Profile { bundle: 5, ..Profile::usual("eight with rates", config(budgets, 100, 64)) }
+    }
+
+    /// More budgets than a bundle holds inline, and bundles of all of them.
+    pub fn wide_bundles() -> Profile {
+        let mut budgets: Vec<_> = (0..11).map(|index| loan(index * 2, 20)).collect();
+        budgets.push(Budget::rate(BudgetId::IO, 100).burst(30));
+        Profile { bundle: 12, units: 1..=5, ..Profile::usual("wide bundles", config(budgets, 50, 64)) }
+    }
+
+    pub fn look_ahead(most: usize, name: &'static str) -> Profile {
+        let mut budgets: Vec<_> = (0..4).map(|index| loan(index, 12)).collect();
+        budgets.push(Budget::rate(BudgetId::IO, 60).burst(10));
+        Profile { crowd: 40, bundle: 4, units: 1..=4, ..Profile::usual(name, config(budgets, 100, most)) }
+    }
+
+    pub fn equal_ranks() -> Profile {
+        let budgets = vec![Budget::loan(BudgetId::GPU, 120), Budget::loan(BudgetId::HOST, 100)];
+        Profile {
+            units: 1..=3,
+            bundle: 2,
+            crowd: 110,
+            levels: &[Priority::Normal],
+            deadlines: 0,
+            ..Profile::usual("equal ranks", config(budgets, 100, 64))
+        }
+    }
+
+    /// One to three units of each budget, and room for a few waiters only.
+    pub fn tight() -> Profile {
+        let budgets = vec![loan(0, 1), loan(1, 2), loan(2, 3), Budget::rate(BudgetId::IO, 3).burst(1).max_debt(2)];
+        let config = Config { max_waiters: 12, ..config(budgets, 20, 64) };
+        Profile { units: 1..=2, ..Profile::usual("tight", config) }
+    }
+
+    /// Amounts near the largest.
+    pub fn vast() -> Profile {
+        let rate = Budget::rate(BudgetId::IO, LARGEST / 4).burst(LARGEST / 32).max_debt(LARGEST / 64);
+        let budgets = vec![loan(0, LARGEST - 3), loan(1, LARGEST / 2), rate];
+        let usual = Profile::usual("vast figures", config(budgets, 100, 64));
+        Profile { units: LARGEST / 64..=LARGEST / 3, ..usual }
+    }
+
+    pub fn short_offers() -> Profile {
+        let mut budgets: Vec<_> = (0..3).map(|index| loan(index, 6)).collect();
+        budgets.push(Budget::rate(BudgetId::IO, 500).burst(12));
+        let config = config(budgets, 1, 64);
+        Profile { units: 1..=3, attentive: 20, step: 2 * MS, ..Profile::usual("short offers", config) }
+    }
+
+    pub fn old_readings() -> Profile {
+        let budgets = vec![loan(0, 8), loan(1, 8), Budget::rate(BudgetId::IO, 50).burst(10)];
+        Profile { lag: true, ..Profile::usual("old readings", config(budgets, 10, 4)) }
+    }
+
+    /// The next event of a random trace.
+    pub fn event(&self, rng: &mut Rng, world: &World, next_id: u32) -> Event {
+        let queued = world.owners().filter(|(_, owner)| matches!(owner, Owner::Queued { .. })).count();
+        let crowded = queued > self.crowd;
+        loop {
+            let made = match self.kind(rng, crowded, world.is_late()) {
+                Kind::Submit => Some(Event::Submit(self.arrival(rng, next_id))),
+                Kind::Poll => self.who_polls(rng, world).map(Event::Poll),
+                Kind::Cancel => pick(rng, queued_of(world, false)).map(Event::Cancel),
+                Kind::Release => pick(rng, holding(world)).map(|id| Event::Release { id, late: rng.u32(..100) < 12 }),
+                Kind::Shrink => pick(rng, holding(world)).map(|id| Event::Shrink { id, by: self.asks(rng) }),
+                Kind::Split => {
+                    pick(rng, holding(world)).map(|id| Event::Split { id, by: self.asks(rng), into: next_id })
+                }
+                Kind::Enter => Some(Event::Enter),
+                Kind::Change => Some(self.change(rng)),
+                Kind::Stall => Some(Event::Stall(self.time(rng))),
+                Kind::Sleep => Some(Event::Sleep(self.time(rng))),
+                Kind::Early => Some(Event::Early),
+                Kind::Lag => Some(Event::Lag(self.time(rng).min(world.clock()))),
+            };
+            if let Some(event) = made {
+                return event;
+            }
+        }
+    }
+
+    fn kind(&self, rng: &mut Rng, crowded: bool, late: bool) -> Kind {
+        let weights = [
+            (Kind::Submit, if crowded { 6 } else { 34 }),
+            (Kind::Poll, 24),
+            (Kind::Cancel, if crowded { 12 } else { 5 }),
+            (Kind::Release, if crowded { 26 } else { 16 }),
+            (Kind::Shrink, 3),
+            (Kind::Split, 1),
+            (Kind::Enter, if late { 20 } else { 0 }),
+            (Kind::Change, 2),
+            (Kind::Stall, 4),
+            (Kind::Sleep, 9),
+            (Kind::Early, 1),
+            (Kind::Lag, if self.lag { 6 } else { 0 }),
+        ];
+        let sum: u32 = weights.iter().map(|(_, weight)| weight).sum();
+        let mut at = rng.u32(..sum);
+        for (kind, weight) in weights {
+            if at < weight {
+                return kind;
+            }
+            at -= weight;
+        }
+        Kind::Submit
+    }
+
+    fn arrival(&self, rng: &mut Rng, id: u32) -> Arrival {
+        let wait = rng.u32(..100) >= 8;
+        let deadline = match rng.u32(..100) {
+            _ if !wait => None,
+            0 => Some(0),
+            1 => Some(u64::MAX - 1),
+            at if at < self.deadlines => Some(rng.u64(1..=self.step * 20)),
+            _ => None,
+        };
+        let level = self.levels[rng.usize(..self.levels.len())];
+        Arrival { id, asks: self.asks(rng), level, deadline, wait, past: !self.lag && rng.bool() }
+    }
+
+    fn asks(&self, rng: &mut Rng) -> Asks {
+        let most = if rng.u32(..3) == 0 { self.bundle } else { 2 };
+        let count = rng.usize(1..=most.min(self.bundle));
+        let chosen = rng.choose_multiple(&self.config.budgets, count);
+        let mut asks: Asks = chosen.into_iter().map(|budget| (budget.id, self.units_of(rng, budget))).collect();
+        if rng.u32(..400) == 0 {
+            asks.push((BudgetId::gpu(9).expect("a GPU that no profile has"), 1));
+        }
+        asks.sort();
+        asks
+    }
+
+    fn units_of(&self, rng: &mut Rng, budget: &Budget) -> u64 {
+        let limit = match budget.supply {
+            Supply::Loan { capacity } => capacity,
+            Supply::Rate { burst, max_debt, .. } => burst + max_debt,
+        };
+        match rng.u32(..100) {
+            0 => limit + rng.u64(1..=3),
+            1..8 => rng.u64(1..=limit),
+            _ => rng.u64(self.units.clone()).min(limit),
+        }
+    }
+
+    fn change(&self, rng: &mut Rng) -> Event {
+        let budget = &self.config.budgets[rng.usize(..self.config.budgets.len())];
+        // Every other change restores what the configuration says.
+        let quarters = [4, 4, 4, 0, 2, 5][rng.usize(..6)];
+        match budget.supply {
+            Supply::Loan { capacity } => Event::Capacity(budget.id, quartered(capacity, quarters)),
+            Supply::Rate { per_second, burst, .. } => {
+                let changed = |figure| quartered(figure, quarters).max(1);
+                Event::Rate(budget.id, changed(per_second), changed(burst))
+            }
+        }
+    }
+
+    fn time(&self, rng: &mut Rng) -> u64 {
+        match rng.u32(..20) {
+            0..3 => 0,
+            3..5 => 1,
+            5 => rng.u64(..=self.step * 20),
+            _ => rng.u64(..=self.step),
+        }
+    }
+
+    fn who_polls(&self, rng: &mut Rng, world: &World) -> Option<u32> {
+        let woken = rng.u32(..100) < self.attentive;
+        pick(rng, queued_of(world, woken))
+    }
+}
+
+fn quartered(figure: u64, quarters: u64) -> u64 {
+    (u128::from(figure) * u128::from(quarters) / 4).min(LARGEST.into()) as u64
+}
+
+fn queued_of(world: &World, only_woken: bool) -> Vec<u32> {
+    let matching = |owner: &Owner| matches!(owner, Owner::Queued { woken, .. } if *woken || !only_woken);
+    world.owners().filter(|(_, owner)| matching(owner)).map(|(id, _)| id).collect()
+}
+
+fn holding(world: &World) -> Vec<u32> {
+    world.owners().filter(|(_, owner)| matches!(owner, Owner::Holding(_))).map(|(id, _)| id).collect()
+}
+
+fn pick(rng: &mut Rng, from: Vec<u32>) -> Option<u32> {
+    if from.is_empty() { None } else { Some(from[rng.usize(..from.len())]) }
+}
