@@ -3,7 +3,6 @@
 mod common;
 
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
@@ -227,7 +226,7 @@ fn a_waker_that_panics_costs_nobody_else_the_grant() {
     assert!(poll_bad(1).is_pending());
     let mut last = queued(&rig.scheduler, gpu(3));
     drop(bad.pop());
-    assert!(catch_unwind(AssertUnwindSafe(|| drop(held))).is_err());
+    drop(held);
     assert_eq!(woken.0.load(Ordering::Relaxed), 1);
     let leases = (granted(&mut good), granted(&mut last));
     let polled = Pin::new(&mut bad[0]).poll(&mut Context::from_waker(Waker::noop()));

@@ -249,3 +249,22 @@ fn r11_an_unfinished_regrant_is_continued_by_the_next_call_from_anywhere() {
         rig.scheduler.verify().unwrap();
     }
 }
+
+/// C3: whatever lower ranks do with the parts of a bundle, the waiter for all of it is not starved.
+#[test]
+fn c3_a_bundle_is_not_starved_by_lower_ranks_that_take_turns_with_its_parts() {
+    let rig = Rig::loans(1, 1);
+    let idle = |request: Request| rig.scheduler.try_reserve(request.priority(Priority::Idle));
+    let mut on_gpu = idle(gpu(1)).ok();
+    let mut critical = queued(&rig.scheduler, gpu(1).host(1u64).priority(Priority::Critical));
+    let mut on_host = None;
+    let served = (0..1_000).position(|_| {
+        on_host = on_host.take().or(idle(host(1)).ok());
+        on_gpu = None;
+        on_gpu = on_gpu.take().or(idle(gpu(1)).ok());
+        on_host = None;
+        critical.is_woken()
+    });
+    assert!(served.is_some_and(|rounds| rounds <= 8), "{served:?}");
+    drop((granted(&mut critical), on_gpu));
+}

@@ -4,7 +4,6 @@ mod common;
 
 use std::cell::RefCell;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::process::Command;
 use std::sync::Arc;
@@ -46,7 +45,7 @@ fn two_wakers_that_panic_in_one_turn_do_not_abort_the_process() {
         assert!(Pin::new(reservation).poll(&mut Context::from_waker(&waker)).is_pending());
     }
     let mut good = queued(&rig.scheduler, gpu(3));
-    assert!(catch_unwind(AssertUnwindSafe(|| drop(held))).is_err());
+    drop(held);
     drop(granted(&mut good));
     drop(bad);
     assert_untouched(&rig.scheduler);

@@ -172,9 +172,9 @@ fn r1_a_flag_without_a_waiter_is_a_defect_that_verify_names() {
     let config = Config::new().with(Budget::loan(GPU, 10)).with(Budget::loan(HOST, 10));
     let (engine, mut books) = (Engine::new(&config), Books::new());
     books.open(&config.budgets, 0);
-    engine.verify(&books).unwrap();
+    engine.verify(books.shut()).unwrap();
     books.set_shut(1 << HOST.index(), true);
-    let (budget, found) = engine.verify(&books).unwrap_err();
+    let (budget, found) = engine.verify(books.shut()).unwrap_err();
     assert_eq!(budget, HOST);
     assert!(found.contains("0 waiters counted"), "{found}");
 }

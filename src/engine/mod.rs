@@ -8,11 +8,15 @@
 //! there. It is *examined* when it arrives and when it is the first at a budget where something changed: units came
 //! back, a claim was withdrawn, the capacity or the time changed. An examination either grants the whole bundle, or
 //! files the waiter under every budget that blocks it; that filing is its soft claim (R2), and lasts until the next
-//! examination. So:
+//! examination. A waiter that has given up a claim on a loan eight times in this way, because another budget blocked
+//! it, keeps its claims on loans from then on. So:
 //!
 //! * nobody takes units of a budget while a waiter of higher rank is filed there (C3); the bypass of a blocked head,
 //!   with its bounds, has its place in `regrant` and is zero until it comes: strict head of line order;
-//! * requests that are blocked at different budgets never wait for each other;
+//! * requests that are blocked at different budgets do not wait for each other, until one of them has been patient
+//!   eight times;
+//! * so every waiter is granted once those of higher rank are gone and what is held has come back: after eight rounds
+//!   whatever it was ever short of gathers for it;
 //! * a release looks at the heads of the lanes it can help, and at nobody else.
 //!
 //! Everything that may make somebody grantable marks budgets as *dirty* and ends in one function, [`Engine::settle`].

@@ -87,6 +87,8 @@ pub(super) struct Waiter {
     due: bool,
     /// How many offers to it have expired.
     pub expiries: u8,
+    /// How often it gave up a claim on a loan, because another blocked it.
+    pub yielded: u8,
 }
 
 impl Waiter {
@@ -179,7 +181,7 @@ impl Queue {
         };
         let ask = Ask { set, units };
         let state = State::Waiting;
-        let waiter = Waiter { rank, ask, filed: 0, since, expiry: 0, node: NONE, state, due, expiries: 0 };
+        let waiter = Waiter { rank, ask, filed: 0, since, expiry: 0, node: NONE, state, due, expiries: 0, yielded: 0 };
         match self.free_slots.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = waiter;

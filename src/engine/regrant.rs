@@ -14,6 +14,9 @@ const SWEEP: usize = 2;
 /// About 10 us.
 const BREATH: usize = 64;
 
+/// How often a waiter gives up its claim on a loan that has enough for it, while another blocks it.
+const PATIENCE: u8 = 8;
+
 /// How far a turn came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "a turn that only paused for breath has to go on"]
@@ -68,13 +71,27 @@ impl Engine {
                 return Settled::LookAhead;
             }
             in_vain += 1;
-            // What it no longer claims may help those behind it. Where it is blocked it is the first, so all behind it
-            // are too.
-            self.dirty |= self.queue.get(slot).filed;
-            self.queue.file(slot, blocked);
-            self.dirty &= !blocked;
+            let filed = self.queue.get(slot).filed;
+            let kept = blocked | self.lasting_claim(slot, filed & !blocked & !turn.books.rates());
+            // What it no longer claims may help those behind it. Where it is filed it is the first, so all behind it
+            // are blocked too.
+            self.dirty |= filed;
+            self.queue.file(slot, kept);
+            self.dirty &= !kept;
         }
         Settled::Done
+    }
+
+    /// Which of the loans that no longer block a waiter it goes on claiming: none at first, so that others can use
+    /// them; all once that has happened `PATIENCE` times, or lower ranks could take turns with the parts of its bundle
+    /// for ever.
+    fn lasting_claim(&mut self, slot: u32, loans: u64) -> u64 {
+        let waiter = self.queue.get_mut(slot);
+        if waiter.yielded >= PATIENCE {
+            return loans;
+        }
+        waiter.yielded += u8::from(loans != 0);
+        0
     }
 
     /// The highest-ranked of the heads at dirty budgets. Budgets where nobody is filed are clean.

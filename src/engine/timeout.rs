@@ -30,6 +30,16 @@ impl Engine {
         }
     }
 
+    /// Brings the rates up to now.
+    pub fn refresh(&mut self, turn: &mut Turn<'_>) {
+        self.advance(turn);
+        for id in BudgetId::in_set(turn.books.rates()) {
+            if let Some(bucket) = turn.books.bucket_mut(id) {
+                bucket.refill(self.now);
+            }
+        }
+    }
+
     /// When [`Engine::handle_timeout`] has something to do next; `u64::MAX` for never. Only submissions, releases,
     /// expiries and changes of capacity change it.
     pub fn poll_timeout(&self, books: &mut crate::ledger::Books) -> u64 {

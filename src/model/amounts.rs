@@ -42,8 +42,12 @@ pub struct Amounts {
     /// nothing.
     units: [u64; INLINE],
     /// All amounts, when there are more than eight.
-    many: Option<Box<[u64]>>,
+    many: Many,
 }
+
+/// A box of a vector is one word, of a slice two, and there is one in every request.
+#[expect(clippy::box_collection, reason = "keeps every request a word smaller")]
+type Many = Option<Box<Vec<u64>>>;
 
 impl Amounts {
     /// An empty bundle.
@@ -209,14 +213,8 @@ impl Amounts {
 #[cold]
 #[inline(never)]
 #[expect(improper_ctypes_definitions, reason = "only ever called from Rust")]
-extern "C" fn more(
-    set: u64,
-    units: [u64; INLINE],
-    many: Option<Box<[u64]>>,
-    id: BudgetId,
-    added: u64,
-) -> (Option<Box<[u64]>>, bool) {
-    let mut all = many.map_or_else(|| units.to_vec(), Vec::from);
+extern "C" fn more(set: u64, units: [u64; INLINE], many: Many, id: BudgetId, added: u64) -> (Many, bool) {
+    let mut all = many.unwrap_or_else(|| Box::new(units.to_vec()));
     let at = (set & (id.bit() - 1)).count_ones() as usize;
     let fits = set & id.bit() == 0 || all[at] + added <= MAX_AMOUNT;
     if set & id.bit() == 0 {
@@ -224,7 +222,7 @@ extern "C" fn more(
     } else if fits {
         all[at] += added;
     }
-    (Some(all.into()), fits)
+    (Some(all), fits)
 }
 
 impl FromIterator<(BudgetId, u64)> for Amounts {

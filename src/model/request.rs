@@ -172,7 +172,7 @@ impl Request {
         self
     }
 
-    /// The module that asks.
+    /// The module that asks, listed beside the label among the holders; without a label it has no effect.
     pub fn module(mut self, module: impl Into<Cow<'static, str>>) -> Self {
         self.rare().module = Some(module.into());
         self

@@ -11,6 +11,7 @@ use super::priority::Priority;
 /// How long some reservations waited. Times in nanoseconds, quantiles within 1 %.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct WaitSummary {
     /// How many waited.
     pub count: u64,
@@ -27,6 +28,7 @@ pub struct WaitSummary {
 /// One budget at one moment. For a loan `free + granted == capacity + deficit`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct BudgetStats {
     /// Which budget.
     pub id: BudgetId,
@@ -58,10 +60,11 @@ pub struct BudgetStats {
 /// One level since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct LevelStats {
     /// Grants that did not wait.
     pub immediate: u64,
-    /// Grants after a wait.
+    /// Grants after a wait, counted when they were made, also those that expired or were dropped unpolled.
     pub waited: u64,
     /// Waits that ended at their deadline.
     pub late: u64,
@@ -78,6 +81,7 @@ pub struct LevelStats {
 /// A consistent snapshot of a scheduler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct Stats {
     /// The budgets, ascending by id.
     pub budgets: Vec<BudgetStats>,
@@ -109,7 +113,7 @@ impl Stats {
         &self.levels[level.index()]
     }
 
-    /// All grants.
+    /// All grants that were made, also those that expired or were dropped unpolled.
     pub fn grants(&self) -> u64 {
         self.levels.iter().map(|level| level.immediate + level.waited).sum()
     }

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, TryCurrentError};
 use tokio::time::Instant;
 
 use super::sync::{AtomicU64, Ordering};
@@ -25,6 +25,16 @@ fn nanos(instant: Instant) -> u64 {
     u64::try_from(instant.saturating_duration_since(origin()).as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// The runtime that a thread is in. Asked for before a lock is taken.
+#[derive(Debug)]
+pub(crate) struct Here(Result<Handle, TryCurrentError>);
+
+impl Here {
+    pub(crate) fn new() -> Self {
+        Here(Handle::try_current())
+    }
+}
+
 /// Where a scheduler reads the time.
 #[derive(Debug)]
 pub(crate) enum Clock {
@@ -38,14 +48,14 @@ pub(crate) enum Clock {
 impl Clock {
     /// The time, in nanoseconds, by the clock of `runtime`: a thread outside it, or in another, may see another clock
     /// when one of them is paused, so it enters the runtime first.
-    pub(crate) fn now(&self, runtime: Option<&Handle>) -> u64 {
+    pub(crate) fn now(&self, runtime: Option<&Handle>, here: &Here) -> u64 {
         match self {
             Clock::Manual(now) => now.load(Ordering::Relaxed),
-            Clock::Tokio => nanos(match (runtime, Handle::try_current()) {
+            Clock::Tokio => nanos(match (runtime, &here.0) {
                 (None, _) => Instant::now(),
                 (Some(own), Ok(current)) if own.id() == current.id() => Instant::now(),
-                // The thread is ending and cannot enter anything any more. The engine never lets the time go back.
-                (_, Err(gone)) if gone.is_thread_local_destroyed() => Instant::from_std(std::time::Instant::now()),
+                // The thread is ending and cannot enter anything any more. The engine keeps the last time it saw.
+                (_, Err(gone)) if gone.is_thread_local_destroyed() => return 0,
                 (Some(own), _) => {
                     let _context = own.enter();
                     Instant::now()

@@ -28,7 +28,7 @@ use crate::ledger::{Board, Books, Held};
 use crate::model::{Budget, BudgetId, CloseReason, Config, Unit};
 use crate::observe::Sink;
 use crate::rt::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
-use crate::rt::{Clock, Short};
+use crate::rt::{Clock, Here, Short};
 
 use super::known::Known;
 use super::wake::Wakes;
@@ -135,7 +135,7 @@ impl Core {
         };
         let core = spare.unwrap_or_else(|| Box::leak(Box::new(Core::new(clock))));
         let mut desk = core.desk.lock();
-        let now = core.clock.now(runtime.as_ref());
+        let now = core.clock.now(runtime.as_ref(), &Here::new());
         *desk = Desk {
             engine: Engine::new(config),
             wakers: Vec::new(),
@@ -160,8 +160,9 @@ impl Core {
     pub(super) fn turn<R>(&'static self, event: impl FnOnce(&mut Desk, &mut Turn<'_>, &mut Wakes) -> R) -> R {
         // Declared first, dropped last: after the desk is free.
         let mut wakes = Wakes::default();
+        let here = Here::new();
         let mut desk = self.desk.lock();
-        let now = self.clock.now(desk.runtime.as_ref());
+        let now = self.clock.now(desk.runtime.as_ref(), &here);
         let (result, next) = {
             let mut books = self.books.lock();
             let result = event(&mut desk, &mut Turn { books: &mut books, board: &self.board, now }, &mut wakes);

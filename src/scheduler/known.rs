@@ -72,6 +72,20 @@ impl Known {
         all
     }
 
+    /// The labels and amounts of the `most` that hold most of a budget, largest first. Copies nothing of the others.
+    pub(super) fn largest(&self, budget: BudgetId, most: usize) -> Vec<(Arc<str>, u64)> {
+        let mut found: Vec<(u64, Reverse<u64>, Arc<str>)> = Vec::with_capacity(most + 1);
+        for holder in &self.holders {
+            let key = (holder.amounts.get(budget), Reverse(holder.number));
+            if key.0 > 0 && (found.len() < most || found.last().is_some_and(|last| (last.0, last.1) < key)) {
+                let at = found.partition_point(|other| (other.0, other.1) > key);
+                found.insert(at, (key.0, key.1, Arc::from(&*holder.label)));
+                found.truncate(most);
+            }
+        }
+        found.into_iter().map(|(units, _, label)| (label, units)).collect()
+    }
+
     pub(super) fn clear(&self) {
         self.holders.clear();
     }

@@ -88,8 +88,8 @@ impl Scheduler {
         Reservation::new(self.core, self.generation, request)
     }
 
-    /// Reserves what `request` asks for if that is possible at once. Passes nobody of equal or higher rank who waits
-    /// for any of it; the deadline of the request has no meaning here.
+    /// Reserves what `request` asks for if that is possible at once. It passes nobody whom a reservation with the same
+    /// request would not pass; the deadline of the request has no meaning here.
     ///
     /// # Errors
     /// [`TryReserveError::NotNow`] when it is not possible now, or never, or the request is malformed, or the
@@ -155,30 +155,32 @@ impl Scheduler {
 
     /// A consistent snapshot of everything that is counted.
     pub fn stats(&self) -> Stats {
-        self.core.turn(|desk, turn, _| {
-            for id in BudgetId::in_set(turn.books.rates()) {
-                if let Some(bucket) = turn.books.bucket_mut(id) {
-                    bucket.refill(turn.now);
-                }
-            }
-            let mut offered = [0u64; BudgetId::LIMIT];
-            let offers = desk.engine.offered(turn.board, |id, units| offered[id.index()] += units) as u64;
-            let mut levels = desk.sink.levels();
-            for (level, immediate) in levels.iter_mut().zip(turn.books.immediate()) {
-                level.immediate = immediate;
-            }
-            let forgotten = desk.sink.forgotten();
-            Stats {
-                budgets: desk.names.all().map(|name| budget_stats(desk, turn.books, name, &offered)).collect(),
-                levels,
-                waiting: desk.engine.waiting() as u64,
-                offered: offers,
-                leases: turn.books.leases().saturating_sub(offers),
-                forgotten,
-                expired_offers: desk.sink.expired(),
-                closed: desk.engine.closed(),
-            }
-        })
+        // Bring rates and expiries up to now, so that the figures are those of this moment.
+        self.core.turn(|desk, turn, _| desk.engine.refresh(turn));
+        let desk = self.core.desk.lock();
+        let mut offered = [0u64; BudgetId::LIMIT];
+        let offers = desk.engine.offered(&self.core.board, |id, units| offered[id.index()] += units) as u64;
+        let books = self.core.books.lock();
+        let (immediate, leases) = (books.immediate(), books.leases());
+        let mut budgets: Vec<BudgetStats> =
+            desk.names.all().map(|name| budget_stats(&desk, &books, name, &offered)).collect();
+        // The quantiles take long; nobody has to wait for them at the books.
+        drop(books);
+        budgets.iter_mut().for_each(|budget| budget.waits = desk.sink.waits(budget.id));
+        let mut levels = desk.sink.levels();
+        for (level, immediate) in levels.iter_mut().zip(immediate) {
+            level.immediate = immediate;
+        }
+        Stats {
+            budgets,
+            levels,
+            waiting: desk.engine.waiting() as u64,
+            offered: offers,
+            leases: leases.saturating_sub(offers),
+            forgotten: desk.sink.forgotten(),
+            expired_offers: desk.sink.expired(),
+            closed: desk.engine.closed(),
+        }
     }
 
     /// The labelled leases that hold a budget, largest first, then oldest. Leases without a label are counted by
@@ -197,7 +199,8 @@ impl Scheduler {
     }
 
     /// Grants nothing any more: every wait ends with [`CloseReason::Closed`], and so does every later request. Leases
-    /// stay valid, and so do grants that are on their way to their owner.
+    /// stay valid, and so do grants that are on their way to their owner: they no longer expire, and count as leases
+    /// until their reservation is polled or dropped.
     pub fn close(&self) {
         self.core.close(self.generation, CloseReason::Closed);
     }
@@ -245,10 +248,14 @@ impl fmt::Debug for Scheduler {
 
 /// Checks the books of a scheduler.
 fn verify(core: &'static Core) -> Result<(), VerifyError> {
-    core.turn(|desk, turn, _| {
-        let verified = desk.engine.verify(turn.books);
-        verified.map_err(|(id, found)| VerifyError { budget: desk.names.of(id).0, found })
-    })
+    let desk = core.desk.lock();
+    let found = {
+        let books = core.books.lock();
+        books.verify().map(|()| books.shut())
+    };
+    // While the desk is locked no flag changes, so the queue can be gone through without the books.
+    let found = found.and_then(|shut| desk.engine.verify(shut));
+    found.map_err(|(id, found)| VerifyError { budget: desk.names.of(id).0, found })
 }
 
 fn budget_stats(
@@ -270,6 +277,6 @@ fn budget_stats(
         deficit: if bucket.is_some() { 0 } else { books.deficit(*id) },
         peak: books.peak(*id),
         waiting: desk.engine.naming(*id),
-        waits: desk.sink.waits(*id),
+        waits: Default::default(),
     }
 }

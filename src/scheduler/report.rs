@@ -13,7 +13,6 @@ const HOLDERS: usize = 3;
 
 fn shortage(core: &Core, names: &Names, request: &Request, short: Short) -> Box<Shortage> {
     let (name, unit) = names.of(short.budget);
-    let holders = core.known.of(short.budget).into_iter().take(HOLDERS);
     Box::new(Shortage {
         budget: short.budget,
         name,
@@ -23,7 +22,7 @@ fn shortage(core: &Core, names: &Names, request: &Request, short: Short) -> Box<
         limit: short.limit,
         waiting: short.waiting,
         label: request.name().map(Arc::from),
-        holders: holders.map(|held| (Arc::from(&*held.label), held.amounts.get(short.budget))).collect(),
+        holders: core.known.largest(short.budget, HOLDERS),
     })
 }
 

@@ -18,16 +18,10 @@ use super::core::Core;
 use super::lease::Lease;
 use super::report;
 
-/// Where a reservation is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// Not polled yet.
-    New,
-    /// Queued, offered or ended, in a slot of the engine.
-    Waiting,
-    /// It gave its result.
-    Done,
-}
+/// Stands for a slot: not polled yet.
+const NEW: u32 = u32::MAX;
+/// Stands for a slot: it gave its result.
+const DONE: u32 = u32::MAX - 1;
 
 /// A request on its way to a [`Lease`]: what [`Scheduler::reserve`](crate::Scheduler::reserve) returns.
 ///
@@ -45,8 +39,8 @@ pub struct Reservation {
     core: &'static Core,
     request: Request,
     generation: u32,
+    /// The slot of the engine where it is queued, offered or ended; or `NEW`, or `DONE`.
     slot: u32,
-    stage: Stage,
 }
 
 /// What a look at the queue came to.
@@ -59,12 +53,12 @@ enum Step {
 impl Reservation {
     #[inline]
     pub(super) fn new(core: &'static Core, generation: u32, request: Request) -> Self {
-        Reservation { core, request, generation, slot: 0, stage: Stage::New }
+        Reservation { core, request, generation, slot: NEW }
     }
 
-    /// Whether it is queued: polled at least once, and neither granted nor ended yet.
+    /// Whether it was polled and has not given its result yet. A grant may lie ready for the next poll.
     pub fn is_waiting(&self) -> bool {
-        self.stage == Stage::Waiting
+        self.slot < DONE
     }
 
     /// What it asks for.
@@ -99,7 +93,7 @@ impl Reservation {
         match submitted {
             Submitted::Granted(held) => Step::Granted(held),
             Submitted::Waiting(slot) => {
-                (self.slot, self.stage) = (slot, Stage::Waiting);
+                self.slot = slot;
                 tracing::trace!(target: "bursar", request = ?self.request, "waiting");
                 Step::Waiting
             }
@@ -113,25 +107,28 @@ impl Reservation {
     #[cold]
     #[inline(never)]
     fn poll_slowly(&mut self, cx: &Context<'_>) -> Poll<Result<Lease, ReserveError>> {
-        let step = match self.stage {
-            Stage::Done => Step::Waiting,
-            Stage::Waiting => match self.core.board.look(self.slot) {
+        let step = match self.slot {
+            DONE => Step::Waiting,
+            0..DONE => match self.core.board.look(self.slot) {
                 Posted::Accepted { place } => Step::Granted(self.accepted(place)),
                 Posted::Nothing | Posted::Ended => self.look_closer(cx),
             },
-            Stage::New => match self.request.check() {
+            NEW => match self.request.check() {
                 Err(fault) => Step::Failed(fault.into()),
-                Ok(()) => self.submit(cx),
+                Ok(()) => match take_past_engine(self.core, self.generation, &self.request) {
+                    Some(held) => Step::Granted(held),
+                    None => self.submit(cx),
+                },
             },
         };
         match step {
             Step::Waiting => Poll::Pending,
             Step::Granted(held) => {
-                self.stage = Stage::Done;
+                self.slot = DONE;
                 Poll::Ready(Ok(Lease::granted(self.core, held, &mut self.request)))
             }
             Step::Failed(error) => {
-                self.stage = Stage::Done;
+                self.slot = DONE;
                 Poll::Ready(Err(error))
             }
         }
@@ -234,13 +231,13 @@ impl Future for Reservation {
         // Out of budget is not "unavailable": nothing is asked, and the place in the queue is kept.
         let coop = ready!(coop::poll_proceed(cx));
         let this = &mut *self;
-        if this.stage == Stage::New
+        if this.slot == NEW
             && this.request.is_plain()
             && !this.core.busy.load(Ordering::Relaxed)
             && let Some(held) = take_past_engine(this.core, this.generation, &this.request)
         {
             coop.made_progress();
-            this.stage = Stage::Done;
+            this.slot = DONE;
             return Poll::Ready(Ok(Lease::plain(this.core, held)));
         }
         let polled = this.poll_slowly(cx);
@@ -253,14 +250,14 @@ impl Future for Reservation {
 
 impl FusedFuture for Reservation {
     fn is_terminated(&self) -> bool {
-        self.stage == Stage::Done
+        self.slot == DONE
     }
 }
 
 impl Drop for Reservation {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.stage == Stage::Waiting {
+        if self.slot < DONE {
             cancel(self.core, self.slot);
         }
     }
@@ -278,7 +275,7 @@ fn cancel(core: &'static Core, slot: u32) {
 impl fmt::Debug for Reservation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reservation")
-            .field("stage", &self.stage)
+            .field("waiting", &self.is_waiting())
             .field("request", &self.request)
             .finish_non_exhaustive()
     }

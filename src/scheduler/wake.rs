@@ -1,6 +1,6 @@
 //! Wakers collected under the lock and used after it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
 /// Some wakers; the first, usually the only one, needs no allocation.
@@ -49,17 +49,16 @@ impl Wakes {
 
 impl Drop for Wakes {
     fn drop(&mut self) {
-        let mut panicked = None;
-        for waker in self.wake.drain() {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-                panicked.get_or_insert(panic);
-            }
-        }
-        match panicked {
-            // A second panic while one unwinds would abort the process.
-            Some(panic) if !std::thread::panicking() => resume_unwind(panic),
-            _ => {}
-        }
+        self.wake.drain().for_each(|waker| contain(|| waker.wake()));
+        self.discarded.drain().for_each(|waker| contain(|| drop(waker)));
+    }
+}
+
+/// Runs code of a waker. A panic goes no further: it would take with it what the turn has just granted to the caller,
+/// who has done nothing wrong, and the rest of the wakers.
+fn contain(code: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(code)).is_err() {
+        tracing::error!(target: "bursar", "a waker panicked; its task may not be woken");
     }
 }
 
@@ -89,7 +88,7 @@ mod tests {
         let all = [make(false), make(true), make(false), make(false)];
         let mut wakes = Wakes::default();
         all.iter().for_each(|count| wakes.push(Waker::from(Arc::clone(count))));
-        assert!(catch_unwind(AssertUnwindSafe(|| drop(wakes))).is_err());
+        drop(wakes);
         assert!(all.iter().all(|count| count.woken.load(Ordering::Relaxed) == 1));
     }
 }

@@ -48,6 +48,8 @@ struct Waiter {
     state: State,
     since: u64,
     expiries: u32,
+    /// How often it gave up a claim on a loan.
+    yielded: u8,
 }
 
 /// The model.
@@ -140,7 +142,8 @@ impl Model {
             let stock = &self.stocks[&id];
             units <= stock.limit() && stock.serves(units, self.clock)
         };
-        let open = known && !self.closed && !self.named(&arrival.asks) && arrival.asks.iter().all(fits);
+        let loans = known && arrival.asks.iter().all(|(id, _)| !self.stocks[id].is_rate());
+        let open = loans && !self.closed && !self.named(&arrival.asks) && arrival.asks.iter().all(fits);
         if open {
             self.grant_at_once(arrival, self.clock);
             self.seen.push(Seen::Granted(arrival.id));
@@ -188,7 +191,17 @@ impl Model {
         }
         self.arrivals += 1;
         let (asks, since) = (asks.clone(), self.now);
-        self.waiters.push(Waiter { id, rank, asks, deadline, filed, state: State::Waiting, since, expiries: 0 });
+        self.waiters.push(Waiter {
+            id,
+            rank,
+            asks,
+            deadline,
+            filed,
+            state: State::Waiting,
+            since,
+            expiries: 0,
+            yielded: 0,
+        });
         Seen::Waits(id)
     }
 

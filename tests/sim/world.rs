@@ -340,7 +340,10 @@ impl World {
 
     /// What can be told between two events; checks the engine's own books and indexes on the way.
     pub fn view(&mut self) -> Result<View, String> {
-        self.engine.verify(&self.books).map_err(|(id, found)| format!("verify: budget {id}: {found}"))?;
+        self.books
+            .verify()
+            .and_then(|()| self.engine.verify(self.books.shut()))
+            .map_err(|(id, found)| format!("verify: budget {id}: {found}"))?;
         let due = self.due();
         let mut offered: BTreeMap<BudgetId, u64> = BTreeMap::new();
         let offers = self.engine.offered(&self.board, |id, units| *offered.entry(id).or_default() += units);

@@ -87,9 +87,19 @@ impl Model {
                 return false;
             }
             in_vain += 1;
-            self.dirty.extend(&self.waiters[at].filed);
-            self.dirty.retain(|id| !blocked.contains(id));
-            self.waiters[at].filed = blocked;
+            // What no longer blocks it is given up eight times; from then on claims on loans are kept.
+            let filed = self.waiters[at].filed.clone();
+            let loan = |id: &BudgetId| !self.stocks[id].is_rate();
+            let spare: Set = filed.iter().copied().filter(|id| loan(id) && !blocked.contains(id)).collect();
+            let mut kept = blocked;
+            if self.waiters[at].yielded >= 8 {
+                kept.extend(spare);
+            } else if !spare.is_empty() {
+                self.waiters[at].yielded += 1;
+            }
+            self.dirty.extend(&filed);
+            self.dirty.retain(|id| !kept.contains(id));
+            self.waiters[at].filed = kept;
         }
         true
     }
