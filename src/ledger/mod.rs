@@ -2,11 +2,11 @@
 //!
 //! # How the words are kept
 //!
-//! Plain integers under one short lock whose unlock is a plain store (`rt::Short`). Measured beside the other ways, bare
-//! take and give without the library around them, in nanoseconds a pair, on two cores of a Xeon (Sapphire Rapids
-//! class, virtual), with `cargo bench --bench ledger`; "mixed" alternates one and four budgets:
+//! Plain integers under one short lock whose unlock is a plain store (`rt::Short`). Measured beside the other ways,
+//! bare take and give without the library around them, in nanoseconds a pair, on two cores of a Xeon (Sapphire Rapids
+//! class, virtual), with `cargo bench --bench ledger`; "t" are threads, "mixed" alternates one and four budgets:
 //!
-//! | take and give | one, 1 thread | four, 1 thread | mixed, 1 thread | one, 2 threads | four, 2 threads | mixed, 2 threads |
+//! | take and give | one, 1 t | four, 1 t | mixed, 1 t | one, 2 t | four, 2 t | mixed, 2 t |
 //! |---|---:|---:|---:|---:|---:|---:|
 //! | one compare-and-swap word a budget | 15.5 | 41.7 | 27.6 | 38.5 | 200.7 | 126.5 |
 //! | one lock, `parking_lot::Mutex` | 27.2 | 29.0 | 27.3 | 76.5 | 75.3 | 83.4 |

@@ -46,7 +46,6 @@ pub struct Amounts {
 }
 
 /// A box of a vector is one word, of a slice two, and there is one in every request.
-#[expect(clippy::box_collection, reason = "keeps every request a word smaller")]
 type Many = Option<Box<Vec<u64>>>;
 
 impl Amounts {
