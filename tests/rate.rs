@@ -107,8 +107,10 @@ fn r7_a_cancelled_offer_is_refunded_and_a_lease_never() {
     let cancelled = queued(&rig.scheduler, gpu(5).io(8u64));
     drop(held);
     assert_eq!(free(&rig.scheduler, IO), 2);
+    rig.jump(300 * MS);
+    assert_eq!(free(&rig.scheduler, IO), 5);
     drop(cancelled);
-    assert_eq!(free(&rig.scheduler, IO), 10);
+    assert_eq!(free(&rig.scheduler, IO), 10, "8 came back, and no more than the burst stays");
     let mut lease = take(&rig.scheduler, gpu(5).io(8u64));
     drop(lease.split(&bundle(&[(GPU, 2)])).unwrap());
     lease.shrink(&bundle(&[(GPU, 2)])).unwrap();

@@ -135,6 +135,15 @@ fn the_counters_of_a_level_tell_what_became_of_every_request() {
 }
 
 #[test]
+fn the_peak_is_the_most_that_was_ever_granted_at_once() {
+    let rig = Rig::loans(10, 10);
+    drop((take(&rig.scheduler, gpu(5)), take(&rig.scheduler, gpu(3))));
+    let _small = take(&rig.scheduler, gpu(2).host(1u64));
+    let stats = rig.scheduler.stats();
+    assert_eq!([GPU, HOST].map(|id| stats.budget(id).unwrap().peak), [8, 1]);
+}
+
+#[test]
 fn the_waits_are_counted_at_the_budget_that_was_short() {
     let mut rig = Rig::loans(10, 10);
     let held = take(&rig.scheduler, host(10));
