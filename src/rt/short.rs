@@ -1,4 +1,5 @@
-//! The short lock: for critical sections of some ten instructions that never block, allocate or call out.
+//! The short lock: for critical sections that never block or call out. On the fast path they are some ten instructions;
+//! a turn of the engine, which holds the desk as well, keeps it for a few hundred, and lets go of it every 64 grants.
 //!
 //! Its unlock is a plain store, so a lock and unlock cost one locked instruction where a mutex costs two; on the path
 //! of a reservation each is a fifth of what is left (`ledger` has the table). A thread that finds it taken spins with
