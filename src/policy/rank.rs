@@ -8,8 +8,7 @@ const LATEST: u64 = (1 << 61) - 1;
 /// The order in which waiters are served: priority, then deadline (earliest first), then arrival. Smaller goes first.
 ///
 /// Earliest deadline first inside a level is Liu and Layland, 1973. A request without a deadline gets, for order only,
-/// one
-/// `edf_horizon` after its arrival, so that an endless stream of deadlines cannot keep it waiting.
+/// one `edf_horizon` after its arrival, so that an endless stream of deadlines cannot keep it waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
     /// Level in the top three bits, deadline below: one comparison orders both.
