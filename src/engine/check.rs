@@ -1,8 +1,7 @@
-//! What must hold whenever the engine has settled.
+//! What must hold whenever the engine has settled, and a look at the queue for models.
 
-#[cfg(debug_assertions)]
 use crate::ledger::Books;
-use crate::model::BudgetId;
+use crate::model::{BudgetId, Priority};
 
 use super::Engine;
 use super::queue::State;
@@ -11,14 +10,44 @@ use super::queue::State;
 #[cfg(debug_assertions)]
 const WHOLE_QUEUE: usize = 256;
 
+/// A waiter as the engine sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peek {
+    /// Its slot.
+    pub slot: u32,
+    /// How often it was passed.
+    pub passes: u32,
+    /// Whether its claim is hard.
+    pub hard: bool,
+    /// The level it has risen to.
+    pub level: Priority,
+    /// Its alternatives that stand in line, and where.
+    pub filed: Vec<(u8, BudgetId)>,
+}
+
 impl Engine {
     #[cfg(debug_assertions)]
-    pub(super) fn assert_sound(&self, books: &Books) {
-        if self.queue.len() <= WHOLE_QUEUE
-            && let Err((id, found)) = books.verify().and_then(|()| self.verify(books.shut()))
-        {
-            panic!("budget {id}: {found}");
+    pub(super) fn assert_sound(&self, books: &mut Books) {
+        if self.queue.len() <= WHOLE_QUEUE {
+            let shut = books.shut();
+            let found = books.verify().and_then(|()| self.verify(shut)).and_then(|()| self.verify_lines(books));
+            if let Err((id, found)) = found {
+                panic!("budget {id}: {found}");
+            }
         }
+    }
+
+    /// Active waiters, by slot.
+    pub fn peek(&self) -> Vec<Peek> {
+        let active = self.queue.iter().filter(|(_, waiter)| waiter.state == State::Waiting);
+        let look = |(slot, waiter): (u32, &super::queue::Waiter)| Peek {
+            slot,
+            passes: waiter.passes,
+            hard: waiter.hard,
+            level: waiter.rank.level(),
+            filed: self.queue.filings(slot).map(|(filing, id)| (filing.alternative(), id)).collect(),
+        };
+        active.map(look).collect()
     }
 
     /// Checks that counts, filings and the flags `shut` of the books (R1) agree with the waiters. The books check
@@ -35,10 +64,12 @@ impl Engine {
                 waiting += 1;
                 BudgetId::in_set(self.queue.set(slot)).for_each(|id| naming[id.index()] += 1);
             }
-            if active != (waiter.filed != 0) || waiter.filed & !self.queue.set(slot) != 0 {
-                let found = format!("slot {slot} is {:?} and filed under {:#x}", waiter.state, waiter.filed);
+            let filed = self.queue.filings(slot).fold(0, |set, (_, id)| set | id.bit());
+            if active != (filed != 0) || filed & !self.queue.set(slot) != 0 {
+                let found = format!("slot {slot} is {:?} and stands at {filed:#x}", waiter.state);
                 return Err((BudgetId::first_of(self.queue.set(slot)).unwrap_or(BudgetId::GPU), found));
             }
+            self.verify_claim(slot, active && waiter.hard)?;
         }
         for id in (0..BudgetId::LIMIT).filter_map(BudgetId::from_index) {
             let counted = self.naming[id.index()];
@@ -49,6 +80,33 @@ impl Engine {
         }
         if waiting != self.waiting {
             return Err((BudgetId::GPU, format!("{} active waiters counted, {waiting} there", self.waiting)));
+        }
+        Ok(())
+    }
+
+    /// A hard waiter that stands in line claims something, and nobody else does.
+    fn verify_claim(&self, slot: u32, hard: bool) -> Result<(), (BudgetId, String)> {
+        let rank = self.queue.get(slot).rank;
+        let claims = |id: &BudgetId| self.claims.of(*id, rank).is_some();
+        let claimed = BudgetId::in_set(self.queue.set(slot)).find(claims);
+        if hard != claimed.is_some() {
+            let found = format!("slot {slot} is hard: {hard}, and claims at {claimed:?}");
+            return Err((claimed.unwrap_or(BudgetId::GPU), found));
+        }
+        Ok(())
+    }
+
+    /// The budget where a filing stands blocks it, unless what changed there is still to be looked at.
+    #[cfg(debug_assertions)]
+    fn verify_lines(&self, books: &mut Books) -> Result<(), (BudgetId, String)> {
+        let filed = self.queue.iter().flat_map(|(slot, _)| self.queue.filings(slot));
+        for (filing, id) in filed.collect::<Vec<_>>() {
+            let rank = self.queue.get(filing.slot()).rank;
+            let units = self.queue.asks(filing.slot(), filing.alternative()).get(id);
+            // A rate fills up with time, and is looked at when it is time.
+            if books.rates() & id.bit() == 0 && !self.blocks(books, id, units, rank) {
+                return Err((id, format!("{filing:?} stands there and could have its {units}")));
+            }
         }
         Ok(())
     }

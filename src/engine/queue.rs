@@ -1,17 +1,13 @@
-//! Who waits, indexed by (rank, short budget).
+//! The waiters, in slots.
 //!
-//! A waiter is filed under every budget that blocked it when it was last examined, in the lane of its level. So a
-//! release looks only at the heads of the lanes of what came free, and the head of a lane is the first that may have
-//! the budget. A lane is a list in order of arrival, with a tree beside it for the few that come out of order:
-//! deadlines, and waiters that were blocked elsewhere first. Filing and unfiling an ordinary waiter is O(1), whatever
-//! waits around it.
+//! A waiter that asks for one budget, or for one bundle, is one entry; what few have, alternatives and elastic amounts,
+//! lies out of line. Where waiters stand in line is `lines`' business; the links of the first filing lie in the entry
+//! itself, because almost every waiter has only that one.
 
-use std::collections::BTreeMap;
-
-use crate::model::{Amounts, BudgetId, Priority};
+use crate::model::{Amounts, BudgetId, Path, Priority, Terms};
 use crate::policy::Rank;
 
-const NONE: u32 = u32::MAX;
+use super::lines::{Filing, Lines, Link};
 
 /// Where a waiter is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,11 +24,11 @@ pub(super) enum State {
     Ended,
 }
 
-/// What is asked: one amount inline, more in a side table, so that a single-budget waiter stays small.
+/// What is asked: one amount inline, anything else in a table, so that a single-budget waiter stays small.
 #[derive(Debug, Clone, Copy)]
 struct Ask {
     set: u64,
-    /// The units of the one budget, or the index of the bundle.
+    /// The units of the one budget, or the index of the bundle or of the terms.
     units: u64,
 }
 
@@ -49,14 +45,17 @@ impl Asks<'_> {
     /// How much of one budget.
     pub(super) fn get(self, id: BudgetId) -> u64 {
         match self {
-            Asks::One(only, units) => {
-                if only == id {
-                    units
-                } else {
-                    0
-                }
-            }
+            Asks::One(only, units) if only == id => units,
+            Asks::One(..) => 0,
             Asks::Many(amounts) => amounts.get(id),
+        }
+    }
+
+    /// The budgets.
+    pub(super) fn set(self) -> u64 {
+        match self {
+            Asks::One(only, _) => only.bit(),
+            Asks::Many(amounts) => amounts.set(),
         }
     }
 
@@ -74,75 +73,44 @@ impl Asks<'_> {
 pub(super) struct Waiter {
     pub rank: Rank,
     ask: Ask,
-    /// The budgets it is filed under.
-    pub filed: u64,
     /// When it arrived.
     pub since: u64,
-    /// When the offer to it may expire, once there is one.
-    pub expiry: u64,
-    /// The first of its nodes.
-    node: u32,
+    /// The latest time of its grant; `u64::MAX` for none.
+    pub deadline: u64,
+    /// When it is to be raised to the next level; `u64::MAX` for never.
+    pub raise_at: u64,
+    /// When it was first passed by a later grant.
+    pub first_pass: u64,
+    /// The filing of its first alternative.
+    pub link: Link,
+    /// How often it was passed by a later grant.
+    pub passes: u32,
+    /// The last grant that passed it, so that one grant counts once.
+    pub passed_by: u32,
     pub state: State,
-    /// Whether its rank holds a deadline of its own, not the implied one.
-    due: bool,
+    /// The level of the request. The rank has the one it has risen to.
+    pub base: Priority,
+    /// Has alternatives or elastic amounts.
+    flexible: bool,
+    /// Was passed as often, or as long, as may be.
+    pub hard: bool,
     /// How many offers to it have expired.
     pub expiries: u8,
-    /// How often it gave up a claim on a loan, because another blocked it.
-    pub yielded: u8,
 }
 
-impl Waiter {
-    /// The latest time of its grant, if it has one.
-    #[inline]
-    fn deadline(&self) -> Option<u64> {
-        self.due.then(|| self.rank.deadline())
-    }
-}
-
-/// One filing of a waiter under a budget.
-#[derive(Debug, Clone, Copy)]
-struct Node {
-    prev: u32,
-    next: u32,
-    slot: u32,
-    /// The next node of the same waiter, or of the free list.
-    sibling: u32,
-    budget: u8,
-    /// In the tree of the lane, not in its list.
-    sorted: bool,
-}
-
+/// What a flexible waiter has beside its entry.
 #[derive(Debug)]
-struct Lane {
-    head: u32,
-    tail: u32,
-    /// Nothing in the list ranks after this. May be later than the tail, after a removal.
-    last: Option<Rank>,
-    sorted: BTreeMap<Rank, u32>,
-}
-
-impl Lane {
-    /// The first of the lane when some of it is in the tree.
-    #[cold]
-    fn first_sorted(&self, nodes: &[Node], listed: Option<(Rank, u32)>) -> Option<(Rank, u32)> {
-        let sorted = self.sorted.first_key_value().map(|(&rank, &node)| (rank, nodes[node as usize].slot));
-        match (listed, sorted) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
-    }
-
-    #[inline]
-    fn is_empty(&self) -> bool {
-        self.head == NONE && self.sorted.is_empty()
-    }
-}
-
-/// The lanes of one budget and which of them are in use.
-#[derive(Debug)]
-struct Lanes {
-    levels: u8,
-    lane: [Lane; Priority::COUNT],
+pub(super) struct Flexible {
+    pub terms: Box<Terms>,
+    /// The filings of the alternatives after the first.
+    pub links: Vec<Link>,
+    /// From when on less than what is wanted would do.
+    pub ripe_at: u64,
+    pub ripe: bool,
+    /// The alternative that carries its hard claim, once it has one.
+    pub claiming: Option<Filing>,
+    /// How it was granted, from the offer on.
+    pub granted: (Path, Amounts),
 }
 
 /// All waiters.
@@ -152,68 +120,90 @@ pub(super) struct Queue {
     free_slots: Vec<u32>,
     bundles: Vec<Amounts>,
     free_bundles: Vec<u32>,
-    nodes: Vec<Node>,
-    free_nodes: u32,
-    lanes: Vec<Lanes>,
+    flexible: Vec<Option<Flexible>>,
+    free_flexible: Vec<u32>,
+    pub lines: Lines,
+}
+
+/// What a new waiter comes with.
+#[derive(Debug)]
+pub(super) struct Newcomer<'a> {
+    pub rank: Rank,
+    pub base: Priority,
+    pub amounts: &'a Amounts,
+    pub terms: Option<Box<Terms>>,
+    pub since: u64,
+    pub deadline: u64,
 }
 
 impl Queue {
     pub(super) fn new() -> Self {
-        let lane = || Lane { head: NONE, tail: NONE, last: None, sorted: BTreeMap::new() };
-        let lanes = || Lanes { levels: 0, lane: std::array::from_fn(|_| lane()) };
         Queue {
             slots: Vec::new(),
             free_slots: Vec::new(),
             bundles: Vec::new(),
             free_bundles: Vec::new(),
-            nodes: Vec::new(),
-            free_nodes: NONE,
-            lanes: (0..BudgetId::LIMIT).map(|_| lanes()).collect(),
+            flexible: Vec::new(),
+            free_flexible: Vec::new(),
+            lines: Lines::new(),
         }
     }
 
     /// A new waiter, filed nowhere.
-    pub(super) fn insert(&mut self, rank: Rank, amounts: &Amounts, since: u64, due: bool) -> u32 {
-        let set = amounts.set();
-        let units = match BudgetId::first_of(set) {
-            Some(only) if set.is_power_of_two() => amounts.get(only),
-            _ => u64::from(self.keep_bundle(amounts)),
+    pub(super) fn insert(&mut self, new: Newcomer<'_>) -> u32 {
+        let flexible = new.terms.is_some();
+        let ask = match new.terms {
+            Some(terms) => self.keep_terms(terms, new.since),
+            None => self.keep_ask(new.amounts),
         };
-        let ask = Ask { set, units };
-        let state = State::Waiting;
-        let waiter = Waiter { rank, ask, filed: 0, since, expiry: 0, node: NONE, state, due, expiries: 0, yielded: 0 };
-        match self.free_slots.pop() {
-            Some(slot) => {
-                self.slots[slot as usize] = waiter;
-                slot
-            }
-            None => {
-                self.slots.push(waiter);
-                self.slots.len() as u32 - 1
-            }
-        }
+        let waiter = Waiter {
+            rank: new.rank,
+            ask,
+            since: new.since,
+            deadline: new.deadline,
+            raise_at: u64::MAX,
+            first_pass: 0,
+            link: Link::NOWHERE,
+            passes: 0,
+            passed_by: 0,
+            state: State::Waiting,
+            base: new.base,
+            flexible,
+            hard: false,
+            expiries: 0,
+        };
+        put(&mut self.slots, &mut self.free_slots, waiter)
     }
 
-    fn keep_bundle(&mut self, amounts: &Amounts) -> u32 {
-        match self.free_bundles.pop() {
-            Some(at) => {
-                self.bundles[at as usize] = amounts.clone();
-                at
-            }
-            None => {
-                self.bundles.push(amounts.clone());
-                self.bundles.len() as u32 - 1
-            }
-        }
+    fn keep_ask(&mut self, amounts: &Amounts) -> Ask {
+        let set = amounts.set();
+        let units = match amounts.inline_units() {
+            Some(&[units, ..]) if set.is_power_of_two() => units,
+            _ => u64::from(put(&mut self.bundles, &mut self.free_bundles, amounts.clone())),
+        };
+        Ask { set, units }
+    }
+
+    #[cold]
+    fn keep_terms(&mut self, terms: Box<Terms>, since: u64) -> Ask {
+        let set = terms.set();
+        let links = vec![Link::NOWHERE; terms.alternatives.len() - 1];
+        let ripe_at = since.saturating_add(terms.patience);
+        let flexible = Flexible { terms, links, ripe_at, ripe: ripe_at <= since, claiming: None, granted: Default::default() };
+        Ask { set, units: u64::from(put(&mut self.flexible, &mut self.free_flexible, Some(flexible))) }
     }
 
     /// Frees the slot of a waiter that is filed nowhere.
+    #[inline]
     pub(super) fn remove(&mut self, slot: u32) {
         let waiter = &mut self.slots[slot as usize];
-        debug_assert!(waiter.filed == 0 && waiter.state != State::Free);
+        debug_assert!(waiter.state != State::Free);
         waiter.state = State::Free;
         let ask = waiter.ask;
-        if !ask.set.is_power_of_two() {
+        if waiter.flexible {
+            self.flexible[ask.units as usize] = None;
+            self.free_flexible.push(ask.units as u32);
+        } else if !ask.set.is_power_of_two() {
             self.bundles[ask.units as usize] = Amounts::new();
             self.free_bundles.push(ask.units as u32);
         }
@@ -230,127 +220,61 @@ impl Queue {
         &mut self.slots[slot as usize]
     }
 
-    /// The entry of a waiter among the deadlines, if it has one.
-    #[inline]
-    pub(super) fn deadline(&self, slot: u32) -> Option<super::Deadline> {
+    /// What a flexible waiter has beside its entry.
+    pub(super) fn flexible(&self, slot: u32) -> Option<&Flexible> {
         let waiter = self.get(slot);
-        waiter.deadline().map(|deadline| (deadline, waiter.rank.arrival(), slot))
+        if waiter.flexible { self.flexible[waiter.ask.units as usize].as_ref() } else { None }
     }
 
-    /// The budgets that a waiter asks for.
+    pub(super) fn flexible_mut(&mut self, slot: u32) -> Option<&mut Flexible> {
+        let waiter = *self.get(slot);
+        if waiter.flexible { self.flexible[waiter.ask.units as usize].as_mut() } else { None }
+    }
+
+    /// The budgets that a waiter names, in any of its alternatives.
     #[inline]
     pub(super) fn set(&self, slot: u32) -> u64 {
         self.slots[slot as usize].ask.set
     }
 
-    /// What a waiter asks for.
+    /// How many alternatives a waiter has.
     #[inline]
-    pub(super) fn asks(&self, slot: u32) -> Asks<'_> {
-        let ask = self.slots[slot as usize].ask;
-        match BudgetId::first_of(ask.set) {
-            Some(only) if ask.set.is_power_of_two() => Asks::One(only, ask.units),
-            _ => Asks::Many(&self.bundles[ask.units as usize]),
-        }
+    pub(super) fn alternatives(&self, slot: u32) -> u8 {
+        // At most `MOST_ALTERNATIVES`.
+        self.flexible(slot).map_or(1, |flexible| flexible.terms.alternatives.len() as u8)
     }
 
-    /// Files a waiter under exactly the budgets of `set`.
-    pub(super) fn file(&mut self, slot: u32, set: u64) {
-        let filed = self.slots[slot as usize].filed;
-        for budget in BudgetId::in_set(filed & !set) {
-            self.unlink(slot, budget);
-        }
-        for budget in BudgetId::in_set(set & !filed) {
-            self.link(slot, budget);
-        }
-        self.slots[slot as usize].filed = set;
-    }
-
-    /// The waiter that comes first at a budget.
+    /// The least that an alternative would do with now.
     #[inline]
-    pub(super) fn head(&self, budget: BudgetId) -> Option<(Rank, u32)> {
-        let lanes = &self.lanes[budget.index()];
-        if lanes.levels == 0 {
-            return None;
+    pub(super) fn asks(&self, slot: u32, alternative: u8) -> Asks<'_> {
+        let waiter = &self.slots[slot as usize];
+        if waiter.flexible {
+            return self.asks_flexibly(slot, alternative);
         }
-        let lane = &lanes.lane[lanes.levels.trailing_zeros() as usize % Priority::COUNT];
-        let listed = self.nodes.get(lane.head as usize).map(|node| (self.slots[node.slot as usize].rank, node.slot));
-        if lane.sorted.is_empty() { listed } else { lane.first_sorted(&self.nodes, listed) }
-    }
-
-    fn link(&mut self, slot: u32, budget: BudgetId) {
-        let waiter = &mut self.slots[slot as usize];
-        let rank = waiter.rank;
-        let level = rank.level().index();
-        let lanes = &mut self.lanes[budget.index()];
-        lanes.levels |= 1 << level;
-        let lane = &mut lanes.lane[level];
-        // A far deadline at the end of the list would send everybody after it into the tree.
-        let in_order = !waiter.due && (lane.head == NONE || lane.last.is_none_or(|last| last < rank));
-        let prev = if in_order { lane.tail } else { NONE };
-        let node =
-            Node { prev, next: NONE, slot, sibling: waiter.node, budget: budget.index() as u8, sorted: !in_order };
-        let at = match self.nodes.get_mut(self.free_nodes as usize) {
-            Some(free) => {
-                let at = self.free_nodes;
-                self.free_nodes = free.sibling;
-                *free = node;
-                at
-            }
-            None => {
-                self.nodes.push(node);
-                self.nodes.len() as u32 - 1
-            }
-        };
-        waiter.node = at;
-        if in_order {
-            lane.tail = at;
-            lane.last = Some(rank);
-            match self.nodes.get_mut(prev as usize) {
-                Some(tail) => tail.next = at,
-                None => lane.head = at,
-            }
-        } else {
-            lane.sorted.insert(rank, at);
+        match BudgetId::first_of(waiter.ask.set) {
+            Some(only) if waiter.ask.set.is_power_of_two() => Asks::One(only, waiter.ask.units),
+            _ => Asks::Many(&self.bundles[waiter.ask.units as usize]),
         }
     }
 
-    fn unlink(&mut self, slot: u32, budget: BudgetId) {
-        let waiter = &mut self.slots[slot as usize];
-        let level = waiter.rank.level().index();
-        // Take the node out of the waiter's chain.
-        let mut at = waiter.node;
-        if self.nodes[at as usize].budget == budget.index() as u8 {
-            waiter.node = self.nodes[at as usize].sibling;
-        } else {
-            let mut before = at;
-            at = self.nodes[at as usize].sibling;
-            while self.nodes[at as usize].budget != budget.index() as u8 {
-                before = at;
-                at = self.nodes[at as usize].sibling;
-            }
-            self.nodes[before as usize].sibling = self.nodes[at as usize].sibling;
-        }
-        // Take it out of its lane.
-        let lanes = &mut self.lanes[budget.index()];
-        let lane = &mut lanes.lane[level];
-        let node = &mut self.nodes[at as usize];
-        node.sibling = self.free_nodes;
-        self.free_nodes = at;
-        if node.sorted {
-            lane.sorted.remove(&waiter.rank);
-        } else {
-            let (prev, next) = (node.prev, node.next);
-            match self.nodes.get_mut(prev as usize) {
-                Some(prev) => prev.next = next,
-                None => lane.head = next,
-            }
-            match self.nodes.get_mut(next as usize) {
-                Some(next) => next.prev = prev,
-                None => lane.tail = prev,
+    #[cold]
+    fn asks_flexibly(&self, slot: u32, alternative: u8) -> Asks<'_> {
+        const NOTHING: &Amounts = &Amounts::new();
+        let of = |flexible: &'_ Flexible| flexible.terms.alternatives.get(usize::from(alternative)).is_some();
+        match self.flexible(slot).filter(|flexible| of(flexible)) {
+            None => Asks::Many(NOTHING),
+            Some(flexible) => {
+                let alternative = &flexible.terms.alternatives[usize::from(alternative)];
+                Asks::Many(if flexible.ripe { alternative.least() } else { alternative.want() })
             }
         }
-        if lane.is_empty() {
-            lanes.levels &= !(1 << level);
+    }
+
+    /// What was granted to a waiter that has an offer.
+    pub(super) fn granted(&self, slot: u32) -> Asks<'_> {
+        match self.flexible(slot) {
+            Some(flexible) => Asks::Many(&flexible.granted.1),
+            None => self.asks(slot, 0),
         }
     }
 
@@ -363,5 +287,20 @@ impl Queue {
     /// Number of slots in use.
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free_slots.len()
+    }
+}
+
+/// Puts a value into a free place of a table, or a new one.
+fn put<T>(table: &mut Vec<T>, free: &mut Vec<u32>, value: T) -> u32 {
+    match free.pop() {
+        Some(at) => {
+            table[at as usize] = value;
+            at
+        }
+        None => {
+            table.push(value);
+            // Fewer than `max_waiters`, which is at most 2^30.
+            table.len() as u32 - 1
+        }
     }
 }

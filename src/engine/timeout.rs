@@ -1,5 +1,6 @@
-//! What time does: deadlines pass, offers expire, rates refill.
+//! What time does: deadlines pass, patience runs out, waiters rise, offers expire, rates refill.
 
+use crate::ledger::Books;
 use crate::model::BudgetId;
 
 use super::queue::State;
@@ -7,14 +8,92 @@ use super::{Effect, Engine, Turn, Verdict};
 
 impl Engine {
     /// Takes note of the time. A deadline that has passed ends its wait before anything is granted in the same turn.
+    #[inline]
     pub(super) fn advance(&mut self, turn: &mut Turn<'_>) {
         self.now = self.now.max(turn.now);
+        if !(self.deadlines.is_empty() && self.ripenings.is_empty() && self.raises.is_empty()) {
+            self.advance_timers(turn);
+        }
+    }
+
+    fn advance_timers(&mut self, turn: &mut Turn<'_>) {
         while let Some(&(deadline, _, slot)) = self.deadlines.first() {
             if deadline > self.now {
                 break;
             }
             self.end(turn, slot, Verdict::Late);
         }
+        while let Some(&(at, _, slot)) = self.ripenings.first() {
+            if at > self.now {
+                break;
+            }
+            self.ripen(turn, slot);
+        }
+        self.age();
+    }
+
+    /// From now on a waiter takes less than it wants.
+    fn ripen(&mut self, turn: &mut Turn<'_>, slot: u32) {
+        self.ripen_if_due(slot);
+        let rank = self.queue.get(slot).rank;
+        let filed: Vec<_> = self.queue.filings(slot).collect();
+        for (filing, place) in filed {
+            let elastic = self.queue.flexible(slot).and_then(|all| {
+                all.terms.alternatives.get(usize::from(filing.alternative())).filter(|each| each.is_elastic())
+            });
+            if elastic.is_some() {
+                let units = self.queue.asks(slot, filing.alternative()).get(place);
+                self.queue.lines.lower(place, units);
+                self.mark_behind(place, rank.before());
+            }
+        }
+        self.renew_claim(turn, slot);
+    }
+
+    /// Notes that the patience of a waiter has run out, if it has.
+    pub(super) fn ripen_if_due(&mut self, slot: u32) {
+        let now = self.now;
+        let arrival = self.queue.get(slot).rank.arrival();
+        if let Some(flexible) = self.queue.flexible_mut(slot).filter(|flexible| flexible.ripe_at <= now) {
+            flexible.ripe = true;
+            self.ripenings.remove(&(flexible.ripe_at, arrival, slot));
+        }
+    }
+
+    /// Starts the patience of a waiter that has an elastic amount and is not ripe.
+    pub(super) fn start_ripening(&mut self, slot: u32) {
+        let arrival = self.queue.get(slot).rank.arrival();
+        if let Some(flexible) = self.queue.flexible(slot).filter(|flexible| !flexible.ripe)
+            && flexible.terms.alternatives.iter().any(|alternative| alternative.is_elastic())
+        {
+            self.ripenings.insert((flexible.ripe_at, arrival, slot));
+        }
+    }
+
+    /// Notes the deadline of a waiter, if it has one.
+    #[inline]
+    pub(super) fn start_deadline(&mut self, slot: u32) {
+        let deadline = self.queue.get(slot).deadline;
+        if deadline != u64::MAX {
+            let timer = self.timer(slot, deadline);
+            self.deadlines.insert(timer);
+        }
+    }
+
+    /// Nothing is due for a waiter any more.
+    #[inline]
+    pub(super) fn forget_timers(&mut self, slot: u32) {
+        if !self.deadlines.is_empty() {
+            let timer = self.timer(slot, self.queue.get(slot).deadline);
+            self.deadlines.remove(&timer);
+        }
+        if !self.ripenings.is_empty()
+            && let Some(flexible) = self.queue.flexible(slot)
+        {
+            let timer = self.timer(slot, flexible.ripe_at);
+            self.ripenings.remove(&timer);
+        }
+        self.stop_aging(slot);
     }
 
     /// Time has passed.
@@ -24,8 +103,8 @@ impl Engine {
             self.expire_offers(turn);
         }
         for id in BudgetId::in_set(turn.books.rates()) {
-            if self.rate_ready_at(turn.books, id).is_some_and(|at| at <= self.now) {
-                self.dirty |= id.bit();
+            if self.rate_ready_at(turn.books, id) <= self.now {
+                self.dirty.mark(id.bit());
             }
         }
     }
@@ -42,27 +121,37 @@ impl Engine {
 
     /// When [`Engine::handle_timeout`] has something to do next; `u64::MAX` for never. Only submissions, releases,
     /// expiries and changes of capacity change it.
-    pub fn poll_timeout(&self, books: &mut crate::ledger::Books) -> u64 {
-        if self.dirty != 0 {
+    #[inline]
+    pub fn poll_timeout(&self, books: &mut Books) -> u64 {
+        if !self.dirty.is_clean() {
             return self.now;
         }
-        let mut next = self.deadlines.first().map_or(u64::MAX, |&(deadline, ..)| deadline);
+        let first = |timers: &std::collections::BTreeSet<super::Timer>| timers.first().map_or(u64::MAX, |timer| timer.0);
+        let mut next = first(&self.deadlines).min(first(&self.ripenings)).min(first(&self.raises));
         if self.waiting > 0 {
             next = next.min(self.next_expiry);
             for id in BudgetId::in_set(books.rates()) {
-                next = next.min(self.rate_ready_at(books, id).unwrap_or(u64::MAX));
+                next = next.min(self.rate_ready_at(books, id));
             }
         }
         next
     }
 
-    /// When the first at a rate can be served, as far as the rate goes.
-    fn rate_ready_at(&self, books: &mut crate::ledger::Books, id: BudgetId) -> Option<u64> {
-        let (_, slot) = self.queue.head(id)?;
-        let units = self.queue.asks(slot).get(id);
-        let bucket = books.bucket_mut(id)?;
-        bucket.refill(self.now);
-        Some(bucket.ready_at(units))
+    /// When the first of those in line at a rate can be served, as far as the rate goes: the earliest of as many as a
+    /// turn would look at.
+    fn rate_ready_at(&self, books: &mut Books, id: BudgetId) -> u64 {
+        let mut next = self.queue.head(id);
+        let mut ready = u64::MAX;
+        for _ in 0..self.settings.look_ahead {
+            let Some((rank, filing)) = next else { break };
+            let units = self.queue.asks(filing.slot(), filing.alternative()).get(id);
+            let claimed = self.claims.above(id, rank, u64::MAX);
+            let Some(bucket) = books.bucket_mut(id) else { break };
+            bucket.refill(self.now);
+            ready = ready.min(bucket.ready_at(units, claimed));
+            next = self.queue.next(id, (rank, filing.alternative()), Some(filing));
+        }
+        ready
     }
 
     /// Takes back offers whose time has passed, while somebody is blocked at a budget of theirs (R5): one at a time,
@@ -71,20 +160,20 @@ impl Engine {
     fn expire_offers(&mut self, turn: &mut Turn<'_>) {
         self.next_expiry = u64::MAX;
         let mut due = Vec::new();
-        for slot in std::mem::take(&mut self.offers) {
-            let waiter = self.queue.get(slot);
+        for (expiry, slot) in std::mem::take(&mut self.offers) {
             if turn.board.accepted(slot) {
                 self.queue.remove(slot);
-            } else if waiter.expiry <= self.now {
-                due.push((waiter.expiry, waiter.rank, slot));
+            } else if expiry <= self.now {
+                due.push((expiry, self.queue.get(slot).rank, slot));
             } else {
-                self.next_expiry = self.next_expiry.min(waiter.expiry);
-                self.offers.push_back(slot);
+                self.next_expiry = self.next_expiry.min(expiry);
+                self.offers.push_back((expiry, slot));
             }
         }
         due.sort_unstable();
-        for (_, _, slot) in due {
-            let wanted = BudgetId::in_set(self.queue.set(slot)).any(|id| self.queue.head(id).is_some());
+        for (expiry, _, slot) in due {
+            let granted = self.queue.granted(slot).set();
+            let wanted = BudgetId::in_set(granted).any(|id| !self.queue.lines.is_empty(id));
             match if wanted { turn.board.retract(slot) } else { None } {
                 Some(place) => {
                     self.expire(turn, slot, place);
@@ -93,7 +182,7 @@ impl Engine {
                 None => {
                     // Of no use to anybody, or just taken up: look again later.
                     self.next_expiry = self.next_expiry.min(self.now.saturating_add(self.settings.offer_expiry));
-                    self.offers.push_back(slot);
+                    self.offers.push_back((expiry, slot));
                 }
             }
         }
@@ -105,10 +194,10 @@ impl Engine {
         let waiter = self.queue.get_mut(slot);
         waiter.state = State::Dormant;
         waiter.expiries = waiter.expiries.saturating_add(1);
-        self.deadlines.extend(self.queue.deadline(slot));
+        self.start_deadline(slot);
         self.effects.push(Effect::Expired { slot });
         // The budget may have shrunk below it while it lay there.
-        if self.queue.asks(slot).bundle().iter().any(|(id, units)| units > turn.books.limit(id)) {
+        if self.possible(turn.books, slot) == 0 {
             self.end(turn, slot, Verdict::NeverFits);
         }
     }

@@ -3,7 +3,7 @@
 //! Plain integers without a lock of their own. The shell keeps them under one short lock, the simulation owns them
 //! outright.
 
-use crate::model::{Amounts, Budget, BudgetId, Priority, Supply};
+use crate::model::{Amounts, Budget, BudgetId, Path, Priority, Supply};
 
 use super::account::Account;
 use super::held::{Held, Store};
@@ -18,6 +18,8 @@ pub struct Books {
     shut: u64,
     /// Budgets whose gives the engine must hear of: those, or all once the scheduler is closed.
     watched: u64,
+    /// Set when every take goes to the engine.
+    gated: bool,
     /// Set once the scheduler grants nothing any more.
     closed: bool,
     /// Counts the schedulers that have used these books; a reservation of an earlier one is refused.
@@ -48,6 +50,7 @@ impl Books {
             open: 0,
             shut: 0,
             watched: u64::MAX,
+            gated: false,
             closed: true,
             generation: 0,
             leases: 0,
@@ -85,7 +88,13 @@ impl Books {
     fn derive(&mut self) {
         let closed = if self.closed { u64::MAX } else { 0 };
         self.watched = self.shut | closed;
-        self.open = self.loans & !self.watched;
+        self.open = if self.gated { 0 } else { self.loans & !self.watched };
+    }
+
+    /// From now on the engine is asked for everything: the order depends on what was granted before.
+    pub fn gate(&mut self) {
+        self.gated = true;
+        self.derive();
     }
 
     /// Takes a bundle of loans without asking the engine, if nobody waits for any of them. Reads no clock, so a bundle
@@ -165,24 +174,12 @@ impl Books {
             for (id, units) in amounts.iter() {
                 let Some(bucket) = self.bucket_mut(id) else { continue };
                 bucket.refill(now);
-                if !bucket.eligible(units) {
+                if !bucket.eligible(units, 0) {
                     short |= id.bit();
                 }
             }
         }
         short
-    }
-
-    /// Whether one budget cannot give so much.
-    #[inline]
-    pub fn short_of(&mut self, id: BudgetId, units: u64, now: u64) -> bool {
-        match self.bucket_mut(id) {
-            None => self.accounts[id.index()].balance() < units as i64,
-            Some(bucket) => {
-                bucket.refill(now);
-                !bucket.eligible(units)
-            }
-        }
     }
 
     /// Takes so much of one budget, which is not short of it.
@@ -196,19 +193,35 @@ impl Books {
         self.store.hold_one(id.index(), units, level)
     }
 
+    /// Takes a bundle of a flexible request, and keeps how it was chosen. It always has a place.
+    pub fn take_flexibly(&mut self, amounts: &Amounts, path: Path, level: Priority) -> Held {
+        self.leases += 1;
+        self.charge(amounts);
+        self.store.keep_chosen(amounts.without(self.rates), path, level)
+    }
+
+    /// How what a lease holds was chosen, if there was a choice.
+    pub fn path(&self, held: Held) -> Path {
+        self.store.path(held)
+    }
+
     /// Takes a bundle that is not short of anything. What is held of it are the loans: rates are spent.
     pub fn take(&mut self, amounts: &Amounts, level: Priority) -> Held {
         self.leases += 1;
         self.take_all(amounts, level)
     }
 
-    fn take_all(&mut self, amounts: &Amounts, level: Priority) -> Held {
+    fn charge(&mut self, amounts: &Amounts) {
         for (id, units) in amounts.iter() {
             match self.bucket_mut(id) {
                 Some(bucket) => bucket.charge(units),
                 None => self.accounts[id.index()].take(units),
             }
         }
+    }
+
+    fn take_all(&mut self, amounts: &Amounts, level: Priority) -> Held {
+        self.charge(amounts);
         let loans = if amounts.set() & self.rates == 0 { amounts.clone() } else { amounts.without(self.rates) };
         self.store.hold(loans, level)
     }
@@ -359,6 +372,12 @@ impl Books {
     fn bucket_at(&self, id: BudgetId) -> Option<usize> {
         let bit = id.bit();
         (self.rates & bit != 0).then(|| (self.rates & (bit - 1)).count_ones() as usize)
+    }
+
+    /// What can be taken of a loan now.
+    #[inline(always)]
+    pub fn loan_free(&self, id: BudgetId) -> u64 {
+        self.accounts[id.index()].balance().max(0) as u64
     }
 
     /// What can be taken now: free units, or the level of a rate as of the last refill.

@@ -5,7 +5,9 @@
 //! and this one. An amount of one budget fits into it; anything larger stays with the books, in a place that the word
 //! names.
 
-use crate::model::{Amounts, BudgetId, Priority};
+use std::collections::BTreeMap;
+
+use crate::model::{Amounts, BudgetId, Path, Priority, Request};
 
 /// The loans that a lease holds, and the level it was granted at.
 ///
@@ -41,6 +43,20 @@ impl Held {
             Some(only) if amounts.get(only) < LARGE => Held::one(only.index(), amounts.get(only), level),
             _ => Held::stored(place, level),
         }
+    }
+
+    /// What a request was granted that was offered at this place.
+    pub fn taken_up(request: &Request, rates: u64, place: u32) -> Self {
+        let level = request.urgency();
+        if request.is_flexible() {
+            return Held::placed(place, level);
+        }
+        Held::offered(request.amounts(), rates, place, level)
+    }
+
+    /// What lies at this place; what a flexible request was granted always does.
+    pub fn placed(place: u32, level: Priority) -> Self {
+        Held::stored(place, level)
     }
 
     /// The place in the store, if it has one.
@@ -85,6 +101,8 @@ fn single(set: u64) -> Option<BudgetId> {
 pub(super) struct Store {
     places: Vec<Amounts>,
     free: Vec<u32>,
+    /// How those were chosen that had a choice and did not get the first.
+    paths: BTreeMap<u32, Path>,
 }
 
 impl Store {
@@ -117,6 +135,20 @@ impl Store {
             None if amounts.is_empty() => Held::stored(NOWHERE, level),
             None => self.keep(amounts, level),
         }
+    }
+
+    /// Holds a bundle that was chosen among several.
+    pub(super) fn keep_chosen(&mut self, amounts: Amounts, path: Path, level: Priority) -> Held {
+        let held = self.keep(amounts, level);
+        if let Some(place) = held.place().filter(|_| path != Path::default()) {
+            self.paths.insert(place, path);
+        }
+        held
+    }
+
+    /// How what is held was chosen.
+    pub(super) fn path(&self, held: Held) -> Path {
+        held.place().and_then(|place| self.paths.get(&place)).copied().unwrap_or_default()
     }
 
     /// Holds any bundle in the store.
@@ -163,6 +195,9 @@ impl Store {
             && kept.inline_units().is_none()
         {
             *kept = Amounts::new();
+        }
+        if !self.paths.is_empty() {
+            self.paths.remove(&place);
         }
         self.free.push(place);
     }

@@ -56,9 +56,9 @@ impl Bucket {
         self.settle();
     }
 
-    /// Whether `units` can be charged, as of the last refill.
-    pub fn eligible(&self, units: u64) -> bool {
-        self.level >= units.min(self.burst) as i64
+    /// Whether `units` can be charged beyond what others claim, as of the last refill.
+    pub fn eligible(&self, units: u64, claimed: u64) -> bool {
+        i128::from(self.level) - i128::from(claimed) >= i128::from(units.min(self.burst))
     }
 
     /// Charges `units`, which were eligible.
@@ -83,11 +83,15 @@ impl Bucket {
         }
     }
 
-    /// When `units` become eligible, as of the last refill.
-    pub fn ready_at(&self, units: u64) -> u64 {
-        let missing = i128::from(units.min(self.burst)) - i128::from(self.level);
+    /// When `units` become eligible, as of the last refill; `u64::MAX` if the claims of others have to go first.
+    pub fn ready_at(&self, units: u64, claimed: u64) -> u64 {
+        let level = i128::from(units.min(self.burst)) + i128::from(claimed);
+        let missing = level - i128::from(self.level);
         if missing <= 0 {
             return self.at;
+        }
+        if level > i128::from(self.burst) {
+            return u64::MAX;
         }
         let owed = (missing as u128 * SECOND).saturating_sub(u128::from(self.remainder));
         let wait = owed.div_ceil(u128::from(self.per_second.max(1)));
@@ -165,11 +169,11 @@ mod tests {
         let mut bucket = Bucket::new(3, 10, 5, 0);
         bucket.charge(10);
         for units in 1..=15 {
-            let at = bucket.ready_at(units);
+            let at = bucket.ready_at(units, 0);
             let (mut before, mut then) = (bucket.clone(), bucket.clone());
             before.refill(at - 1);
             then.refill(at);
-            assert!(!before.eligible(units) && then.eligible(units), "{units} at {at}");
+            assert!(!before.eligible(units, 0) && then.eligible(units, 0), "{units} at {at}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::amount::{Bytes, GIB, MAX_AMOUNT, Share, Unit};
 use super::budget::{BudgetId, SpaceId, Tier};
 use super::error::ConfigError;
+use super::order::Order;
 
 /// How a budget comes by its units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +145,18 @@ pub struct Config {
     pub look_ahead: usize,
     /// The deadline, for order only, of a request that has none: so long after its arrival.
     pub edf_horizon: Duration,
+    /// How many later or less urgent grants may pass a waiter that they leave short; then its claim is hard, and nobody
+    /// takes what it needs. Zero is strict head-of-line order.
+    pub bypass_limit: u32,
+    /// How long a waiter may be passed, counted from the first time.
+    pub bypass_time: Duration,
+    /// A waiter gains one level each time it has waited so long, up to [`Priority::High`](crate::Priority::High); never
+    /// when `None`.
+    pub aging_step: Option<Duration>,
+    /// Whether waiters of [`Priority::Idle`](crate::Priority::Idle) age too. If not, they may wait for ever.
+    pub age_idle: bool,
+    /// Who goes first among waiters of one level.
+    pub order: Order,
     /// How many reservations may wait. The next one is shed.
     pub max_waiters: usize,
     /// How often the scheduler task checks the books; never when `None`.
@@ -160,6 +173,12 @@ impl Config {
             // A refused examination costs some 50 ns, so a turn wastes at most about 3 us.
             look_ahead: 64,
             edf_horizon: Duration::from_secs(1),
+            // A stream of small requests gets sixteen grants, or a tenth of a second, out of one blocked large one.
+            bypass_limit: 16,
+            bypass_time: Duration::from_millis(100),
+            aging_step: None,
+            age_idle: false,
+            order: Order::Deadline,
             // About 1 GiB of waiters: more is no queue but a leak.
             max_waiters: 1 << 22,
             verify_every: None,
@@ -217,6 +236,7 @@ impl Config {
             ("offer_expiry", whole_ms(self.offer_expiry), "at least 1 ms"),
             ("edf_horizon", whole_ms(self.edf_horizon), "at least 1 ms"),
             ("look_ahead", self.look_ahead as u64, "at least 1"),
+            ("aging_step", self.aging_step.map_or(1, whole_ms), "at least 1 ms"),
             ("max_waiters", self.max_waiters as u64, "between 1 and 2^30"),
             ("verify_every", self.verify_every.map_or(1, whole_ms), "at least 1 ms"),
         ];

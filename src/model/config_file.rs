@@ -37,6 +37,7 @@ use super::amount::{Bytes, MAX_AMOUNT, Unit, whole_units};
 use super::budget::BudgetId;
 use super::config::{Budget, Config, Supply, usual};
 use super::error::{AmountError, ConfigError};
+use super::order::Order;
 
 impl Config {
     /// Reads a configuration from TOML and checks it.
@@ -67,6 +68,11 @@ struct ConfigFile {
     edf_horizon_ms: Option<Millis>,
     max_waiters: Option<usize>,
     verify_every_ms: Option<Millis>,
+    bypass_limit: Option<u32>,
+    bypass_time_ms: Option<Millis>,
+    aging_step_ms: Option<Millis>,
+    age_idle: Option<bool>,
+    order: Option<Order>,
     #[serde(default, rename = "budget")]
     budgets: Vec<BudgetFile>,
 }
@@ -209,6 +215,11 @@ impl<'de> Deserialize<'de> for Config {
             edf_horizon: ms(file.edf_horizon_ms, usual.edf_horizon),
             max_waiters: file.max_waiters.unwrap_or(usual.max_waiters),
             verify_every: file.verify_every_ms.map(|Millis(time)| time),
+            bypass_limit: file.bypass_limit.unwrap_or(usual.bypass_limit),
+            bypass_time: file.bypass_time_ms.map_or(usual.bypass_time, |Millis(time)| time),
+            aging_step: file.aging_step_ms.map(|Millis(time)| time),
+            age_idle: file.age_idle.unwrap_or(usual.age_idle),
+            order: file.order.unwrap_or(usual.order),
         })
     }
 }
@@ -221,6 +232,11 @@ impl Serialize for Config {
             edf_horizon_ms: Some(Millis(self.edf_horizon)),
             max_waiters: Some(self.max_waiters),
             verify_every_ms: self.verify_every.map(Millis),
+            bypass_limit: Some(self.bypass_limit),
+            bypass_time_ms: Some(Millis(self.bypass_time)),
+            aging_step_ms: self.aging_step.map(Millis),
+            age_idle: Some(self.age_idle),
+            order: Some(self.order),
             budgets: self.budgets.iter().map(BudgetFile::from).collect(),
         };
         file.serialize(serializer)

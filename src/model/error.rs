@@ -74,6 +74,28 @@ pub enum RequestError {
         /// The largest amount.
         limit: u64,
     },
+    /// More alternatives than one request may have.
+    #[error("a request may have {limit} alternatives")]
+    TooManyAlternatives {
+        /// The limit.
+        limit: usize,
+    },
+    /// A floor above the amount it is the floor of, or of a budget that is not asked for.
+    #[error("the floor of budget {budget} is {floor}, above the {asked} that are asked for")]
+    FloorAbove {
+        /// The budget.
+        budget: BudgetId,
+        /// The floor.
+        floor: u64,
+        /// What is asked of it.
+        asked: u64,
+    },
+    /// A factor that leads nowhere, or up.
+    #[error("{factor} is no factor of a ladder; it has to be above 0 and below 1")]
+    Ladder {
+        /// What was given.
+        factor: String,
+    },
     /// A fraction that is no share.
     #[error("budget {budget}: {source}")]
     Amount {

@@ -9,9 +9,11 @@ mod config;
 #[cfg(feature = "serde")]
 mod config_file;
 mod error;
+mod order;
 mod priority;
 mod request;
 mod stats;
+mod terms;
 
 pub(crate) use amount::MAX_AMOUNT;
 pub use amount::{Bytes, GIB, KIB, MIB, Share, TIB, Unit};
@@ -22,6 +24,10 @@ pub use error::{
     AmountError, CapacityError, CloseReason, ConfigError, LeaseError, RequestError, ReserveError, Shortage,
     TryReserveError, VerifyError,
 };
+pub use order::Order;
 pub use priority::Priority;
 pub use request::Request;
 pub use stats::{BudgetStats, LevelStats, Stats, WaitSummary};
+pub use terms::Path;
+#[doc(hidden)]
+pub use terms::{Alternative, Terms};

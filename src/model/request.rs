@@ -9,6 +9,7 @@ use super::amounts::Amounts;
 use super::budget::{BudgetId, SpaceId, Tier};
 use super::error::RequestError;
 use super::priority::Priority;
+use super::terms::{Alternative, MOST_ALTERNATIVES, Terms, WHOLE};
 
 /// What a piece of work needs before it may run: amounts of any number of budgets, and how urgent it is.
 ///
@@ -56,6 +57,12 @@ struct Rare {
     label: Option<String>,
     module: Option<Cow<'static, str>>,
     fault: Option<RequestError>,
+    /// How little of the amounts would do.
+    floors: Amounts,
+    others: Vec<Alternative>,
+    /// The fraction of the next rung in millionths; zero for the usual half.
+    factor: u32,
+    patience_ns: u64,
 }
 
 impl Request {
@@ -178,6 +185,76 @@ impl Request {
         self
     }
 
+    /// Another way to serve the request, if what was said so far cannot be had: the amounts of `other`, with its floors
+    /// and its own alternatives. Nothing else of `other` counts. The reservation waits for all of them at once and takes
+    /// the first that can be had, the earlier named one if two can.
+    ///
+    /// ```
+    /// use bursar::{GIB, Request};
+    ///
+    /// // The first GPU, or the second, or memory of the host.
+    /// let request = Request::new()
+    ///     .gpu(2 * GIB)
+    ///     .or(Request::new().gpu_on(1, 2 * GIB))
+    ///     .or(Request::new().host(2 * GIB));
+    /// assert!(request.check().is_ok());
+    /// ```
+    pub fn or(mut self, other: Request) -> Self {
+        if let Err(fault) = other.check() {
+            return self.fault(fault);
+        }
+        let rare = other.rare.map(|rare| *rare).unwrap_or_default();
+        let others = &mut self.rare().others;
+        others.push(Alternative::elastic(other.amounts, &rare.floors));
+        others.extend(rare.others);
+        if others.len() >= MOST_ALTERNATIVES {
+            return self.fault(RequestError::TooManyAlternatives { limit: MOST_ALTERNATIVES });
+        }
+        self
+    }
+
+    /// Makes an amount elastic: `floor` units would do. The reservation insists on the whole amount for as long as its
+    /// [`patience`](Request::patience) lasts; from then on it takes what can be had, by the
+    /// [`ladder`](Request::ladder), and never less than the floor. What it got is what the lease holds.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use bursar::{BudgetId, GIB, Request};
+    ///
+    /// // Eight gigabytes; after 20 ms four, two or one.
+    /// let request = Request::new()
+    ///     .gpu(8 * GIB)
+    ///     .down_to(BudgetId::GPU, GIB)
+    ///     .patience(Duration::from_millis(20));
+    /// assert!(request.check().is_ok());
+    /// ```
+    pub fn down_to(mut self, id: BudgetId, floor: u64) -> Self {
+        if !self.rare().floors.add(id, floor) {
+            let rare = self.rare.take();
+            self.rare = Some(refuse(rare, id, floor));
+        }
+        self
+    }
+
+    /// The fraction of an elastic amount that each rung of its ladder has of the one before: above 0 and below 1, one
+    /// half if not said.
+    pub fn ladder(mut self, factor: f64) -> Self {
+        let millionths = (factor * f64::from(WHOLE)).round();
+        if !(1.0..f64::from(WHOLE)).contains(&millionths) {
+            return self.fault(RequestError::Ladder { factor: factor.to_string() });
+        }
+        // Between 1 and 999,999.
+        self.rare().factor = millionths as u32;
+        self
+    }
+
+    /// How long the reservation insists on the whole of its elastic amounts, counted from its first poll. Nothing if not
+    /// said: it takes less at once.
+    pub fn patience(mut self, within: Duration) -> Self {
+        self.rare().patience_ns = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX);
+        self
+    }
+
     /// Whether the request is well-formed. Says nothing of what a scheduler has.
     ///
     /// # Errors
@@ -186,8 +263,32 @@ impl Request {
         match self.rare.as_ref().and_then(|rare| rare.fault.as_ref()) {
             Some(fault) => Err(fault.clone()),
             None if self.amounts.is_empty() => Err(RequestError::Empty),
+            None => self.rare.as_ref().map_or(Ok(()), |rare| self.check_floors(&rare.floors)),
+        }
+    }
+
+    fn check_floors(&self, floors: &Amounts) -> Result<(), RequestError> {
+        let above = |&(id, floor): &(BudgetId, u64)| floor > self.amounts.get(id);
+        match floors.iter().find(above) {
+            Some((budget, floor)) => Err(RequestError::FloorAbove { budget, floor, asked: self.amounts.get(budget) }),
             None => Ok(()),
         }
+    }
+
+    /// Alternatives and elastic amounts, if there are any.
+    pub(crate) fn terms(&self) -> Option<Box<Terms>> {
+        let rare = self.rare.as_ref().filter(|rare| !rare.others.is_empty() || !rare.floors.is_empty())?;
+        let first = Alternative::elastic(self.amounts.clone(), &rare.floors);
+        let alternatives = std::iter::once(first).chain(rare.others.iter().cloned()).collect();
+        let factor = if rare.factor == 0 { WHOLE / 2 } else { rare.factor };
+        Some(Box::new(Terms { alternatives, factor, patience: rare.patience_ns }))
+    }
+
+    /// Whether what is granted may be another bundle than [`amounts`](Request::amounts).
+    #[inline]
+    pub(crate) fn is_flexible(&self) -> bool {
+        self.level & RARE != 0
+            && self.rare.as_ref().is_some_and(|rare| !rare.others.is_empty() || !rare.floors.is_empty())
     }
 
     /// Whether the request has none of the parts that few have, so that there is nothing to check and nothing to note.

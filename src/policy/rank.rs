@@ -18,10 +18,19 @@ pub struct Rank {
 }
 
 impl Rank {
-    /// A rank; `deadline` is a time in nanoseconds.
+    /// Before every rank that is given out: arrivals are numbered from one.
+    pub const BEFORE_ALL: Rank = Rank { urgency: 0, arrival: 0 };
+
+    /// A rank. `order_by` is a time in nanoseconds, by the clock or virtual.
     #[inline]
-    pub fn new(level: Priority, deadline: u64, arrival: u64) -> Self {
-        Rank { urgency: (level.index() as u64) << 61 | deadline.min(LATEST), arrival }
+    pub fn new(level: Priority, order_by: u64, arrival: u64) -> Self {
+        Rank { urgency: (level.index() as u64) << 61 | order_by.min(LATEST), arrival }
+    }
+
+    /// A rank before this one, with no other in between.
+    #[inline]
+    pub fn before(self) -> Rank {
+        Rank { arrival: self.arrival.saturating_sub(1), ..self }
     }
 
     /// Its number among all arrivals.
@@ -36,9 +45,9 @@ impl Rank {
         deadline >= LATEST
     }
 
-    /// The deadline it was made with; times beyond 73 years are one.
+    /// What orders it inside its level.
     #[inline]
-    pub fn deadline(self) -> u64 {
+    pub fn order_by(self) -> u64 {
         self.urgency & LATEST
     }
 

@@ -25,7 +25,7 @@ use tokio::runtime::Handle;
 
 use crate::engine::{Effect, Engine, Settled, Turn};
 use crate::ledger::{Board, Books, Held};
-use crate::model::{Budget, BudgetId, CloseReason, Config, Unit};
+use crate::model::{Budget, BudgetId, CloseReason, Config, Order, Unit};
 use crate::observe::Sink;
 use crate::rt::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 use crate::rt::{Clock, Here, Short};
@@ -149,6 +149,9 @@ impl Core {
         };
         let mut books = core.books.lock();
         books.open(&config.budgets, now);
+        if config.order == Order::Shares {
+            books.gate();
+        }
         core.rates.store(books.rates(), Ordering::Relaxed);
         drop(books);
         drop(desk);

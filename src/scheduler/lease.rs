@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::ledger::Held;
-use crate::model::{Amounts, BudgetId, LeaseError, Priority, Request};
+use crate::model::{Amounts, BudgetId, LeaseError, Path, Priority, Request};
 
 use super::core::Core;
 use super::known::Holder;
@@ -74,6 +74,11 @@ impl Lease {
     /// What it holds of one budget.
     pub fn get(&self, id: BudgetId) -> u64 {
         self.amounts().get(id)
+    }
+
+    /// How it was chosen: which of the alternatives of its request, and how far down the ladder.
+    pub fn path(&self) -> Path {
+        self.core.books.lock().path(self.held)
     }
 
     /// The level it was granted at.

@@ -72,7 +72,7 @@ impl Reservation {
         // Cloned before the lock is taken: a clone runs code of whoever made the waker.
         let waker = cx.waker().clone();
         let level = request.urgency();
-        let asked = Asked { amounts: request.amounts(), level, deadline: request.deadline_ns() };
+        let asked = Asked::of(request);
         let (submitted, names) = core.turn(|desk, turn, wakes| {
             let submitted = if turn.books.generation() == generation {
                 desk.engine.submit(turn, asked)
@@ -136,19 +136,19 @@ impl Reservation {
 
     /// What an offer holds that was taken up from the board, without the lock of the desk.
     fn accepted(&self, place: u32) -> Held {
-        Held::offered(self.request.amounts(), self.core.rates.load(Ordering::Relaxed), place, self.request.urgency())
+        Held::taken_up(&self.request, self.core.rates.load(Ordering::Relaxed), place)
     }
 
     /// Asks the engine: nothing, or a verdict, lies on the board.
     fn look_closer(&mut self, cx: &Context<'_>) -> Step {
-        let (core, slot, amounts, level) = (self.core, self.slot, self.request.amounts(), self.request.urgency());
+        let (core, slot, request) = (self.core, self.slot, &self.request);
         let waker = cx.waker().clone();
         let found = core.turn(|desk, turn, wakes| {
             // Once more, now that nobody can post: what was posted since the first look has used up the old waker.
             match turn.board.look(slot) {
                 Posted::Accepted { place } => {
                     wakes.discard(Some(waker));
-                    return Ok(Some(Held::offered(amounts, turn.books.rates(), place, level)));
+                    return Ok(Some(Held::taken_up(request, turn.books.rates(), place)));
                 }
                 Posted::Ended => {
                     if let Some(ended) = desk.engine.collect(slot) {
@@ -183,6 +183,10 @@ fn gone(request: &Request) -> Refusal {
 /// The fast path: grants without asking the engine, if nobody waits for anything that is asked.
 #[inline(always)]
 fn take_past_engine(core: &'static Core, generation: u32, request: &Request) -> Option<Held> {
+    // Where there is a choice, the engine chooses.
+    if request.is_flexible() {
+        return None;
+    }
     core.books.lock().take_past_engine(generation, request.amounts(), request.urgency())
 }
 
@@ -205,7 +209,7 @@ fn try_slowly(core: &'static Core, generation: u32, mut request: Request) -> Res
         return Ok(Lease::granted(core, held, &mut request));
     }
     let level = request.urgency();
-    let asked = Asked { amounts: request.amounts(), level, deadline: u64::MAX };
+    let asked = Asked { deadline: u64::MAX, ..Asked::of(&request) };
     let (submitted, names) = core.turn(|desk, turn, _| {
         let submitted = if turn.books.generation() == generation {
             desk.engine.try_submit(turn, asked)

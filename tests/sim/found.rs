@@ -63,7 +63,7 @@ fn r6_a_full_bucket_keeps_no_part_of_a_unit() {
     for mut bucket in [refunded, shrunk] {
         assert_eq!(bucket.free(), 2);
         bucket.charge(2);
-        assert_eq!(bucket.ready_at(1), half_a_second + 1_000_000_000, "{bucket:?}");
+        assert_eq!(bucket.ready_at(1, 0), half_a_second + 1_000_000_000, "{bucket:?}");
     }
 }
 

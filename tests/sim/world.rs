@@ -103,7 +103,7 @@ impl World {
             }
         }
         let deadline = arrival.deadline.unwrap_or(u64::MAX);
-        let asked = Asked { amounts: &amounts, level: arrival.level, deadline };
+        let asked = Asked { amounts: &amounts, level: arrival.level, deadline, terms: None, module: None };
         self.levels.insert(arrival.id, arrival.level);
         let submitted = self.enter(|engine, turn| match arrival.wait {
             true => engine.submit(turn, asked),
@@ -319,7 +319,7 @@ impl World {
     pub fn rate_serves(&self, id: BudgetId, units: u64) -> Option<bool> {
         let mut bucket = self.books.bucket(id)?.clone();
         bucket.refill(self.clock);
-        Some(bucket.eligible(units))
+        Some(bucket.eligible(units, 0))
     }
 
     /// Units of a rate that were charged and not refunded.

@@ -1,0 +1,273 @@
+//! How requests arrive, and how dormant waiters come back.
+
+use crate::ledger::{Books, Held};
+use crate::model::{Amounts, BudgetId, Path, Terms};
+use crate::policy::{Rank, Shares};
+
+use super::lines::Filing;
+use super::queue::{Asks, Newcomer, State};
+use super::{Asked, Effect, Engine, Refusal, Submitted, Turn};
+
+/// What an arriving request came to.
+enum Admitted {
+    Held(Held),
+    Blocked { at: BudgetId, rank: Rank },
+}
+
+/// The bundle of a flexible request, and how it was chosen.
+type Chosen = (Path, Amounts);
+
+impl Engine {
+    /// A request arrives. Grants it at once if nothing blocks it, else queues it.
+    pub fn submit(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>) -> Submitted {
+        let (at, rank) = match self.admit(turn, &asked) {
+            Err(refusal) => return Submitted::Refused(refusal),
+            Ok(Admitted::Held(held)) => return Submitted::Granted(held),
+            Ok(Admitted::Blocked { at, rank }) => (at, rank),
+        };
+        if asked.deadline == 0 {
+            return Submitted::Refused(Box::new(Refusal::Late(self.short_at(turn.books, asked.amounts, at))));
+        }
+        if self.waiting >= self.settings.max_waiters {
+            let short = self.short_at(turn.books, asked.amounts, at);
+            return Submitted::Refused(Box::new(Refusal::Full(self.waiting, short)));
+        }
+        Submitted::Waiting(self.enqueue(turn, asked, rank, at))
+    }
+
+    /// A request arrives that will not wait. It passes nobody that one that waits would not pass.
+    ///
+    /// # Errors
+    /// [`Refusal::NotNow`] when something blocks it.
+    pub fn try_submit(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>) -> Result<Held, Box<Refusal>> {
+        match self.admit(turn, &asked)? {
+            Admitted::Held(held) => Ok(held),
+            Admitted::Blocked { at, .. } => {
+                Err(Box::new(Refusal::NotNow(self.short_at(turn.books, asked.amounts, at))))
+            }
+        }
+    }
+
+    fn admit(&mut self, turn: &mut Turn<'_>, asked: &Asked<'_>) -> Result<Admitted, Box<Refusal>> {
+        if let Some(reason) = self.closed {
+            let first = BudgetId::first_of(asked.amounts.set()).unwrap_or(BudgetId::GPU);
+            return Err(Box::new(Refusal::Closed(reason, self.short_at(turn.books, asked.amounts, first))));
+        }
+        self.advance(turn);
+        if let Some(refusal) = self.impossible(turn.books, asked) {
+            return Err(Box::new(refusal));
+        }
+        // Whatever an earlier turn left undone has the older right.
+        self.resume(turn);
+        let rank = self.rank_of(asked);
+        let chosen = match &asked.terms {
+            None => self.admit_bundle(turn, asked.amounts, rank).map(|()| None),
+            Some(terms) => self.admit_flexibly(turn, terms, rank).map(Some),
+        };
+        let chosen = match chosen {
+            Err(at) => return Ok(Admitted::Blocked { at, rank }),
+            Ok(chosen) => chosen,
+        };
+        turn.books.count_immediate(asked.level);
+        self.note_share(turn.books, asked, rank);
+        let (held, set) = match chosen {
+            None => (turn.books.take(asked.amounts, asked.level), asked.amounts.set()),
+            Some((path, amounts)) => (turn.books.take_flexibly(&amounts, path, asked.level), amounts.set()),
+        };
+        self.granted(turn, set, rank);
+        Ok(Admitted::Held(held))
+    }
+
+    /// Whether a bundle can be granted at once, or what blocks it.
+    fn admit_bundle(&mut self, turn: &mut Turn<'_>, amounts: &Amounts, rank: Rank) -> Result<(), BudgetId> {
+        loop {
+            if let Some(at) = self.blocking(turn.books, Asks::Many(amounts), rank) {
+                return Err(at);
+            }
+            if !self.protect(turn, amounts.set(), rank) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The first alternative that can be granted at once, or what blocks the first possible one.
+    fn admit_flexibly(&mut self, turn: &mut Turn<'_>, terms: &Terms, rank: Rank) -> Result<Chosen, BudgetId> {
+        let mut blocked = None;
+        for (at, alternative) in (0u8..).zip(&terms.alternatives) {
+            let ripe = terms.patience == 0;
+            let asks = if ripe { alternative.least() } else { alternative.want() };
+            if !within_limits(turn.books, alternative.least()) {
+                continue;
+            }
+            loop {
+                if let Some(at) = self.blocking(turn.books, Asks::Many(asks), rank) {
+                    blocked = blocked.or(Some(at));
+                    break;
+                }
+                let chosen = self.best_rung(turn.books, terms, at, ripe, rank);
+                if !self.protect(turn, chosen.1.set(), rank) {
+                    return Ok(chosen);
+                }
+            }
+        }
+        // At least one alternative is possible, or the request would have been refused.
+        Err(blocked.unwrap_or(BudgetId::GPU))
+    }
+
+    fn enqueue(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>, rank: Rank, at: BudgetId) -> u32 {
+        self.arrivals += 1;
+        self.note_share(turn.books, &asked, rank);
+        let due = self.now.saturating_add(asked.deadline);
+        let deadline = if Rank::is_never(due) { u64::MAX } else { due };
+        let (amounts, base, since, flexible) = (asked.amounts, asked.level, self.now, asked.terms.is_some());
+        let slot = self.queue.insert(Newcomer { rank, base, amounts, terms: asked.terms, since, deadline });
+        turn.board.open(slot);
+        self.start_deadline(slot);
+        self.start_aging(slot, since);
+        self.count(turn.books, slot);
+        if flexible {
+            self.start_ripening(slot);
+            self.file_all(turn, slot, None);
+        } else {
+            self.queue.join(Filing::new(slot, 0), at);
+        }
+        self.harden_if_strict(turn, slot);
+        slot
+    }
+
+    /// The owner of a dormant waiter polled it: it asks again, with the rank it had. What it holds, when it was granted
+    /// at once.
+    pub fn reactivate(&mut self, turn: &mut Turn<'_>, slot: u32) -> Option<Held> {
+        self.advance(turn);
+        self.resume(turn);
+        if self.queue.get(slot).state != State::Dormant {
+            return None;
+        }
+        self.catch_up(slot);
+        self.ripen_if_due(slot);
+        let rank = self.queue.get(slot).rank;
+        for alternative in 0..self.queue.alternatives(slot) {
+            let filing = Filing::new(slot, alternative);
+            if self.possible(turn.books, slot) & 1 << alternative == 0 || !self.settle_on(turn, filing) {
+                continue;
+            }
+            let held = self.take(turn, slot, alternative);
+            let waiter = self.queue.get(slot);
+            let (level, waited) = (waiter.base, self.now - waiter.since);
+            let set = self.queue.granted(slot).set();
+            let budget = BudgetId::first_of(set).unwrap_or(BudgetId::GPU);
+            self.effects.push(Effect::Regained { level, budget, waited });
+            self.forget(slot);
+            self.granted(turn, set, rank);
+            return Some(held);
+        }
+        self.queue.get_mut(slot).state = State::Waiting;
+        self.resume_aging(slot);
+        self.start_ripening(slot);
+        self.count(turn.books, slot);
+        self.file_all(turn, slot, None);
+        self.harden_if_strict(turn, slot);
+        self.claim(turn, slot);
+        None
+    }
+
+    /// Whether an alternative can be granted now; notes what it gets. Hardens on the way those whom it may not pass.
+    pub(super) fn settle_on(&mut self, turn: &mut Turn<'_>, filing: Filing) -> bool {
+        let rank = self.queue.get(filing.slot()).rank;
+        loop {
+            if self.blocking_filing(turn.books, filing).is_some() {
+                return false;
+            }
+            self.fit(turn.books, filing);
+            if !self.protect(turn, self.queue.granted(filing.slot()).set(), rank) {
+                return true;
+            }
+        }
+    }
+
+    /// Makes a waiter count: sets the flags of every budget it names (R1).
+    fn count(&mut self, books: &mut Books, slot: u32) {
+        let set = self.queue.set(slot);
+        for id in BudgetId::in_set(set) {
+            self.naming[id.index()] += 1;
+        }
+        if set & !books.shut() != 0 {
+            books.set_shut(set, true);
+        }
+        self.waiting += 1;
+    }
+
+    /// Files every alternative that is possible and stands nowhere, and takes out those that are possible no more. One
+    /// that nothing blocks, which only a new limit of a budget brings about, stands in the line of that budget.
+    pub(super) fn file_all(&mut self, turn: &mut Turn<'_>, slot: u32, changed: Option<BudgetId>) {
+        let possible = self.possible(turn.books, slot);
+        for alternative in 0..self.queue.alternatives(slot) {
+            let filing = Filing::new(slot, alternative);
+            if possible & 1 << alternative == 0 {
+                self.queue.leave(filing);
+            } else if self.queue.place(filing).is_none()
+                && let Some(at) = self.blocking_filing(turn.books, filing).or(changed)
+            {
+                self.queue.join(filing, at);
+            }
+        }
+    }
+
+    /// With a limit of zero nobody is ever passed.
+    fn harden_if_strict(&mut self, turn: &mut Turn<'_>, slot: u32) {
+        if self.settings.bypass_limit == 0 && !self.queue.get(slot).hard {
+            self.harden(turn, slot);
+        }
+    }
+
+    /// What follows from every grant: whom it passes, and whose turn it was.
+    #[inline]
+    pub(super) fn granted(&mut self, turn: &mut Turn<'_>, set: u64, rank: Rank) {
+        self.count_passes(turn, set, rank);
+        if let Some(shares) = &mut self.shares {
+            shares.served(rank);
+        }
+    }
+
+    /// The rank of a request that arrives now.
+    fn rank_of(&self, asked: &Asked<'_>) -> Rank {
+        let order_by = match &self.shares {
+            Some(shares) => shares.start(asked.level, asked.module),
+            None if asked.deadline == u64::MAX => self.now.saturating_add(self.settings.edf_horizon),
+            None => self.now.saturating_add(asked.deadline),
+        };
+        Rank::new(asked.level, order_by, self.arrivals + 1)
+    }
+
+    /// Charges the share of a module for a request that was not refused.
+    fn note_share(&mut self, books: &Books, asked: &Asked<'_>, rank: Rank) {
+        if let Some(shares) = &mut self.shares {
+            let part = |(id, units): (BudgetId, u64)| {
+                u128::from(units) * u128::from(Shares::WHOLE) / u128::from(books.limit(id).max(1))
+            };
+            let cost = asked.amounts.iter().map(part).max().unwrap_or(0);
+            shares.charge(asked.level, asked.module, rank, cost);
+        }
+    }
+
+    fn impossible(&self, books: &mut Books, asked: &Asked<'_>) -> Option<Refusal> {
+        let set = asked.terms.as_ref().map_or(asked.amounts.set(), |terms| terms.set());
+        if let Some(unknown) = BudgetId::first_of(set & !books.budgets()) {
+            return Some(Refusal::UnknownBudget(unknown));
+        }
+        match &asked.terms {
+            None if within_limits(books, asked.amounts) => None,
+            None => Some(Refusal::NeverFits(self.above_limit(books, asked.amounts))),
+            Some(terms) if terms.alternatives.iter().any(|each| within_limits(books, each.least())) => None,
+            Some(terms) => {
+                let first = terms.alternatives.first().map_or(asked.amounts, |first| first.least());
+                Some(Refusal::NeverFits(self.above_limit(books, first)))
+            }
+        }
+    }
+}
+
+/// Whether every budget could ever give so much at once.
+pub(super) fn within_limits(books: &Books, amounts: &Amounts) -> bool {
+    amounts.iter().all(|(id, units)| units <= books.limit(id))
+}

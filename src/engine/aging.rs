@@ -1,0 +1,104 @@
+//! Aging (C4): a waiter gains a level each time it has waited a step, up to `High`.
+
+use crate::model::Priority;
+use crate::policy::Rank;
+
+use super::queue::State;
+use super::{Engine, Timer};
+
+impl Engine {
+    /// When a waiter that enters a level at `from` is raised; `u64::MAX` for never.
+    #[inline]
+    pub(super) fn raise_at(&self, level: Priority, from: u64) -> u64 {
+        let ages = match level {
+            Priority::Critical | Priority::High => false,
+            Priority::Normal | Priority::Low => true,
+            Priority::Idle => self.settings.age_idle,
+        };
+        if ages { from.saturating_add(self.settings.aging_step) } else { u64::MAX }
+    }
+
+    /// Starts the clock of a waiter that stands at its level since `from`.
+    #[inline]
+    pub(super) fn start_aging(&mut self, slot: u32, from: u64) {
+        let at = self.raise_at(self.queue.get(slot).rank.level(), from);
+        self.queue.get_mut(slot).raise_at = at;
+        if at != u64::MAX {
+            let timer = self.timer(slot, at);
+            self.raises.insert(timer);
+        }
+    }
+
+    /// Stops the clock of a waiter, whatever state it is in.
+    #[inline]
+    pub(super) fn stop_aging(&mut self, slot: u32) {
+        if !self.raises.is_empty() {
+            let timer = self.timer(slot, self.queue.get(slot).raise_at);
+            self.raises.remove(&timer);
+        }
+    }
+
+    pub(super) fn timer(&self, slot: u32, at: u64) -> Timer {
+        (at, self.queue.get(slot).rank.arrival(), slot)
+    }
+
+    /// Raises everybody whose time has come, in order of time.
+    pub(super) fn age(&mut self) {
+        while let Some(&(due, _, slot)) = self.raises.first() {
+            if due > self.now {
+                break;
+            }
+            self.raise(slot, due);
+        }
+    }
+
+    /// Starts the clock again of a waiter that was dormant; it kept the time.
+    pub(super) fn resume_aging(&mut self, slot: u32) {
+        let at = self.queue.get(slot).raise_at;
+        if at != u64::MAX {
+            let timer = self.timer(slot, at);
+            self.raises.insert(timer);
+        }
+    }
+
+    /// Gives a waiter every raise that came due while it was dormant.
+    pub(super) fn catch_up(&mut self, slot: u32) {
+        let mut due = self.queue.get(slot).raise_at;
+        while due <= self.now {
+            self.raise(slot, due);
+            due = self.queue.get(slot).raise_at;
+        }
+    }
+
+    /// One level up, as if it had arrived there at `due`.
+    fn raise(&mut self, slot: u32, due: u64) {
+        self.stop_aging(slot);
+        let rank = self.queue.get(slot).rank;
+        let level = Priority::ALL[rank.level().index().saturating_sub(1)];
+        let order_by = match &self.shares {
+            // Its turn is now, in virtual time.
+            Some(shares) => shares.now(level),
+            None => due.saturating_add(self.settings.edf_horizon),
+        };
+        self.rerank(slot, Rank::new(level, order_by, rank.arrival()));
+        let at = self.raise_at(level, due);
+        self.queue.get_mut(slot).raise_at = at;
+        if at != u64::MAX && self.queue.get(slot).state == State::Waiting {
+            let timer = self.timer(slot, at);
+            self.raises.insert(timer);
+        }
+    }
+
+    /// Gives a waiter another rank: it stands in the same lines, in another place, and claims the same.
+    pub(super) fn rerank(&mut self, slot: u32, rank: Rank) {
+        let filed: Vec<_> = self.queue.filings(slot).collect();
+        let claimed = self.unclaim(slot);
+        filed.iter().for_each(|&(filing, _)| self.queue.leave(filing));
+        self.queue.get_mut(slot).rank = rank;
+        for &(filing, place) in &filed {
+            self.queue.join(filing, place);
+            self.mark_behind(place, rank.before());
+        }
+        claimed.iter().for_each(|&(id, units)| self.claims.add(id, rank, units));
+    }
+}

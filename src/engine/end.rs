@@ -1,0 +1,129 @@
+//! How waits end other than by a grant, and how grants are undone.
+
+use crate::ledger::{Books, Held};
+use crate::model::{Amounts, BudgetId};
+
+use super::lines::Filing;
+use super::queue::State;
+use super::{Effect, Ended, Engine, Short, Turn, Verdict};
+
+impl Engine {
+    /// The owner gives up, in whatever state the waiter is (C5).
+    pub fn cancel(&mut self, turn: &mut Turn<'_>, slot: u32) {
+        self.advance(turn);
+        let level = self.queue.get(slot).base;
+        match self.queue.get(slot).state {
+            State::Waiting => self.deactivate(slot),
+            State::Offered => {
+                // Taken up, it would be a lease and nothing to cancel. Either way the sweep frees the slot.
+                if let Some(place) = turn.board.discard(slot) {
+                    self.undo(turn.books, slot, place);
+                    self.effects.push(Effect::Cancelled { level });
+                }
+                return;
+            }
+            State::Dormant => {}
+            State::Ended => return self.forget(slot),
+            State::Free => return,
+        }
+        self.effects.push(Effect::Cancelled { level });
+        self.forget(slot);
+    }
+
+    /// Why a wait ended; frees the slot. `None` when it has not ended.
+    pub fn collect(&mut self, slot: u32) -> Option<Ended> {
+        let ended = self.ended.remove(&slot)?;
+        self.forget(slot);
+        Some(ended)
+    }
+
+    /// Makes a waiter count no more, and claim nothing.
+    #[inline]
+    pub(super) fn deactivate(&mut self, slot: u32) {
+        self.withdraw(slot);
+        for alternative in 0..self.queue.alternatives(slot) {
+            self.queue.leave(Filing::new(slot, alternative));
+        }
+        for id in BudgetId::in_set(self.queue.set(slot)) {
+            self.naming[id.index()] -= 1;
+            if self.naming[id.index()] == 0 {
+                self.unnamed |= id.bit();
+            }
+        }
+        self.waiting -= 1;
+    }
+
+    /// Ends a wait without a grant; the slot stays until the owner collects the reason. What blocked it is noted now:
+    /// by the time the owner asks, other budgets may be short.
+    pub(super) fn end(&mut self, turn: &mut Turn<'_>, slot: u32, why: Verdict) {
+        let waiter = *self.queue.get(slot);
+        let (asks, blocked) = match (why, self.queue.filings(slot).next()) {
+            (Verdict::NeverFits, _) => (self.floors(slot), None),
+            (_, Some((filing, place))) => (self.queue.asks(slot, filing.alternative()).bundle(), Some(place)),
+            (_, None) => (self.floors(slot), self.blocking_filing(turn.books, Filing::new(slot, 0))),
+        };
+        if waiter.state == State::Waiting {
+            self.deactivate(slot);
+        }
+        self.queue.get_mut(slot).state = State::Ended;
+        self.forget_timers(slot);
+        let short = match blocked {
+            Some(place) => self.short_at(turn.books, &asks, place),
+            None => self.above_limit(turn.books, &asks),
+        };
+        self.ended.insert(slot, Ended { why, waited: self.now - waiter.since, short });
+        turn.board.end(slot);
+        self.effects.push(Effect::End { slot, level: waiter.base, why });
+    }
+
+    /// The least that the first alternative of a waiter would do with.
+    fn floors(&self, slot: u32) -> Amounts {
+        match self.queue.flexible(slot).and_then(|flexible| flexible.terms.alternatives.first()) {
+            Some(first) => first.least().clone(),
+            None => self.queue.asks(slot, 0).bundle(),
+        }
+    }
+
+    /// Takes a grant back that nobody took up.
+    pub(super) fn undo(&mut self, books: &mut Books, slot: u32, place: u32) {
+        let amounts = self.queue.granted(slot).bundle();
+        let level = self.queue.get(slot).base;
+        let held = match self.queue.flexible(slot) {
+            Some(_) => Held::placed(place, level),
+            None => Held::offered(&amounts, books.rates(), place, level),
+        };
+        books.undo(&amounts, held);
+        self.dirty.mark(amounts.set());
+    }
+
+    /// Frees a slot.
+    #[inline]
+    pub(super) fn forget(&mut self, slot: u32) {
+        self.forget_timers(slot);
+        if !self.ended.is_empty() {
+            self.ended.remove(&slot);
+        }
+        self.queue.remove(slot);
+    }
+
+    /// What a bundle is short of right now, in figures.
+    pub(super) fn short_at(&self, books: &mut Books, amounts: &Amounts, budget: BudgetId) -> Short {
+        if let Some(bucket) = books.bucket_mut(budget) {
+            bucket.refill(self.now);
+        }
+        Short {
+            budget,
+            asked: amounts.get(budget),
+            free: books.free(budget),
+            limit: books.limit(budget),
+            waiting: self.naming(budget),
+        }
+    }
+
+    /// The first budget that could never give so much, in figures.
+    pub(super) fn above_limit(&self, books: &mut Books, amounts: &Amounts) -> Short {
+        let above = amounts.iter().find(|&(id, units)| units > books.limit(id)).map(|(id, _)| id);
+        let budget = above.or(BudgetId::first_of(amounts.set())).unwrap_or(BudgetId::GPU);
+        self.short_at(books, amounts, budget)
+    }
+}

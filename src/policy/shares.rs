@@ -1,0 +1,55 @@
+//! Weighted shares inside a level: start-time fair queuing.
+//!
+//! P. Goyal, H. M. Vin and H. Cheng, "Start-time Fair Queuing", SIGCOMM 1996. A request starts at the virtual time of
+//! its level, or where the last one of its module finished, if that is later; it finishes its cost divided by the
+//! weight of its module after that. The smallest start is served first, and the virtual time is the start of what was
+//! served last. So a module that was idle starts where the others are: it has neither lost nor saved up anything.
+
+use std::collections::BTreeMap;
+
+use crate::model::Priority;
+
+use super::Rank;
+
+/// Virtual times start here.
+#[derive(Debug)]
+pub(crate) struct Shares {
+    virtual_time: [u64; Priority::COUNT],
+    /// Where the last request of each module finished, by level. A request without a module is of the nameless one.
+    finish: BTreeMap<(Priority, String), u64>,
+}
+
+impl Shares {
+    /// The whole of a budget, as a cost: parts of it are counted in millionths.
+    pub(crate) const WHOLE: u64 = 1_000_000;
+    /// Virtual time that a cost of one takes at a weight of one.
+    const FINENESS: u128 = 1_000;
+
+    /// Nobody has had anything.
+    pub(crate) fn new() -> Self {
+        Shares { virtual_time: [0; Priority::COUNT], finish: BTreeMap::new() }
+    }
+
+    /// The virtual time of a level.
+    pub(crate) fn now(&self, level: Priority) -> u64 {
+        self.virtual_time[level.index()]
+    }
+
+    /// Where a request of a module would start.
+    pub(crate) fn start(&self, level: Priority, module: Option<&str>) -> u64 {
+        let finish = self.finish.get(&(level, module.unwrap_or_default().to_owned())).copied();
+        self.virtual_time[level.index()].max(finish.unwrap_or(0))
+    }
+
+    /// A request that starts at the order of `rank` waits or was served; it costs so much.
+    pub(crate) fn charge(&mut self, level: Priority, module: Option<&str>, rank: Rank, cost: u128) {
+        let takes = u64::try_from(cost.max(1) * Self::FINENESS).unwrap_or(u64::MAX);
+        self.finish.insert((level, module.unwrap_or_default().to_owned()), rank.order_by().saturating_add(takes));
+    }
+
+    /// A request of this rank was served.
+    pub(crate) fn served(&mut self, rank: Rank) {
+        let now = &mut self.virtual_time[rank.level().index()];
+        *now = rank.order_by().max(*now);
+    }
+}
