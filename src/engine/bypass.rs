@@ -51,8 +51,7 @@ impl Engine {
         let mut hardened = false;
         for slot in self.passed_by(set, rank) {
             let waiter = self.queue.get(slot);
-            let late = waiter.passes > 0
-                && self.now >= waiter.first_pass.saturating_add(self.settings.bypass_time);
+            let late = waiter.passes > 0 && self.now >= waiter.first_pass.saturating_add(self.settings.bypass_time);
             if !waiter.hard && (waiter.passes >= self.settings.bypass_limit || late) {
                 self.harden(turn, slot);
                 hardened = true;

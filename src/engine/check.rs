@@ -99,8 +99,7 @@ impl Engine {
     /// The budget where a filing stands blocks it, unless what changed there is still to be looked at.
     #[cfg(debug_assertions)]
     fn verify_lines(&self, books: &mut Books) -> Result<(), (BudgetId, String)> {
-        let filed = self.queue.iter().flat_map(|(slot, _)| self.queue.filings(slot));
-        for (filing, id) in filed.collect::<Vec<_>>() {
+        for (filing, id) in self.queue.iter().flat_map(|(slot, _)| self.queue.filings(slot)) {
             let rank = self.queue.get(filing.slot()).rank;
             let units = self.queue.asks(filing.slot(), filing.alternative()).get(id);
             // A rate fills up with time, and is looked at when it is time.

@@ -44,8 +44,8 @@ use crate::model::{Amounts, BudgetId, CloseReason, Config, Order, Priority, Requ
 use crate::policy::Shares;
 
 pub use check::Peek;
-pub use effect::{Effect, Ended, Refusal, Short, Submitted, Verdict};
 use claims::Claims;
+pub use effect::{Effect, Ended, Refusal, Short, Submitted, Verdict};
 use queue::{Queue, State};
 use regrant::Dirty;
 pub use regrant::Settled;

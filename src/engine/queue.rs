@@ -189,7 +189,8 @@ impl Queue {
         let set = terms.set();
         let links = vec![Link::NOWHERE; terms.alternatives.len() - 1];
         let ripe_at = since.saturating_add(terms.patience);
-        let flexible = Flexible { terms, links, ripe_at, ripe: ripe_at <= since, claiming: None, granted: Default::default() };
+        let flexible =
+            Flexible { terms, links, ripe_at, ripe: ripe_at <= since, claiming: None, granted: Default::default() };
         Ask { set, units: u64::from(put(&mut self.flexible, &mut self.free_flexible, Some(flexible))) }
     }
 

@@ -126,7 +126,8 @@ impl Engine {
         if !self.dirty.is_clean() {
             return self.now;
         }
-        let first = |timers: &std::collections::BTreeSet<super::Timer>| timers.first().map_or(u64::MAX, |timer| timer.0);
+        let first =
+            |timers: &std::collections::BTreeSet<super::Timer>| timers.first().map_or(u64::MAX, |timer| timer.0);
         let mut next = first(&self.deadlines).min(first(&self.ripenings)).min(first(&self.raises));
         if self.waiting > 0 {
             next = next.min(self.next_expiry);
