@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use bursar::{Budget, BudgetId, Config, ConfigError, GIB, MIB, Machine, Scheduler};
+use bursar::{Budget, BudgetId, Config, ConfigError, GIB, MIB, Machine, Scheduler, Supply, Unit};
 use common::*;
 
 const MOST: u64 = i64::MAX as u64;
@@ -77,22 +77,39 @@ fn a_configuration_without_a_budget_is_refused() {
 fn a_setting_that_cannot_work_is_refused() {
     let good = || with(Budget::loan(GPU, 1));
     let cases = [
-        (Config { offer_expiry: Duration::ZERO, ..good() }, "setting `offer_expiry` is 0; it must be at least 1 ms"),
-        (Config { edf_horizon: Duration::ZERO, ..good() }, "setting `edf_horizon` is 0; it must be at least 1 ms"),
-        (Config { look_ahead: 0, ..good() }, "setting `look_ahead` is 0; it must be at least 1"),
-        (Config { max_waiters: 0, ..good() }, "setting `max_waiters` is 0; it must be between 1 and 2^30"),
-        (
-            Config { max_waiters: (1 << 30) + 1, ..good() },
-            "setting `max_waiters` is 1073741825; it must be between 1 and 2^30",
-        ),
-        (
-            Config { verify_every: Some(Duration::ZERO), ..good() },
-            "setting `verify_every` is 0; it must be at least 1 ms",
-        ),
+        (good().with_offer_expiry(Duration::ZERO), "setting `offer_expiry` is 0; it must be at least 1 ms"),
+        (good().with_edf_horizon(Duration::ZERO), "setting `edf_horizon` is 0; it must be at least 1 ms"),
+        (good().with_look_ahead(0), "setting `look_ahead` is 0; it must be at least 1"),
+        (good().with_max_waiters(0), "setting `max_waiters` is 0; it must be between 1 and 2^30"),
+        (good().with_max_waiters((1 << 30) + 1), "setting `max_waiters` is 1073741825; it must be between 1 and 2^30"),
+        (good().with_verify_every(Duration::ZERO), "setting `verify_every` is 0; it must be at least 1 ms"),
     ];
     for (config, text) in cases {
         assert_eq!(fault(config).to_string(), text);
     }
+}
+
+/// A program outside the crate cannot write a configuration out, so it must be able to set all there is to set.
+#[test]
+fn every_field_of_a_configuration_can_be_set_from_outside_by_method_and_by_name() {
+    let budgets = || [Budget::loan(GPU, 5).named("memory").counted_in(Unit::Count), Budget::rate(IO, 7)];
+    let by_method = Config::new()
+        .with_budgets(budgets())
+        .with_offer_expiry(2 * MS)
+        .with_look_ahead(3)
+        .with_edf_horizon(4 * MS)
+        .with_max_waiters(5)
+        .with_verify_every(6 * MS);
+    let mut by_name = Config::new();
+    by_name.budgets.extend(budgets());
+    (by_name.offer_expiry, by_name.edf_horizon, by_name.verify_every) = (2 * MS, 4 * MS, Some(6 * MS));
+    (by_name.look_ahead, by_name.max_waiters) = (3, 5);
+    assert_eq!(by_method, by_name);
+    assert_eq!(by_method.clone().with_verify_every(None).verify_every, None);
+    let mut budget = Budget::loan(GPU, 1);
+    (budget.name, budget.unit, budget.supply) = ("memory".into(), Unit::Count, Supply::loan(5));
+    assert_eq!(budget, by_method.budgets[0]);
+    assert_eq!(Budget::rate(IO, 7).burst(2).max_debt(3).burst(7).max_debt(0).supply, Supply::rate(7));
 }
 
 #[test]
@@ -115,7 +132,7 @@ fn a_scheduler_task_needs_a_runtime_with_a_clock() {
 fn a_machine_becomes_budgets_for_its_memory_and_cores() {
     let config = Config::for_machine(Machine::new(128 * GIB, 16));
     let capacity = |id| match config.budget(id).unwrap().supply {
-        bursar::Supply::Loan { capacity } => capacity,
+        Supply::Loan { capacity, .. } => capacity,
         other => panic!("{other:?}"),
     };
     assert_eq!([GPU, HOST, BudgetId::COMPUTE].map(capacity), [16 * GIB, 128 * GIB, 16]);
@@ -149,8 +166,6 @@ fn the_builder_makes_the_budgets_it_names() {
 
 #[cfg(feature = "serde")]
 mod file {
-    use bursar::Unit;
-
     use super::*;
 
     #[track_caller]
@@ -165,14 +180,12 @@ mod file {
 
     #[test]
     fn a_configuration_survives_being_written_and_read() {
-        let settings = Config {
-            offer_expiry: 7 * MS,
-            look_ahead: 3,
-            edf_horizon: 2_500 * MS,
-            max_waiters: 17,
-            verify_every: Some(9 * MS),
-            ..Config::new()
-        };
+        let settings = Config::new()
+            .with_offer_expiry(7 * MS)
+            .with_look_ahead(3)
+            .with_edf_horizon(2_500 * MS)
+            .with_max_waiters(17)
+            .with_verify_every(9 * MS);
         let configs = [
             Config::rros(),
             Config::for_machine(Machine::new(12_345_678_901u64, 7)),
@@ -203,7 +216,7 @@ mod file {
             let text = format!("[[budget]]\nid = \"{id}\"\ncapacity = {capacity}\n");
             Config::from_toml(&text).unwrap().budgets[0].supply
         };
-        let loan = |capacity| bursar::Supply::Loan { capacity };
+        let loan = Supply::loan;
         assert_eq!(read("gpu3", "\"40 GiB\""), loan(40 * GIB));
         assert_eq!(read("gpu3", "\"1.5 MiB\""), loan(3 * MIB / 2));
         assert_eq!(read("host7", "4096"), loan(4_096));
@@ -291,7 +304,7 @@ mod file {
     /// A file holds whole milliseconds. What it cannot hold is refused, or written exactly, but not changed in silence.
     #[test]
     fn a_time_that_a_file_cannot_hold_is_not_changed_in_silence() {
-        let config = Config { offer_expiry: Duration::from_micros(1_500), ..with(Budget::loan(GPU, 1)) };
+        let config = with(Budget::loan(GPU, 1)).with_offer_expiry(Duration::from_micros(1_500));
         if let Ok(text) = config.to_toml() {
             assert_eq!(Config::from_toml(&text).unwrap(), config);
         }

@@ -97,7 +97,7 @@ fn c6_late_at_once() {
 
 #[test]
 fn c6_shed() {
-    let rig = Rig::new(Config { max_waiters: 1, ..Config::new().with(Budget::loan(BudgetId::COMPUTE, 8)) });
+    let rig = Rig::new(Config::new().with(Budget::loan(BudgetId::COMPUTE, 8)).with_max_waiters(1));
     let _held = take(&rig.scheduler, Request::new().compute(6).label("batch"));
     let _waits = queued(&rig.scheduler, Request::new().compute(3));
     let error = refused(&rig.scheduler, Request::new().compute(4).label("one more"));

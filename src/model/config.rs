@@ -6,15 +6,29 @@ use super::amount::{Bytes, GIB, MAX_AMOUNT, Share, Unit};
 use super::budget::{BudgetId, SpaceId, Tier};
 use super::error::ConfigError;
 
-/// How a budget comes by its units.
+/// How a budget comes by its units: a loan or a rate, nothing else. Either may get more figures in a later version, so
+/// outside this crate they are made by [`loan`](Supply::loan) and [`rate`](Supply::rate) and matched with `..`:
+///
+/// ```
+/// use bursar::{Budget, BudgetId, Supply};
+///
+/// let budget = Budget::rate(BudgetId::IO, 500).burst(100);
+/// let most = match budget.supply {
+///     Supply::Loan { capacity, .. } => capacity,
+///     Supply::Rate { burst, max_debt, .. } => burst + max_debt,
+/// };
+/// assert_eq!(most, 100);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Supply {
     /// Space: units are lent and come back when the lease drops.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     Loan {
         /// How many there are.
         capacity: u64,
     },
     /// Time: units are spent when granted and come back with the clock.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     Rate {
         /// Units that come back per second.
         per_second: u64,
@@ -26,7 +40,20 @@ pub enum Supply {
     },
 }
 
-/// One budget: a named capacity.
+impl Supply {
+    /// `capacity` units to lend.
+    pub const fn loan(capacity: u64) -> Self {
+        Supply::Loan { capacity }
+    }
+
+    /// `per_second` units a second, with a burst of one second's worth and no debt.
+    pub const fn rate(per_second: u64) -> Self {
+        Supply::Rate { per_second, burst: per_second, max_debt: 0 }
+    }
+}
+
+/// One budget: a named capacity. Made by [`loan`](Budget::loan) or [`rate`](Budget::rate); later versions may add
+/// fields.
 ///
 /// ```
 /// use bursar::{Budget, BudgetId, GIB, MIB};
@@ -37,7 +64,15 @@ pub enum Supply {
 /// let tokens = Budget::loan(BudgetId::custom(0).unwrap(), 8_192).named("tokens");
 /// # let _ = (io, tokens);
 /// ```
+///
+/// A literal would not compile with the next version, so it does not with this one:
+///
+/// ```compile_fail,E0639
+/// # use bursar::{Budget, BudgetId, Supply, Unit};
+/// Budget { id: BudgetId::GPU, name: "gpu".into(), unit: Unit::Bytes, supply: Supply::loan(1) };
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Budget {
     /// Which budget this is.
     pub id: BudgetId,
@@ -53,13 +88,13 @@ impl Budget {
     /// `capacity` units to lend, with the usual name and unit of `id`.
     pub fn loan(id: BudgetId, capacity: u64) -> Self {
         let (name, unit) = usual(id);
-        Budget { id, name, unit, supply: Supply::Loan { capacity } }
+        Budget { id, name, unit, supply: Supply::loan(capacity) }
     }
 
     /// `per_second` units a second, with a burst of one second's worth and no debt.
     pub fn rate(id: BudgetId, per_second: u64) -> Self {
         let (name, unit) = usual(id);
-        Budget { id, name, unit, supply: Supply::Rate { per_second, burst: per_second, max_debt: 0 } }
+        Budget { id, name, unit, supply: Supply::rate(per_second) }
     }
 
     /// Another name.
@@ -124,6 +159,10 @@ impl Budget {
 
 /// What a scheduler is made from. Plain data; with the feature `serde` it can be kept in a TOML file.
 ///
+/// Every version may add settings, so it is made by [`Config::new`] and changed field by field or with the `with_*`
+/// methods, of which there is one for every field. (With the feature `test-util`, which semver does not cover,
+/// simulations may write it out.)
+///
 /// ```
 /// use bursar::{Budget, BudgetId, Config, GIB};
 ///
@@ -132,8 +171,13 @@ impl Budget {
 ///     .with(Budget::loan(BudgetId::ATTENTION, 1_000_000));
 /// assert!(config.check().is_ok());
 /// assert!(Config::new().check().is_err());
+///
+/// let mut patient = config.clone().with_look_ahead(16);
+/// patient.max_waiters = 1_000;
+/// # assert_eq!((patient.look_ahead, patient.budgets), (16, config.budgets));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(not(feature = "test-util"), non_exhaustive)]
 pub struct Config {
     /// The budgets.
     pub budgets: Vec<Budget>,
@@ -170,6 +214,48 @@ impl Config {
     #[must_use]
     pub fn with(mut self, budget: Budget) -> Self {
         self.budgets.push(budget);
+        self
+    }
+
+    /// These budgets instead of those it has. See [`Config::budgets`].
+    #[must_use]
+    pub fn with_budgets(mut self, budgets: impl IntoIterator<Item = Budget>) -> Self {
+        self.budgets = budgets.into_iter().collect();
+        self
+    }
+
+    /// See [`Config::offer_expiry`].
+    #[must_use]
+    pub fn with_offer_expiry(mut self, time: Duration) -> Self {
+        self.offer_expiry = time;
+        self
+    }
+
+    /// See [`Config::look_ahead`].
+    #[must_use]
+    pub fn with_look_ahead(mut self, waiters: usize) -> Self {
+        self.look_ahead = waiters;
+        self
+    }
+
+    /// See [`Config::edf_horizon`].
+    #[must_use]
+    pub fn with_edf_horizon(mut self, time: Duration) -> Self {
+        self.edf_horizon = time;
+        self
+    }
+
+    /// See [`Config::max_waiters`].
+    #[must_use]
+    pub fn with_max_waiters(mut self, waiters: usize) -> Self {
+        self.max_waiters = waiters;
+        self
+    }
+
+    /// See [`Config::verify_every`].
+    #[must_use]
+    pub fn with_verify_every(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.verify_every = time.into();
         self
     }
 
