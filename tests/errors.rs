@@ -183,6 +183,40 @@ fn c6_a_malformed_request() {
     assert_eq!(rig.scheduler.stats().leases, 4, "the rest is untouched");
 }
 
+/// What a caller that tries again in a loop needs to know.
+#[test]
+fn an_error_is_permanent_exactly_if_trying_again_later_cannot_help() {
+    let (mut rig, leases) = busy();
+    let reserved = |request: Request| refused(&rig.scheduler, request).is_permanent();
+    let attempted = |request: Request| rig.scheduler.try_reserve(request).unwrap_err().is_permanent();
+    let now = Duration::ZERO;
+    for (what, permanent) in [
+        (gpu(0), true),
+        (Request::new().disk(1u64), true),
+        (gpu(11 * GIB).deadline(now), true),
+        (io(101 * MIB).deadline(now), true),
+        (gpu(2 * GIB).deadline(now), false),
+    ] {
+        assert_eq!((reserved(what.clone()), attempted(what.clone())), (permanent, permanent), "{what:?}");
+    }
+    // What was not permanent: the same request is granted once others have gone.
+    drop(leases);
+    drop(take(&rig.scheduler, gpu(2 * GIB)));
+    // What was: it is not, whoever goes, until somebody changes the capacity.
+    assert!(attempted(gpu(11 * GIB)));
+    rig.scheduler.set_capacity(GPU, 11 * GIB).unwrap();
+    drop(take(&rig.scheduler, gpu(11 * GIB)));
+    let held = take(&rig.scheduler, gpu(11 * GIB));
+    let (mut late, mut closed) = (queued(&rig.scheduler, gpu(1).deadline(MS)), queued(&rig.scheduler, gpu(1)));
+    rig.pass(MS);
+    assert!(!outcome(&mut late).unwrap_err().is_permanent());
+    rig.scheduler.close();
+    assert!(outcome(&mut closed).unwrap_err().is_permanent());
+    drop(held);
+    let reserved = refused(&rig.scheduler, gpu(1)).is_permanent();
+    assert!(reserved && rig.scheduler.try_reserve(gpu(1)).unwrap_err().is_permanent());
+}
+
 #[test]
 fn c6_a_lease_that_holds_less() {
     let (rig, _leases) = busy();

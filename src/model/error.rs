@@ -197,9 +197,15 @@ pub enum ReserveError {
 }
 
 impl ReserveError {
-    /// Whether no later attempt with the same request can succeed while the capacities stay.
+    /// Whether trying again later cannot help: the same request fails at this scheduler every time, unless somebody
+    /// changes a capacity or a rate. So it is for [`Invalid`](ReserveError::Invalid),
+    /// [`NeverFits`](ReserveError::NeverFits) and [`Closed`](ReserveError::Closed), and not for
+    /// [`Late`](ReserveError::Late) and [`Shed`](ReserveError::Shed), which depend on who else is there.
     pub fn is_permanent(&self) -> bool {
-        matches!(self, ReserveError::Invalid(_) | ReserveError::NeverFits(_) | ReserveError::Closed { .. })
+        match self {
+            ReserveError::Invalid(_) | ReserveError::NeverFits(_) | ReserveError::Closed { .. } => true,
+            ReserveError::Late { .. } | ReserveError::Shed { .. } => false,
+        }
     }
 }
 
@@ -224,6 +230,17 @@ pub enum TryReserveError {
         /// What was asked for.
         shortage: Box<Shortage>,
     },
+}
+
+impl TryReserveError {
+    /// Whether trying again later cannot help, in the sense of [`ReserveError::is_permanent`]: so it is for everything
+    /// but [`NotNow`](TryReserveError::NotNow).
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            TryReserveError::Invalid(_) | TryReserveError::NeverFits(_) | TryReserveError::Closed { .. } => true,
+            TryReserveError::NotNow(_) => false,
+        }
+    }
 }
 
 /// Why a lease could not be split or shrunk. The lease is unchanged.
