@@ -38,7 +38,7 @@ fn figures_beyond_what_can_be_counted_are_refused() {
         (Budget::rate(IO, MOST + 1).burst(1), "budget `io`: rate of 9223372036854775808 is more than 2^63 - 1"),
         (
             Budget::rate(IO, 1).max_debt(MOST),
-            "budget `io`: burst + max_debt of 9223372036854775807 is more than 2^63 - 1",
+            "budget `io`: burst + max_debt of 9223372036854775808 is more than 2^63 - 1",
         ),
     ];
     for (budget, text) in cases {

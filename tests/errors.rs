@@ -239,7 +239,7 @@ fn c6_a_change_of_capacity() {
     );
     assert_eq!(
         text(rig.scheduler.set_capacity(GPU, u64::MAX)),
-        "budget gpu0: a capacity of 18446744073709551615 is more than 2^63 - 1"
+        "budget gpu0: capacity of 18446744073709551615 is more than 2^63 - 1"
     );
     assert_eq!(text(rig.scheduler.set_capacity(IO, 5)), "budget io is a rate; use `set_rate`");
     assert_eq!(text(rig.scheduler.set_rate(GPU, 5, 5)), "budget gpu0 is a loan; use `set_capacity`");

@@ -50,6 +50,19 @@ impl Supply {
     pub const fn rate(per_second: u64) -> Self {
         Supply::Rate { per_second, burst: per_second, max_debt: 0 }
     }
+
+    /// The first figure that cannot be, with its name: zero where nothing would ever be granted, or more than can be
+    /// counted. The one rule for configurations and for live changes.
+    pub(crate) fn fault(&self) -> Option<(&'static str, u64)> {
+        let (figures, sum) = match *self {
+            Supply::Loan { capacity } => ([("capacity", capacity); 2], None),
+            Supply::Rate { per_second, burst, max_debt } => {
+                ([("rate", per_second), ("burst", burst)], Some(("burst + max_debt", burst.saturating_add(max_debt))))
+            }
+        };
+        let bad = figures.into_iter().find(|&(_, value)| value == 0 || value > MAX_AMOUNT);
+        bad.or(sum.filter(|&(_, value)| value > MAX_AMOUNT))
+    }
 }
 
 /// One budget: a named capacity. Made by [`loan`](Budget::loan) or [`rate`](Budget::rate); later versions may add
@@ -134,25 +147,10 @@ impl Budget {
         if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(ok) {
             return Err(ConfigError::BadName { name: self.name.clone() });
         }
-        let (figures, may_be_zero): (&[(&'static str, u64)], usize) = match &self.supply {
-            Supply::Loan { capacity } => (&[("capacity", *capacity)], 1),
-            Supply::Rate { per_second, burst, max_debt } => {
-                (&[("rate", *per_second), ("burst", *burst), ("max_debt", *max_debt)], 2)
-            }
-        };
-        for (at, &(what, value)) in figures.iter().enumerate() {
-            if value == 0 && at < may_be_zero {
-                return Err(ConfigError::Zero { name: self.name.clone(), what });
-            }
-            if value > MAX_AMOUNT {
-                return Err(ConfigError::TooLarge { name: self.name.clone(), what, value });
-            }
-        }
-        match self.supply {
-            Supply::Rate { burst, max_debt, .. } if burst.checked_add(max_debt).is_none_or(|sum| sum > MAX_AMOUNT) => {
-                Err(ConfigError::TooLarge { name: self.name.clone(), what: "burst + max_debt", value: max_debt })
-            }
-            _ => Ok(()),
+        match self.supply.fault() {
+            None => Ok(()),
+            Some((what, 0)) => Err(ConfigError::Zero { name: self.name.clone(), what }),
+            Some((what, value)) => Err(ConfigError::TooLarge { name: self.name.clone(), what, value }),
         }
     }
 }

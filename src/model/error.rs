@@ -272,12 +272,14 @@ pub enum CapacityError {
         known: String,
     },
     /// Above 2⁶³ − 1.
-    #[error("budget {budget}: a capacity of {capacity} is more than 2^63 - 1")]
+    #[error("budget {budget}: {what} of {value} is more than 2^63 - 1")]
     TooLarge {
         /// The budget.
         budget: BudgetId,
-        /// What was asked.
-        capacity: u64,
+        /// Which figure.
+        what: &'static str,
+        /// Its value.
+        value: u64,
     },
     /// A rate has no capacity, a loan has no rate.
     #[error("budget {budget} is a {is}; use `{instead}`")]

@@ -13,7 +13,6 @@ mod priority;
 mod request;
 mod stats;
 
-pub(crate) use amount::MAX_AMOUNT;
 pub use amount::{Bytes, GIB, KIB, MIB, Share, TIB, Unit};
 pub use amounts::Amounts;
 pub use budget::{BudgetId, BudgetKind, SpaceId, Tier};
