@@ -113,6 +113,20 @@ fn every_field_of_a_configuration_can_be_set_from_outside_by_method_and_by_name(
 }
 
 #[test]
+fn a_time_without_end_in_a_configuration_means_never() {
+    let settings = Config::new().with_offer_expiry(Duration::MAX).with_edf_horizon(Duration::MAX);
+    let mut rig = Rig::new(settings.with_verify_every(Duration::MAX).with(Budget::loan(GPU, 10)));
+    let held = take(&rig.scheduler, gpu(10));
+    let (mut first, mut second) = (queued(&rig.scheduler, gpu(10)), queued(&rig.scheduler, gpu(10)));
+    drop(held);
+    rig.pass(Duration::from_secs(1_000_000_000));
+    assert_waits(&mut second);
+    drop(granted(&mut first));
+    drop(granted(&mut second));
+    assert_untouched(&rig.scheduler);
+}
+
+#[test]
 fn a_scheduler_task_needs_a_runtime_with_a_clock() {
     let builder = || Scheduler::builder().gpu(1u64);
     assert_eq!(builder().spawn().unwrap_err(), ConfigError::NoRuntime);
@@ -166,6 +180,11 @@ fn the_builder_makes_the_budgets_it_names() {
 
 #[cfg(feature = "serde")]
 mod file {
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
     use super::*;
 
     #[track_caller]
@@ -301,7 +320,94 @@ mod file {
         refused("[[budget]]\nid = \"compute\"\ncapacity = 2.5\n", &["compute", "2.5"]);
     }
 
-    /// A file holds whole milliseconds. What it cannot hold is refused, or written exactly, but not changed in silence.
+    fn times() -> impl Strategy<Value = Duration> {
+        let nano = Duration::from_nanos(1);
+        let near = [Duration::ZERO, nano, MS - nano, MS, MS + nano, Duration::from_nanos(1 << 53), Duration::MAX];
+        let far = [Duration::from_nanos(u64::MAX), Duration::from_millis(u64::MAX), Duration::MAX - nano];
+        let far = far.into_iter().chain([MOST, MOST + 1].map(Duration::from_millis));
+        prop_oneof![
+            select(near.into_iter().chain(far).collect::<Vec<_>>()),
+            any::<Duration>(),
+            any::<u64>().prop_map(Duration::from_nanos),
+            any::<u64>().prop_map(Duration::from_millis),
+        ]
+    }
+
+    fn amounts() -> impl Strategy<Value = u64> {
+        let halves = [MOST / 2, MOST - MOST / 2, MOST - 1, MOST, MOST + 1, u64::MAX];
+        let all = [0, 1, 999_999, 1_000_000, 1 << 30, (1 << 53) - 1, 1 << 53, (1 << 53) + 1].into_iter().chain(halves);
+        prop_oneof![select(all.collect::<Vec<_>>()), any::<u64>(), 1..MOST]
+    }
+
+    fn budgets() -> impl Strategy<Value = Budget> {
+        let ids = (0..BudgetId::LIMIT).filter_map(BudgetId::from_index).collect::<Vec<_>>();
+        let supplies = (any::<bool>(), amounts(), amounts(), prop_oneof![Just(0), amounts()]);
+        let units = select(vec![Unit::Bytes, Unit::Share, Unit::Count]);
+        let names =
+            prop_oneof![3 => Just(None), 1 => any::<String>().prop_map(Some), 1 => "[a-z]{1,64}".prop_map(Some)];
+        (select(ids), supplies, units, names).prop_map(|(id, (rate, first, second, third), unit, name)| {
+            let rate = rate.then(|| Budget::rate(id, first).burst(second).max_debt(third));
+            let budget = rate.unwrap_or(Budget::loan(id, first)).counted_in(unit);
+            name.map_or(budget.clone(), |name| budget.named(name))
+        })
+    }
+
+    fn configs() -> impl Strategy<Value = Config> {
+        let counts = || amounts().prop_map(|amount| usize::try_from(amount).unwrap_or(usize::MAX));
+        let waiters = prop_oneof![3 => 1usize..1 << 30, 1 => counts()];
+        let settings = (times(), counts(), times(), waiters, option::of(times()));
+        (vec(budgets(), 0..3), settings).prop_map(|(budgets, (expiry, look_ahead, horizon, waiters, verify))| {
+            let config = Config::new().with_budgets(budgets).with_offer_expiry(expiry).with_look_ahead(look_ahead);
+            config.with_edf_horizon(horizon).with_max_waiters(waiters).with_verify_every(verify)
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_can_be_run_survives_being_written_and_read_and_nothing_else_becomes_what_can(config in configs()) {
+            match (config.check(), config.to_toml()) {
+                (Ok(()), written) => {
+                    let text = written.unwrap();
+                    prop_assert_eq!(Config::from_toml(&text), Ok(config), "{}", text);
+                }
+                (Err(_), Err(refused)) => prop_assert!(matches!(refused, ConfigError::Syntax(_))),
+                (Err(_), Ok(text)) => prop_assert!(Config::from_toml(&text).is_err(), "{}", text),
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_figures_and_times_there_are_survive_being_written_and_read() {
+        let settings = Config::new().with_offer_expiry(Duration::MAX).with_edf_horizon(Duration::MAX);
+        let config = settings
+            .with_verify_every(Duration::MAX)
+            .with_look_ahead(usize::MAX)
+            .with_max_waiters(1 << 30)
+            .with(Budget::loan(GPU, MOST))
+            .with(Budget::rate(BudgetId::ATTENTION, MOST).burst(MOST));
+        let text = config.to_toml().unwrap();
+        assert_eq!(Config::from_toml(&text), Ok(config), "{text}");
+    }
+
+    #[test]
+    fn a_time_is_read_as_a_number_or_as_text_and_refused_when_it_is_neither_or_too_long() {
+        let read = |time: &str| {
+            Config::from_toml(&format!("offer_expiry_ms = {time}\n{}", gpu_with("1"))).map(|config| config.offer_expiry)
+        };
+        for (time, micros) in [("2", 2_000), ("1.5", 1_500), ("\"1.5\"", 1_500), ("\"2\"", 2_000)] {
+            assert_eq!(read(time), Ok(Duration::from_micros(micros)), "{time}");
+        }
+        for time in ["\"\"", "\"soon\"", "\"1.0000001\"", "\"-1\"", "\"1e3\"", "\".5\""] {
+            assert!(read(time).unwrap_err().to_string().contains("is not a number"), "{time}");
+        }
+        for time in ["\"18446744073709551616000\"", "1e300", "\"99999999999999999999999999999999999999999\""] {
+            assert!(read(time).is_err(), "{time}");
+        }
+    }
+
+    /// What a file cannot hold is refused, or written exactly, but not changed in silence.
     #[test]
     fn a_time_that_a_file_cannot_hold_is_not_changed_in_silence() {
         let config = with(Budget::loan(GPU, 1)).with_offer_expiry(Duration::from_micros(1_500));
