@@ -103,10 +103,27 @@ fn c6_shed() {
     let error = refused(&rig.scheduler, Request::new().compute(4).label("one more"));
     assert_eq!(
         error.to_string(),
-        "shed: 1 reservations wait already, as many as `max_waiters` allows: `one more`: asked 4 of budget compute, 2 \
+        "shed: the queue is full, `max_waiters` lets 1 reservations wait: `one more`: asked 4 of budget compute, 2 \
          free of 8, 1 waiting; held by `batch` 6; retry later"
     );
     assert!(!error.is_permanent());
+}
+
+/// Waiters whose offers expired come back into the queue, full or not, so more may wait than the limit.
+#[test]
+fn c6_shed_names_the_limit_also_while_more_than_that_wait() {
+    let mut rig = Rig::new(Config::new().with(Budget::loan(GPU, 10)).with_max_waiters(2));
+    let held = take(&rig.scheduler, gpu(10));
+    let (mut slow, mut rival) = (queued(&rig.scheduler, gpu(10)), queued(&rig.scheduler, gpu(10)));
+    drop(held);
+    rig.pass(100 * MS);
+    let _lease = granted(&mut rival);
+    let _others = [queued(&rig.scheduler, gpu(1)), queued(&rig.scheduler, gpu(1))];
+    assert!(slow.poll().is_pending());
+    assert_eq!(rig.scheduler.stats().waiting, 3);
+    let error = refused(&rig.scheduler, gpu(1));
+    assert!(matches!(&error, ReserveError::Shed { limit: 2, shortage } if shortage.waiting == 3), "{error:?}");
+    assert_names(&error, &["`max_waiters` lets 2 reservations wait", "3 waiting"]);
 }
 
 #[test]

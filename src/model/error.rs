@@ -187,11 +187,11 @@ pub enum ReserveError {
         shortage: Box<Shortage>,
     },
     /// The queue is full: the request was shed.
-    #[error("shed: {limit} reservations wait already, as many as `max_waiters` allows: {shortage}; retry later")]
+    #[error("shed: the queue is full, `max_waiters` lets {limit} reservations wait: {shortage}; retry later")]
     Shed {
         /// What it would have waited for.
         shortage: Box<Shortage>,
-        /// How many may wait.
+        /// How many may wait: [`Config::max_waiters`](crate::Config::max_waiters).
         limit: usize,
     },
 }

@@ -38,7 +38,10 @@ pub(super) fn refused(core: &Core, names: &Names, request: &Request, refusal: Re
         Refusal::Closed(reason, short) => {
             ReserveError::Closed { reason, shortage: shortage(core, names, request, short) }
         }
-        Refusal::Full(limit, short) => ReserveError::Shed { shortage: shortage(core, names, request, short), limit },
+        // More may wait than the limit, which holds for newcomers only, so it is not what the engine counted.
+        Refusal::Full(_, short) => {
+            ReserveError::Shed { shortage: shortage(core, names, request, short), limit: names.max_waiters }
+        }
     }
 }
 
