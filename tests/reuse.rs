@@ -42,6 +42,29 @@ fn ten_thousand_schedulers_one_after_the_other_keep_memory_flat() {
 }
 
 #[test]
+fn the_core_of_a_forgotten_lease_is_kept_for_good_and_never_used_again() {
+    let _alone = alone();
+    let live_and_die = |forgotten: bool| {
+        let (scheduler, driver) = scheduler();
+        let lease = take(&scheduler, gpu(4).label("kept"));
+        if forgotten {
+            lease.forget()
+        } else {
+            drop(lease)
+        }
+        drop((scheduler, driver));
+    };
+    (0..200).for_each(|_| live_and_die(false));
+    let kept = |forgotten| measure(|| (0..50).for_each(|_| live_and_die(forgotten))).bytes_current;
+    assert_eq!(kept(false), 0);
+    // The first few may use spare cores that other tests have left.
+    assert!(kept(true) > 25 * 1_000, "each time another core");
+    let (next, _driver) = scheduler();
+    assert_untouched(&next);
+    assert_eq!((next.stats().forgotten, next.holders(GPU).len()), (0, 0));
+}
+
+#[test]
 fn a_reservation_that_outlived_its_scheduler_unpolled_gets_nothing_of_the_next() {
     let _alone = alone();
     let (first, driver) = scheduler();

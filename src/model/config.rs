@@ -186,7 +186,12 @@ pub struct Config {
     pub look_ahead: usize,
     /// The deadline, for order only, of a request that has none: so long after its arrival.
     pub edf_horizon: Duration,
-    /// How many reservations may wait. The next one is shed.
+    /// How many reservations may wait. The next one that would have to is [shed](crate::ReserveError::Shed).
+    ///
+    /// What counts are those that wait actively, whatever they ask for: polled, neither granted nor ended. Those whose
+    /// grant lies ready for the next poll do not count, nor do those whose grant expired because nobody polled them.
+    /// When one of the latter is polled it waits again whether the queue is full or not, so for a while more may wait
+    /// than this.
     pub max_waiters: usize,
     /// How often the scheduler task checks the books; never when `None`.
     pub verify_every: Option<Duration>,
