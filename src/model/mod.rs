@@ -16,6 +16,7 @@ mod stats;
 pub use amount::{Bytes, GIB, KIB, MIB, Share, TIB, Unit};
 pub use amounts::Amounts;
 pub use budget::{BudgetId, BudgetKind, SpaceId, Tier};
+pub(crate) use config::usual;
 pub use config::{Budget, Config, Machine, Supply};
 pub use error::{
     AmountError, CapacityError, CloseReason, ConfigError, LeaseError, RequestError, ReserveError, Shortage,
