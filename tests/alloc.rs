@@ -21,7 +21,7 @@ fn poll(reservation: &mut Reservation) -> Option<bursar::Lease> {
 fn wide() -> (Rig, Vec<BudgetId>) {
     let ids: Vec<_> = (0..8).map(|at| BudgetId::custom(at).unwrap()).collect();
     let budgets = ids.iter().map(|&id| Budget::loan(id, 100)).chain([Budget::rate(IO, 1_000_000)]);
-    (Rig::new(Config { budgets: budgets.collect(), ..Config::new() }), ids)
+    (Rig::new(Config::new().with_budgets(budgets)), ids)
 }
 
 #[track_caller]

@@ -127,7 +127,7 @@ fn a_shrink_takes_back_no_offer() {
 #[test]
 fn a_change_that_makes_no_sense_is_refused_and_changes_nothing() {
     let rig = Rig::loans(10, 10);
-    let too_large = CapacityError::TooLarge { budget: GPU, capacity: 1 << 63 };
+    let too_large = CapacityError::TooLarge { budget: GPU, what: "capacity", value: 1 << 63 };
     assert_eq!(rig.scheduler.set_capacity(GPU, 1 << 63), Err(too_large));
     let unknown = rig.scheduler.set_capacity(BudgetId::DISK, 5);
     assert!(matches!(unknown, Err(CapacityError::UnknownBudget { budget: BudgetId::DISK, .. })));

@@ -115,7 +115,7 @@ fn r14_the_way_past_the_engine_grants_what_the_engine_would_grant() {
 fn log_of_grants(seed: u64, watched: bool) -> Vec<(usize, usize)> {
     let budgets = [Budget::loan(GPU, 20), Budget::loan(HOST, 20), Budget::rate(IO, 200).burst(20)];
     let never = Budget::loan(BudgetId::DISK, 2);
-    let config = Config { budgets: budgets.into_iter().chain([never]).collect(), ..Config::new() };
+    let config = Config::new().with_budgets(budgets.into_iter().chain([never]));
     let mut rig = Rig::new(config);
     let _full = take(&rig.scheduler, Request::new().disk(1u64));
     let watcher = gpu(20).host(20u64).io(20u64).disk(2u64).priority(Priority::Idle);

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use bursar::{Budget, BudgetId, Config, ConfigError, GIB, MIB, Machine, Scheduler};
+use bursar::{Budget, BudgetId, Config, ConfigError, GIB, MIB, Machine, Scheduler, Supply, Unit};
 use common::*;
 
 const MOST: u64 = i64::MAX as u64;
@@ -38,7 +38,7 @@ fn figures_beyond_what_can_be_counted_are_refused() {
         (Budget::rate(IO, MOST + 1).burst(1), "budget `io`: rate of 9223372036854775808 is more than 2^63 - 1"),
         (
             Budget::rate(IO, 1).max_debt(MOST),
-            "budget `io`: burst + max_debt of 9223372036854775807 is more than 2^63 - 1",
+            "budget `io`: burst + max_debt of 9223372036854775808 is more than 2^63 - 1",
         ),
     ];
     for (budget, text) in cases {
@@ -77,22 +77,53 @@ fn a_configuration_without_a_budget_is_refused() {
 fn a_setting_that_cannot_work_is_refused() {
     let good = || with(Budget::loan(GPU, 1));
     let cases = [
-        (Config { offer_expiry: Duration::ZERO, ..good() }, "setting `offer_expiry` is 0; it must be at least 1 ms"),
-        (Config { edf_horizon: Duration::ZERO, ..good() }, "setting `edf_horizon` is 0; it must be at least 1 ms"),
-        (Config { look_ahead: 0, ..good() }, "setting `look_ahead` is 0; it must be at least 1"),
-        (Config { max_waiters: 0, ..good() }, "setting `max_waiters` is 0; it must be between 1 and 2^30"),
-        (
-            Config { max_waiters: (1 << 30) + 1, ..good() },
-            "setting `max_waiters` is 1073741825; it must be between 1 and 2^30",
-        ),
-        (
-            Config { verify_every: Some(Duration::ZERO), ..good() },
-            "setting `verify_every` is 0; it must be at least 1 ms",
-        ),
+        (good().with_offer_expiry(Duration::ZERO), "setting `offer_expiry` is 0; it must be at least 1 ms"),
+        (good().with_edf_horizon(Duration::ZERO), "setting `edf_horizon` is 0; it must be at least 1 ms"),
+        (good().with_look_ahead(0), "setting `look_ahead` is 0; it must be at least 1"),
+        (good().with_max_waiters(0), "setting `max_waiters` is 0; it must be between 1 and 2^30"),
+        (good().with_max_waiters((1 << 30) + 1), "setting `max_waiters` is 1073741825; it must be between 1 and 2^30"),
+        (good().with_verify_every(Duration::ZERO), "setting `verify_every` is 0; it must be at least 1 ms"),
     ];
     for (config, text) in cases {
         assert_eq!(fault(config).to_string(), text);
     }
+}
+
+/// A program outside the crate cannot write a configuration out, so it must be able to set all there is to set.
+#[test]
+fn every_field_of_a_configuration_can_be_set_from_outside_by_method_and_by_name() {
+    let budgets = || [Budget::loan(GPU, 5).named("memory").counted_in(Unit::Count), Budget::rate(IO, 7)];
+    let by_method = Config::new()
+        .with_budgets(budgets())
+        .with_offer_expiry(2 * MS)
+        .with_look_ahead(3)
+        .with_edf_horizon(4 * MS)
+        .with_max_waiters(5)
+        .with_verify_every(6 * MS);
+    let mut by_name = Config::new();
+    by_name.budgets.extend(budgets());
+    (by_name.offer_expiry, by_name.edf_horizon, by_name.verify_every) = (2 * MS, 4 * MS, Some(6 * MS));
+    (by_name.look_ahead, by_name.max_waiters) = (3, 5);
+    assert_eq!(by_method, by_name);
+    assert_eq!(by_method.clone().with_verify_every(None).verify_every, None);
+    let mut budget = Budget::loan(GPU, 1);
+    (budget.name, budget.unit, budget.supply) = ("memory".into(), Unit::Count, Supply::loan(5));
+    assert_eq!(budget, by_method.budgets[0]);
+    assert_eq!(Budget::rate(IO, 7).burst(2).max_debt(3).burst(7).max_debt(0).supply, Supply::rate(7));
+}
+
+#[test]
+fn a_time_without_end_in_a_configuration_means_never() {
+    let settings = Config::new().with_offer_expiry(Duration::MAX).with_edf_horizon(Duration::MAX);
+    let mut rig = Rig::new(settings.with_verify_every(Duration::MAX).with(Budget::loan(GPU, 10)));
+    let held = take(&rig.scheduler, gpu(10));
+    let (mut first, mut second) = (queued(&rig.scheduler, gpu(10)), queued(&rig.scheduler, gpu(10)));
+    drop(held);
+    rig.pass(Duration::from_secs(1_000_000_000));
+    assert_waits(&mut second);
+    drop(granted(&mut first));
+    drop(granted(&mut second));
+    assert_untouched(&rig.scheduler);
 }
 
 #[test]
@@ -115,7 +146,7 @@ fn a_scheduler_task_needs_a_runtime_with_a_clock() {
 fn a_machine_becomes_budgets_for_its_memory_and_cores() {
     let config = Config::for_machine(Machine::new(128 * GIB, 16));
     let capacity = |id| match config.budget(id).unwrap().supply {
-        bursar::Supply::Loan { capacity } => capacity,
+        Supply::Loan { capacity, .. } => capacity,
         other => panic!("{other:?}"),
     };
     assert_eq!([GPU, HOST, BudgetId::COMPUTE].map(capacity), [16 * GIB, 128 * GIB, 16]);
@@ -149,7 +180,10 @@ fn the_builder_makes_the_budgets_it_names() {
 
 #[cfg(feature = "serde")]
 mod file {
-    use bursar::Unit;
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::*;
+    use proptest::sample::select;
 
     use super::*;
 
@@ -165,14 +199,12 @@ mod file {
 
     #[test]
     fn a_configuration_survives_being_written_and_read() {
-        let settings = Config {
-            offer_expiry: 7 * MS,
-            look_ahead: 3,
-            edf_horizon: 2_500 * MS,
-            max_waiters: 17,
-            verify_every: Some(9 * MS),
-            ..Config::new()
-        };
+        let settings = Config::new()
+            .with_offer_expiry(7 * MS)
+            .with_look_ahead(3)
+            .with_edf_horizon(2_500 * MS)
+            .with_max_waiters(17)
+            .with_verify_every(9 * MS);
         let configs = [
             Config::rros(),
             Config::for_machine(Machine::new(12_345_678_901u64, 7)),
@@ -203,7 +235,7 @@ mod file {
             let text = format!("[[budget]]\nid = \"{id}\"\ncapacity = {capacity}\n");
             Config::from_toml(&text).unwrap().budgets[0].supply
         };
-        let loan = |capacity| bursar::Supply::Loan { capacity };
+        let loan = Supply::loan;
         assert_eq!(read("gpu3", "\"40 GiB\""), loan(40 * GIB));
         assert_eq!(read("gpu3", "\"1.5 MiB\""), loan(3 * MIB / 2));
         assert_eq!(read("host7", "4096"), loan(4_096));
@@ -288,10 +320,97 @@ mod file {
         refused("[[budget]]\nid = \"compute\"\ncapacity = 2.5\n", &["compute", "2.5"]);
     }
 
-    /// A file holds whole milliseconds. What it cannot hold is refused, or written exactly, but not changed in silence.
+    fn times() -> impl Strategy<Value = Duration> {
+        let nano = Duration::from_nanos(1);
+        let near = [Duration::ZERO, nano, MS - nano, MS, MS + nano, Duration::from_nanos(1 << 53), Duration::MAX];
+        let far = [Duration::from_nanos(u64::MAX), Duration::from_millis(u64::MAX), Duration::MAX - nano];
+        let far = far.into_iter().chain([MOST, MOST + 1].map(Duration::from_millis));
+        prop_oneof![
+            select(near.into_iter().chain(far).collect::<Vec<_>>()),
+            any::<Duration>(),
+            any::<u64>().prop_map(Duration::from_nanos),
+            any::<u64>().prop_map(Duration::from_millis),
+        ]
+    }
+
+    fn amounts() -> impl Strategy<Value = u64> {
+        let halves = [MOST / 2, MOST - MOST / 2, MOST - 1, MOST, MOST + 1, u64::MAX];
+        let all = [0, 1, 999_999, 1_000_000, 1 << 30, (1 << 53) - 1, 1 << 53, (1 << 53) + 1].into_iter().chain(halves);
+        prop_oneof![select(all.collect::<Vec<_>>()), any::<u64>(), 1..MOST]
+    }
+
+    fn budgets() -> impl Strategy<Value = Budget> {
+        let ids = (0..BudgetId::LIMIT).filter_map(BudgetId::from_index).collect::<Vec<_>>();
+        let supplies = (any::<bool>(), amounts(), amounts(), prop_oneof![Just(0), amounts()]);
+        let units = select(vec![Unit::Bytes, Unit::Share, Unit::Count]);
+        let names =
+            prop_oneof![3 => Just(None), 1 => any::<String>().prop_map(Some), 1 => "[a-z]{1,64}".prop_map(Some)];
+        (select(ids), supplies, units, names).prop_map(|(id, (rate, first, second, third), unit, name)| {
+            let rate = rate.then(|| Budget::rate(id, first).burst(second).max_debt(third));
+            let budget = rate.unwrap_or(Budget::loan(id, first)).counted_in(unit);
+            name.map_or(budget.clone(), |name| budget.named(name))
+        })
+    }
+
+    fn configs() -> impl Strategy<Value = Config> {
+        let counts = || amounts().prop_map(|amount| usize::try_from(amount).unwrap_or(usize::MAX));
+        let waiters = prop_oneof![3 => 1usize..1 << 30, 1 => counts()];
+        let settings = (times(), counts(), times(), waiters, option::of(times()));
+        (vec(budgets(), 0..3), settings).prop_map(|(budgets, (expiry, look_ahead, horizon, waiters, verify))| {
+            let config = Config::new().with_budgets(budgets).with_offer_expiry(expiry).with_look_ahead(look_ahead);
+            config.with_edf_horizon(horizon).with_max_waiters(waiters).with_verify_every(verify)
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_can_be_run_survives_being_written_and_read_and_nothing_else_becomes_what_can(config in configs()) {
+            match (config.check(), config.to_toml()) {
+                (Ok(()), written) => {
+                    let text = written.unwrap();
+                    prop_assert_eq!(Config::from_toml(&text), Ok(config), "{}", text);
+                }
+                (Err(_), Err(refused)) => prop_assert!(matches!(refused, ConfigError::Syntax(_))),
+                (Err(_), Ok(text)) => prop_assert!(Config::from_toml(&text).is_err(), "{}", text),
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_figures_and_times_there_are_survive_being_written_and_read() {
+        let settings = Config::new().with_offer_expiry(Duration::MAX).with_edf_horizon(Duration::MAX);
+        let config = settings
+            .with_verify_every(Duration::MAX)
+            .with_look_ahead(usize::MAX)
+            .with_max_waiters(1 << 30)
+            .with(Budget::loan(GPU, MOST))
+            .with(Budget::rate(BudgetId::ATTENTION, MOST).burst(MOST));
+        let text = config.to_toml().unwrap();
+        assert_eq!(Config::from_toml(&text), Ok(config), "{text}");
+    }
+
+    #[test]
+    fn a_time_is_read_as_a_number_or_as_text_and_refused_when_it_is_neither_or_too_long() {
+        let read = |time: &str| {
+            Config::from_toml(&format!("offer_expiry_ms = {time}\n{}", gpu_with("1"))).map(|config| config.offer_expiry)
+        };
+        for (time, micros) in [("2", 2_000), ("1.5", 1_500), ("\"1.5\"", 1_500), ("\"2\"", 2_000)] {
+            assert_eq!(read(time), Ok(Duration::from_micros(micros)), "{time}");
+        }
+        for time in ["\"\"", "\"soon\"", "\"1.0000001\"", "\"-1\"", "\"1e3\"", "\".5\""] {
+            assert!(read(time).unwrap_err().to_string().contains("is not a number"), "{time}");
+        }
+        for time in ["\"18446744073709551616000\"", "1e300", "\"99999999999999999999999999999999999999999\""] {
+            assert!(read(time).is_err(), "{time}");
+        }
+    }
+
+    /// What a file cannot hold is refused, or written exactly, but not changed in silence.
     #[test]
     fn a_time_that_a_file_cannot_hold_is_not_changed_in_silence() {
-        let config = Config { offer_expiry: Duration::from_micros(1_500), ..with(Budget::loan(GPU, 1)) };
+        let config = with(Budget::loan(GPU, 1)).with_offer_expiry(Duration::from_micros(1_500));
         if let Ok(text) = config.to_toml() {
             assert_eq!(Config::from_toml(&text).unwrap(), config);
         }

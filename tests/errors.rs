@@ -97,16 +97,33 @@ fn c6_late_at_once() {
 
 #[test]
 fn c6_shed() {
-    let rig = Rig::new(Config { max_waiters: 1, ..Config::new().with(Budget::loan(BudgetId::COMPUTE, 8)) });
+    let rig = Rig::new(Config::new().with(Budget::loan(BudgetId::COMPUTE, 8)).with_max_waiters(1));
     let _held = take(&rig.scheduler, Request::new().compute(6).label("batch"));
     let _waits = queued(&rig.scheduler, Request::new().compute(3));
     let error = refused(&rig.scheduler, Request::new().compute(4).label("one more"));
     assert_eq!(
         error.to_string(),
-        "shed: 1 reservations wait already, as many as `max_waiters` allows: `one more`: asked 4 of budget compute, 2 \
+        "shed: the queue is full, `max_waiters` lets 1 reservations wait: `one more`: asked 4 of budget compute, 2 \
          free of 8, 1 waiting; held by `batch` 6; retry later"
     );
     assert!(!error.is_permanent());
+}
+
+/// Waiters whose offers expired come back into the queue, full or not, so more may wait than the limit.
+#[test]
+fn c6_shed_names_the_limit_also_while_more_than_that_wait() {
+    let mut rig = Rig::new(Config::new().with(Budget::loan(GPU, 10)).with_max_waiters(2));
+    let held = take(&rig.scheduler, gpu(10));
+    let (mut slow, mut rival) = (queued(&rig.scheduler, gpu(10)), queued(&rig.scheduler, gpu(10)));
+    drop(held);
+    rig.pass(100 * MS);
+    let _lease = granted(&mut rival);
+    let _others = [queued(&rig.scheduler, gpu(1)), queued(&rig.scheduler, gpu(1))];
+    assert!(slow.poll().is_pending());
+    assert_eq!(rig.scheduler.stats().waiting, 3);
+    let error = refused(&rig.scheduler, gpu(1));
+    assert!(matches!(&error, ReserveError::Shed { limit: 2, shortage } if shortage.waiting == 3), "{error:?}");
+    assert_names(&error, &["`max_waiters` lets 2 reservations wait", "3 waiting"]);
 }
 
 #[test]
@@ -183,6 +200,40 @@ fn c6_a_malformed_request() {
     assert_eq!(rig.scheduler.stats().leases, 4, "the rest is untouched");
 }
 
+/// What a caller that tries again in a loop needs to know.
+#[test]
+fn an_error_is_permanent_exactly_if_trying_again_later_cannot_help() {
+    let (mut rig, leases) = busy();
+    let reserved = |request: Request| refused(&rig.scheduler, request).is_permanent();
+    let attempted = |request: Request| rig.scheduler.try_reserve(request).unwrap_err().is_permanent();
+    let now = Duration::ZERO;
+    for (what, permanent) in [
+        (gpu(0), true),
+        (Request::new().disk(1u64), true),
+        (gpu(11 * GIB).deadline(now), true),
+        (io(101 * MIB).deadline(now), true),
+        (gpu(2 * GIB).deadline(now), false),
+    ] {
+        assert_eq!((reserved(what.clone()), attempted(what.clone())), (permanent, permanent), "{what:?}");
+    }
+    // What was not permanent: the same request is granted once others have gone.
+    drop(leases);
+    drop(take(&rig.scheduler, gpu(2 * GIB)));
+    // What was: it is not, whoever goes, until somebody changes the capacity.
+    assert!(attempted(gpu(11 * GIB)));
+    rig.scheduler.set_capacity(GPU, 11 * GIB).unwrap();
+    drop(take(&rig.scheduler, gpu(11 * GIB)));
+    let held = take(&rig.scheduler, gpu(11 * GIB));
+    let (mut late, mut closed) = (queued(&rig.scheduler, gpu(1).deadline(MS)), queued(&rig.scheduler, gpu(1)));
+    rig.pass(MS);
+    assert!(!outcome(&mut late).unwrap_err().is_permanent());
+    rig.scheduler.close();
+    assert!(outcome(&mut closed).unwrap_err().is_permanent());
+    drop(held);
+    let reserved = refused(&rig.scheduler, gpu(1)).is_permanent();
+    assert!(reserved && rig.scheduler.try_reserve(gpu(1)).unwrap_err().is_permanent());
+}
+
 #[test]
 fn c6_a_lease_that_holds_less() {
     let (rig, _leases) = busy();
@@ -205,7 +256,7 @@ fn c6_a_change_of_capacity() {
     );
     assert_eq!(
         text(rig.scheduler.set_capacity(GPU, u64::MAX)),
-        "budget gpu0: a capacity of 18446744073709551615 is more than 2^63 - 1"
+        "budget gpu0: capacity of 18446744073709551615 is more than 2^63 - 1"
     );
     assert_eq!(text(rig.scheduler.set_capacity(IO, 5)), "budget io is a rate; use `set_rate`");
     assert_eq!(text(rig.scheduler.set_rate(GPU, 5, 5)), "budget gpu0 is a loan; use `set_capacity`");

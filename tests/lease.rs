@@ -106,7 +106,7 @@ fn r7_a_lease_holds_nothing_of_a_rate() {
 #[test]
 fn a_lease_of_more_than_eight_budgets_splits_and_comes_back_whole() {
     let ids = || (0..12).map(|index| BudgetId::custom(index).unwrap());
-    let rig = Rig::new(Config { budgets: ids().map(|id| Budget::loan(id, 100)).collect(), ..Config::new() });
+    let rig = Rig::new(Config::new().with_budgets(ids().map(|id| Budget::loan(id, 100))));
     let request = ids().fold(Request::new(), |request, id| request.amount(id, 10));
     let mut lease = take(&rig.scheduler, request.clone());
     let odd: Vec<_> = ids().filter(|id| id.index() % 2 == 1).map(|id| (id, 7)).collect();

@@ -251,3 +251,29 @@ fn r5_no_more_offers_expire_than_the_waiters_can_use() {
     let kept = slow.each_mut().map(|slow| slow.poll().is_ready());
     assert!(kept[0] != kept[1], "one of them keeps its grant: {kept:?}");
 }
+
+/// See `Config::max_waiters`: what counts are those that wait actively.
+#[test]
+fn neither_an_offer_nor_a_waiter_whose_offer_expired_takes_a_place_in_a_full_queue() {
+    let mut rig = Rig::new(Config::new().with(Budget::loan(GPU, 10)).with_max_waiters(1));
+    let held = take(&rig.scheduler, gpu(10));
+    let mut slow = queued(&rig.scheduler, gpu(10));
+    drop(held);
+    // Offered: the place is free again.
+    let mut next = queued(&rig.scheduler, gpu(10));
+    rig.pass(EXPIRY);
+    let lease = granted(&mut next);
+    // Expired and not polled since: so it is still.
+    let third = queued(&rig.scheduler, gpu(10));
+    // It comes back though the queue is full; a newcomer has to wait until both have gone.
+    assert!(slow.poll().is_pending());
+    assert_eq!(rig.scheduler.stats().waiting, 2);
+    let shed = || matches!(block_on(rig.scheduler.reserve(gpu(1))), Err(ReserveError::Shed { limit: 1, .. }));
+    assert!(shed());
+    drop(third);
+    assert!(shed());
+    drop(slow);
+    drop(queued(&rig.scheduler, gpu(1)));
+    drop(lease);
+    assert_untouched(&rig.scheduler);
+}

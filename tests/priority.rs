@@ -173,7 +173,7 @@ fn a_deadline_of_zero_is_granted_at_once_or_never() {
 fn p28_a_critical_grant_looks_at_no_more_waiters_with_100_000_idle_ones_than_with_ten() {
     for idle in [10, 100_000] {
         let budgets = Config::new().with(Budget::loan(GPU, 10)).with(Budget::loan(HOST, 10));
-        let mut rig = Rig::new(Config { look_ahead: 1, ..budgets });
+        let mut rig = Rig::new(budgets.with_look_ahead(1));
         let held = take(&rig.scheduler, gpu(10).host(10u64));
         let request = gpu(10).host(10u64).priority(Priority::Idle);
         let mut flood: Vec<_> = (0..idle).map(|_| queued(&rig.scheduler, request.clone())).collect();
@@ -202,8 +202,8 @@ fn heads_in_vain(rig: &Rig, count: u8) -> Vec<Waiting> {
 
 fn look_ahead(look_ahead: usize) -> Rig {
     let own = (0..20).map(|at| Budget::loan(BudgetId::custom(at).unwrap(), 1));
-    let budgets = own.chain([Budget::loan(GPU, 10), Budget::loan(HOST, 10)]).collect();
-    Rig::new(Config { budgets, look_ahead, ..Config::new() })
+    let budgets = own.chain([Budget::loan(GPU, 10), Budget::loan(HOST, 10)]);
+    Rig::new(Config::new().with_budgets(budgets).with_look_ahead(look_ahead))
 }
 
 /// R11: a turn that looked at enough waiters in vain leaves the rest to the scheduler task, which finishes by itself.

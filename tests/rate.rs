@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use bursar::{Budget, CapacityError, Config, Lease, Priority, ReserveError, Scheduler, TryReserveError};
+use bursar::{Budget, CapacityError, Config, ConfigError, Lease, Priority, ReserveError, Scheduler, TryReserveError};
 use common::*;
 use tokio_test::task;
 
@@ -245,11 +245,51 @@ fn the_largest_rate_and_debt_there_can_be_do_not_overflow() {
 }
 
 #[test]
-fn a_larger_burst_over_the_largest_debt_does_not_overflow() {
+fn a_larger_burst_over_the_largest_debt_there_can_be_with_it_does_not_overflow() {
     let most = i64::MAX as u64;
-    let rig = metered(1, 1, most - 1);
-    spend(&rig, most);
-    rig.scheduler.set_rate(IO, 1, most / 4).unwrap();
+    let mut rig = metered(1, 1, most / 2);
+    spend(&rig, 1 + most / 2);
+    rig.scheduler.set_rate(IO, most, most - most / 2).unwrap();
     assert_eq!(free(&rig.scheduler, IO), 0, "the debt is still there");
+    rig.pass(1_500 * MS);
+    assert_eq!(free(&rig.scheduler, IO), most - most / 2, "paid, and full");
     rig.scheduler.verify().unwrap();
+}
+
+/// From a debt beyond what burst and debt may come to, the way back to a full bucket cannot be counted.
+#[test]
+fn a_burst_that_with_the_largest_debt_is_more_than_can_be_counted_is_refused() {
+    let most = i64::MAX as u64;
+    let mut rig = metered(1, 1, most - 1);
+    spend(&rig, most);
+    let refused = rig.scheduler.set_rate(IO, most / 4, most / 4);
+    rig.pass(4_500 * MS);
+    assert!(free(&rig.scheduler, IO) <= 1);
+    rig.scheduler.verify().unwrap();
+    let text = "budget io: burst + max_debt of 11529215046068469757 is more than 2^63 - 1";
+    assert_eq!(refused.unwrap_err().to_string(), text);
+}
+
+#[test]
+fn a_rate_can_be_changed_to_whatever_a_configuration_may_say_and_to_nothing_else() {
+    let most = i64::MAX as u64;
+    let figures = [0, 1, most / 4, most / 4 + 1, most - 1, most, most + 1, u64::MAX];
+    for max_debt in [0, 1, most / 2, most - 1] {
+        let rig = metered(1, 1, max_debt);
+        for (per_second, burst) in figures.iter().flat_map(|&rate| figures.map(|burst| (rate, burst))) {
+            let config = Config::new().with(Budget::rate(IO, per_second).burst(burst).max_debt(max_debt));
+            let (said, changed) = (config.check(), rig.scheduler.set_rate(IO, per_second, burst));
+            let same = match (&said, &changed) {
+                (Ok(()), Ok(())) => true,
+                (Err(ConfigError::Zero { .. }), Err(CapacityError::Zero { budget })) => *budget == IO,
+                (
+                    Err(ConfigError::TooLarge { what, value, .. }),
+                    Err(CapacityError::TooLarge { budget, what: live_what, value: live_value }),
+                ) => (*budget, live_what, live_value) == (IO, what, value),
+                _ => false,
+            };
+            assert!(same, "{per_second}, {burst}, {max_debt}: {said:?} in a configuration, {changed:?} live");
+        }
+        rig.scheduler.verify().unwrap();
+    }
 }

@@ -198,7 +198,7 @@ fn p08_a_release_wakes_those_that_can_run_and_nobody_else() {
 /// P09, and R11: the look-ahead bounds those looked at in vain, not the grants.
 #[test]
 fn p09_one_release_grants_everybody_who_fits() {
-    let config = Config { look_ahead: 1, ..Config::new().with(Budget::loan(GPU, 1_000)) };
+    let config = Config::new().with(Budget::loan(GPU, 1_000)).with_look_ahead(1);
     let rig = Rig::new(config);
     let held = take(&rig.scheduler, gpu(1_000));
     let mut all: Vec<_> = (0..1_000).map(|_| queued(&rig.scheduler, gpu(1))).collect();
@@ -306,7 +306,7 @@ fn a_reservation_that_gave_its_result_stays_pending_and_is_terminated() {
 
 #[test]
 fn a_full_queue_sheds_the_newcomer_and_leaves_the_others_alone() {
-    let rig = Rig::new(Config { max_waiters: 2, ..Config::new().with(Budget::loan(GPU, 10)) });
+    let rig = Rig::new(Config::new().with(Budget::loan(GPU, 10)).with_max_waiters(2));
     let held = take(&rig.scheduler, gpu(10));
     let mut first = queued(&rig.scheduler, gpu(1));
     let second = queued(&rig.scheduler, gpu(1));

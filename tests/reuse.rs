@@ -3,12 +3,15 @@
 
 mod common;
 
+use std::cell::RefCell;
+use std::future::Future;
+use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use allocation_counter::measure;
-use bursar::{CloseReason, Driver, ReserveError, Scheduler};
+use bursar::{Budget, CloseReason, Driver, ReserveError, Scheduler, Unit};
 use common::*;
 use tokio_test::task;
 
@@ -42,6 +45,29 @@ fn ten_thousand_schedulers_one_after_the_other_keep_memory_flat() {
 }
 
 #[test]
+fn the_core_of_a_forgotten_lease_is_kept_for_good_and_never_used_again() {
+    let _alone = alone();
+    let live_and_die = |forgotten: bool| {
+        let (scheduler, driver) = scheduler();
+        let lease = take(&scheduler, gpu(4).label("kept"));
+        if forgotten {
+            lease.forget()
+        } else {
+            drop(lease)
+        }
+        drop((scheduler, driver));
+    };
+    (0..200).for_each(|_| live_and_die(false));
+    let kept = |forgotten| measure(|| (0..50).for_each(|_| live_and_die(forgotten))).bytes_current;
+    assert_eq!(kept(false), 0);
+    // The first few may use spare cores that other tests have left.
+    assert!(kept(true) > 25 * 1_000, "each time another core");
+    let (next, _driver) = scheduler();
+    assert_untouched(&next);
+    assert_eq!((next.stats().forgotten, next.holders(GPU).len()), (0, 0));
+}
+
+#[test]
 fn a_reservation_that_outlived_its_scheduler_unpolled_gets_nothing_of_the_next() {
     let _alone = alone();
     let (first, driver) = scheduler();
@@ -55,6 +81,49 @@ fn a_reservation_that_outlived_its_scheduler_unpolled_gets_nothing_of_the_next()
     drop((held, stale));
     assert_untouched(&second);
     assert_eq!(second.stats().grants(), 1);
+}
+
+/// The names, figures and holders of a later scheduler are none of its business.
+#[test]
+fn a_reservation_that_outlived_its_scheduler_unpolled_is_told_nothing_of_the_next() {
+    let _alone = alone();
+    let (first, driver) = scheduler();
+    let (stale, attempted) = (first.reserve(gpu(1).label("stale")), first.reserve(gpu(1)));
+    drop((first, driver));
+    let secret = Budget::loan(GPU, 10).named("secret").counted_in(Unit::Count);
+    let (second, _driver) = Scheduler::builder().budget(secret).build().unwrap();
+    let _held = take(&second, gpu(9).label("secret"));
+    let text = block_on(stale).unwrap_err().to_string();
+    assert!(!text.contains("secret"), "{text}");
+    assert!(text.contains("every handle was dropped; `stale`: asked 1 B of budget gpu0.memory"), "{text}");
+    assert!(!format!("{:?}", block_on(attempted)).contains("secret"));
+}
+
+/// The error is written after the locks are free. Here the next scheduler gets the core just then, and has a labelled
+/// lease on the same budget.
+#[test]
+fn an_error_lists_no_holder_of_the_scheduler_that_got_the_core_while_it_was_written() {
+    let _alone = alone();
+    let (first, driver) = scheduler();
+    let mut ended = Box::pin(first.reserve(gpu(1).label("mine")));
+    let lease = take(&first, gpu(10));
+    assert!(ended.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    drop((first, driver, lease));
+    // All that keeps the core is the verdict that lies ready. The turn that takes it discards the clone of this waker.
+    let later = Rc::new(RefCell::new(None));
+    let keep = Rc::clone(&later);
+    let waker = waker_with(move |how| {
+        if how == Use::Drop && keep.borrow().is_none() {
+            let (next, driver) = scheduler();
+            let lease = take(&next, gpu(7).label("secret"));
+            *keep.borrow_mut() = Some((next, driver, lease));
+        }
+    });
+    let Poll::Ready(Err(error)) = ended.as_mut().poll(&mut Context::from_waker(&waker)) else { panic!("no verdict") };
+    hush_wakers();
+    assert!(later.borrow_mut().take().is_some(), "the next scheduler was made meanwhile");
+    assert!(matches!(&error, ReserveError::Closed { shortage, .. } if shortage.holders.is_empty()), "{error}");
+    assert!(error.to_string().contains("`mine`: asked 1 B of budget gpu0.memory"), "{error}");
 }
 
 #[test]

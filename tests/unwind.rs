@@ -2,15 +2,17 @@
 
 mod common;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::process::Command;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
-use bursar::Lease;
+use bursar::{Lease, Priority, Reservation};
 use common::*;
 
 /// Runs the calling test again in a process of its own. `true` in that process, which is then to do the work.
@@ -25,7 +27,7 @@ fn in_a_process_of_its_own(test: &str) -> bool {
     false
 }
 
-/// Wakers are the caller's code. Several that panic in one turn are several panics, of which one goes on.
+/// Wakers are the caller's code. Several that panic in one turn are several panics, of which none goes on.
 #[test]
 fn two_wakers_that_panic_in_one_turn_do_not_abort_the_process() {
     if !in_a_process_of_its_own("two_wakers_that_panic_in_one_turn_do_not_abort_the_process") {
@@ -71,4 +73,117 @@ fn a_lease_kept_in_a_thread_local_is_given_back_when_its_thread_ends() {
     ended.join().unwrap();
     drop(granted(&mut waiting));
     assert_untouched(&rig.scheduler);
+}
+
+/// A waker that panics on one kind of use while it is armed, and how often it did.
+fn bad_waker(bad: Use) -> (Waker, Rc<Cell<bool>>, Rc<Cell<u32>>) {
+    let (armed, panics) = (Rc::new(Cell::new(true)), Rc::new(Cell::new(0)));
+    let (arm, count) = (Rc::clone(&armed), Rc::clone(&panics));
+    let waker = waker_with(move |how| {
+        if how == bad && arm.get() {
+            count.set(count.get() + 1);
+            panic!("a waker that panics");
+        }
+    });
+    (waker, armed, panics)
+}
+
+fn poll(reservation: &mut Reservation, waker: &Waker) -> Poll<Result<Lease, bursar::ReserveError>> {
+    Pin::new(reservation).poll(&mut Context::from_waker(waker))
+}
+
+/// The panic does not reach whoever released, the others of the turn are woken and granted, and so is the waiter itself
+/// when it is polled, or its units come back when it is not.
+#[test]
+fn a_waker_that_panics_when_woken_costs_nobody_of_the_turn_his_grant() {
+    for polled in [true, false] {
+        let rig = Rig::loans(10, 10);
+        let held = take(&rig.scheduler, gpu(10));
+        let (waker, _, panics) = bad_waker(Use::Wake);
+        let mut before = queued(&rig.scheduler, gpu(3).priority(Priority::High));
+        let mut bad = rig.scheduler.reserve(gpu(4));
+        assert!(poll(&mut bad, &waker).is_pending());
+        let (mut after, mut last) = (queued(&rig.scheduler, gpu(3)), queued(&rig.scheduler, gpu(4)));
+        drop(held);
+        assert_eq!(panics.get(), 1);
+        let leases = [granted(&mut before), granted(&mut after)];
+        assert_waits(&mut last);
+        if polled {
+            assert!(matches!(poll(&mut bad, Waker::noop()), Poll::Ready(Ok(lease)) if lease.get(GPU) == 4));
+        }
+        drop(bad);
+        drop((granted(&mut last), leases));
+        assert_untouched(&rig.scheduler);
+    }
+}
+
+/// The panic reaches the poller, whose waker it is. Nothing was taken or queued for it, and it may poll again.
+#[test]
+fn a_waker_that_panics_when_cloned_leaves_the_reservation_as_it_was() {
+    let rig = Rig::loans(10, 10);
+    let held = take(&rig.scheduler, gpu(10));
+    let (waker, armed, panics) = bad_waker(Use::Clone);
+    let fails = |reservation: &mut Reservation| {
+        assert!(catch_unwind(AssertUnwindSafe(|| poll(reservation, &waker).is_ready())).is_err());
+    };
+    let (mut first, mut given_up) = (rig.scheduler.reserve(gpu(6)), rig.scheduler.reserve(gpu(6)));
+    // At its first poll: it is not queued.
+    fails(&mut first);
+    fails(&mut given_up);
+    assert_eq!((first.is_waiting(), rig.scheduler.stats().waiting), (false, 0));
+    drop(given_up);
+    let mut other = queued(&rig.scheduler, gpu(4));
+    // While it waits: it keeps its place and the waker it had.
+    armed.set(false);
+    assert!(poll(&mut first, &waker).is_pending());
+    armed.set(true);
+    fails(&mut first);
+    assert!(first.is_waiting());
+    let mut last = queued(&rig.scheduler, gpu(6));
+    drop(held);
+    let lease = granted(&mut other);
+    // A grant that lies ready needs no waker.
+    assert!(matches!(poll(&mut first, &waker), Poll::Ready(Ok(lease)) if lease.get(GPU) == 6));
+    assert_eq!(panics.get(), 3);
+    drop((granted(&mut last), lease));
+    assert_untouched(&rig.scheduler);
+}
+
+/// A verdict that lies ready is not lost with the poll that was to take it.
+#[test]
+fn a_waker_that_panics_when_cloned_does_not_lose_a_verdict() {
+    let mut rig = Rig::loans(10, 10);
+    let _held = take(&rig.scheduler, gpu(10));
+    let mut late = rig.scheduler.reserve(gpu(1).deadline(MS));
+    assert!(poll(&mut late, Waker::noop()).is_pending());
+    rig.pass(MS);
+    let (waker, ..) = bad_waker(Use::Clone);
+    assert!(catch_unwind(AssertUnwindSafe(|| poll(&mut late, &waker).is_ready())).is_err());
+    let found = poll(&mut late, Waker::noop());
+    assert!(matches!(found, Poll::Ready(Err(bursar::ReserveError::Late { .. }))), "{found:?}");
+    rig.scheduler.verify().unwrap();
+}
+
+/// Cancelled while it waits, or while its grant lies ready; in either case others are granted in the same turn.
+#[test]
+fn a_waker_that_panics_when_dropped_does_not_disturb_the_cancel() {
+    for offered in [false, true] {
+        let rig = Rig::loans(10, 10);
+        let mut held = Some(take(&rig.scheduler, gpu(if offered { 10 } else { 4 })));
+        let (waker, armed, panics) = bad_waker(Use::Drop);
+        let mut bad = rig.scheduler.reserve(gpu(8).priority(Priority::High));
+        assert!(poll(&mut bad, &waker).is_pending());
+        // A later poll replaces the waker, which drops the one before.
+        assert!(poll(&mut bad, &waker).is_pending());
+        assert_eq!(panics.get(), 1);
+        let (mut first, mut second) = (queued(&rig.scheduler, gpu(3)), queued(&rig.scheduler, gpu(3)));
+        held.take_if(|_| offered);
+        assert_eq!(rig.scheduler.stats().offered, u64::from(offered));
+        drop(bad);
+        let leases = [granted(&mut first), granted(&mut second)];
+        assert_eq!(panics.get(), if offered { 1 } else { 2 }, "an offer has used its waker up");
+        armed.set(false);
+        drop((leases, held));
+        assert_untouched(&rig.scheduler);
+    }
 }

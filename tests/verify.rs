@@ -30,7 +30,7 @@ fn c1_r6_p57_the_books_balance_after_every_step_of_any_sequence() {
     let mut covered = [0; 3];
     for seed in 0..12 {
         let budgets = [Budget::loan(GPU, 50), Budget::loan(HOST, 50), Budget::rate(IO, 100).burst(50)];
-        let mut rig = Rig::new(Config { budgets: budgets.into(), ..Config::new() });
+        let mut rig = Rig::new(Config::new().with_budgets(budgets));
         let mut dice = Dice(seed);
         let (mut waiting, mut leases) = (Vec::<Waiting>::new(), Vec::<Lease>::new());
         for _ in 0..300 {
@@ -112,7 +112,7 @@ fn p57_every_snapshot_balances_while_threads_reserve_and_release() {
 
 #[test]
 fn the_counters_of_a_level_tell_what_became_of_every_request() {
-    let mut rig = Rig::new(Config { max_waiters: 2, ..Config::new().with(Budget::loan(GPU, 10)) });
+    let mut rig = Rig::new(Config::new().with(Budget::loan(GPU, 10)).with_max_waiters(2));
     let at = |units: u64| gpu(units).priority(Priority::High);
     let held = take(&rig.scheduler, at(10));
     let mut waited = queued(&rig.scheduler, at(1));
@@ -163,7 +163,7 @@ fn the_waits_are_counted_at_the_budget_that_was_short() {
 
 #[test]
 fn the_scheduler_task_wakes_for_a_check_of_the_books_exactly_as_often_as_configured() {
-    let config = Config { verify_every: Some(50 * MS), ..Config::new().with(Budget::loan(GPU, 10)) };
+    let config = Config::new().with(Budget::loan(GPU, 10)).with_verify_every(50 * MS);
     let mut rig = Rig::new(config);
     for _ in 0..20 {
         rig.jump(49 * MS);

@@ -1,5 +1,6 @@
 //! What must hold whenever the engine has settled, and a look at the queue for models.
 
+#[cfg(debug_assertions)]
 use crate::ledger::Books;
 use crate::model::{BudgetId, Priority};
 

@@ -7,15 +7,29 @@ use super::budget::{BudgetId, SpaceId, Tier};
 use super::error::ConfigError;
 use super::order::Order;
 
-/// How a budget comes by its units.
+/// How a budget comes by its units: a loan or a rate, nothing else. Either may get more figures in a later version, so
+/// outside this crate they are made by [`loan`](Supply::loan) and [`rate`](Supply::rate) and matched with `..`:
+///
+/// ```
+/// use bursar::{Budget, BudgetId, Supply};
+///
+/// let budget = Budget::rate(BudgetId::IO, 500).burst(100);
+/// let most = match budget.supply {
+///     Supply::Loan { capacity, .. } => capacity,
+///     Supply::Rate { burst, max_debt, .. } => burst + max_debt,
+/// };
+/// assert_eq!(most, 100);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Supply {
     /// Space: units are lent and come back when the lease drops.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     Loan {
         /// How many there are.
         capacity: u64,
     },
     /// Time: units are spent when granted and come back with the clock.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     Rate {
         /// Units that come back per second.
         per_second: u64,
@@ -27,7 +41,33 @@ pub enum Supply {
     },
 }
 
-/// One budget: a named capacity.
+impl Supply {
+    /// `capacity` units to lend.
+    pub const fn loan(capacity: u64) -> Self {
+        Supply::Loan { capacity }
+    }
+
+    /// `per_second` units a second, with a burst of one second's worth and no debt.
+    pub const fn rate(per_second: u64) -> Self {
+        Supply::Rate { per_second, burst: per_second, max_debt: 0 }
+    }
+
+    /// The first figure that cannot be, with its name: zero where nothing would ever be granted, or more than can be
+    /// counted. The one rule for configurations and for live changes.
+    pub(crate) fn fault(&self) -> Option<(&'static str, u64)> {
+        let (figures, sum) = match *self {
+            Supply::Loan { capacity } => ([("capacity", capacity); 2], None),
+            Supply::Rate { per_second, burst, max_debt } => {
+                ([("rate", per_second), ("burst", burst)], Some(("burst + max_debt", burst.saturating_add(max_debt))))
+            }
+        };
+        let bad = figures.into_iter().find(|&(_, value)| value == 0 || value > MAX_AMOUNT);
+        bad.or(sum.filter(|&(_, value)| value > MAX_AMOUNT))
+    }
+}
+
+/// One budget: a named capacity. Made by [`loan`](Budget::loan) or [`rate`](Budget::rate); later versions may add
+/// fields.
 ///
 /// ```
 /// use bursar::{Budget, BudgetId, GIB, MIB};
@@ -38,7 +78,15 @@ pub enum Supply {
 /// let tokens = Budget::loan(BudgetId::custom(0).unwrap(), 8_192).named("tokens");
 /// # let _ = (io, tokens);
 /// ```
+///
+/// A literal would not compile with the next version, so it does not with this one:
+///
+/// ```compile_fail,E0639
+/// # use bursar::{Budget, BudgetId, Supply, Unit};
+/// Budget { id: BudgetId::GPU, name: "gpu".into(), unit: Unit::Bytes, supply: Supply::loan(1) };
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Budget {
     /// Which budget this is.
     pub id: BudgetId,
@@ -54,13 +102,13 @@ impl Budget {
     /// `capacity` units to lend, with the usual name and unit of `id`.
     pub fn loan(id: BudgetId, capacity: u64) -> Self {
         let (name, unit) = usual(id);
-        Budget { id, name, unit, supply: Supply::Loan { capacity } }
+        Budget { id, name, unit, supply: Supply::loan(capacity) }
     }
 
     /// `per_second` units a second, with a burst of one second's worth and no debt.
     pub fn rate(id: BudgetId, per_second: u64) -> Self {
         let (name, unit) = usual(id);
-        Budget { id, name, unit, supply: Supply::Rate { per_second, burst: per_second, max_debt: 0 } }
+        Budget { id, name, unit, supply: Supply::rate(per_second) }
     }
 
     /// Another name.
@@ -100,30 +148,19 @@ impl Budget {
         if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(ok) {
             return Err(ConfigError::BadName { name: self.name.clone() });
         }
-        let (figures, may_be_zero): (&[(&'static str, u64)], usize) = match &self.supply {
-            Supply::Loan { capacity } => (&[("capacity", *capacity)], 1),
-            Supply::Rate { per_second, burst, max_debt } => {
-                (&[("rate", *per_second), ("burst", *burst), ("max_debt", *max_debt)], 2)
-            }
-        };
-        for (at, &(what, value)) in figures.iter().enumerate() {
-            if value == 0 && at < may_be_zero {
-                return Err(ConfigError::Zero { name: self.name.clone(), what });
-            }
-            if value > MAX_AMOUNT {
-                return Err(ConfigError::TooLarge { name: self.name.clone(), what, value });
-            }
-        }
-        match self.supply {
-            Supply::Rate { burst, max_debt, .. } if burst.checked_add(max_debt).is_none_or(|sum| sum > MAX_AMOUNT) => {
-                Err(ConfigError::TooLarge { name: self.name.clone(), what: "burst + max_debt", value: max_debt })
-            }
-            _ => Ok(()),
+        match self.supply.fault() {
+            None => Ok(()),
+            Some((what, 0)) => Err(ConfigError::Zero { name: self.name.clone(), what }),
+            Some((what, value)) => Err(ConfigError::TooLarge { name: self.name.clone(), what, value }),
         }
     }
 }
 
 /// What a scheduler is made from. Plain data; with the feature `serde` it can be kept in a TOML file.
+///
+/// Every version may add settings, so it is made by [`Config::new`] and changed field by field or with the `with_*`
+/// methods, of which there is one for every field. (With the feature `test-util`, which semver does not cover,
+/// simulations may write it out.)
 ///
 /// ```
 /// use bursar::{Budget, BudgetId, Config, GIB};
@@ -133,8 +170,13 @@ impl Budget {
 ///     .with(Budget::loan(BudgetId::ATTENTION, 1_000_000));
 /// assert!(config.check().is_ok());
 /// assert!(Config::new().check().is_err());
+///
+/// let mut patient = config.clone().with_look_ahead(16);
+/// patient.max_waiters = 1_000;
+/// # assert_eq!((patient.look_ahead, patient.budgets), (16, config.budgets));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(not(feature = "test-util"), non_exhaustive)]
 pub struct Config {
     /// The budgets.
     pub budgets: Vec<Budget>,
@@ -157,7 +199,12 @@ pub struct Config {
     pub age_idle: bool,
     /// Who goes first among waiters of one level.
     pub order: Order,
-    /// How many reservations may wait. The next one is shed.
+    /// How many reservations may wait. The next one that would have to is [shed](crate::ReserveError::Shed).
+    ///
+    /// What counts are those that wait actively, whatever they ask for: polled, neither granted nor ended. Those whose
+    /// grant lies ready for the next poll do not count, nor do those whose grant expired because nobody polled them.
+    /// When one of the latter is polled it waits again whether the queue is full or not, so for a while more may wait
+    /// than this.
     pub max_waiters: usize,
     /// How often the scheduler task checks the books; never when `None`.
     pub verify_every: Option<Duration>,
@@ -189,6 +236,83 @@ impl Config {
     #[must_use]
     pub fn with(mut self, budget: Budget) -> Self {
         self.budgets.push(budget);
+        self
+    }
+
+    /// These budgets instead of those it has. See [`Config::budgets`].
+    #[must_use]
+    pub fn with_budgets(mut self, budgets: impl IntoIterator<Item = Budget>) -> Self {
+        self.budgets = budgets.into_iter().collect();
+        self
+    }
+
+    /// See [`Config::offer_expiry`].
+    #[must_use]
+    pub fn with_offer_expiry(mut self, time: Duration) -> Self {
+        self.offer_expiry = time;
+        self
+    }
+
+    /// See [`Config::look_ahead`].
+    #[must_use]
+    pub fn with_look_ahead(mut self, waiters: usize) -> Self {
+        self.look_ahead = waiters;
+        self
+    }
+
+    /// See [`Config::edf_horizon`].
+    #[must_use]
+    pub fn with_edf_horizon(mut self, time: Duration) -> Self {
+        self.edf_horizon = time;
+        self
+    }
+
+    /// See [`Config::max_waiters`].
+    #[must_use]
+    pub fn with_max_waiters(mut self, waiters: usize) -> Self {
+        self.max_waiters = waiters;
+        self
+    }
+
+    /// See [`Config::bypass_limit`].
+    #[must_use]
+    pub fn with_bypass_limit(mut self, grants: u32) -> Self {
+        self.bypass_limit = grants;
+        self
+    }
+
+    /// See [`Config::bypass_time`].
+    #[must_use]
+    pub fn with_bypass_time(mut self, time: Duration) -> Self {
+        self.bypass_time = time;
+        self
+    }
+
+    /// See [`Config::aging_step`].
+    #[must_use]
+    pub fn with_aging_step(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.aging_step = time.into();
+        self
+    }
+
+    /// See [`Config::age_idle`].
+    #[must_use]
+    pub fn with_age_idle(mut self, ages: bool) -> Self {
+        self.age_idle = ages;
+        self
+    }
+
+    /// See [`Config::order`].
+    #[must_use]
+    pub fn with_order(mut self, order: Order) -> Self {
+        self.order = order;
+        self
+    }
+
+    /// See [`Config::verify_every`].
+    #[must_use]
+    pub fn with_verify_every(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.verify_every = time.into();
         self
     }
 

@@ -1,7 +1,8 @@
 //! A configuration as a file: how budgets and settings are written in TOML and the like.
 //!
 //! Amounts are written as whole numbers, as text with a unit (`"40 GiB"`, `"25 %"`), or, for a budget counted in
-//! shares, as a fraction (`0.5`). Times are whole milliseconds. Unknown keys are refused.
+//! shares, as a fraction (`0.5`). Times are milliseconds, as a number or, where a number would not be exact, as text
+//! (`"1.000001"`). Unknown keys are refused. What [`Config::check`] accepts reads back exactly as it was written.
 //!
 //! ```
 //! let config = bursar::Config::from_toml(r#"
@@ -95,15 +96,38 @@ struct BudgetFile {
     max_debt: Option<Written>,
 }
 
-/// A time in milliseconds. Whole ones are written as such, others as a fraction that reads back as the same time.
+/// A time in milliseconds. Whole ones are written as such, others as a fraction if that reads back as the same time,
+/// and else, with six places, as text.
 struct Millis(Duration);
+
+/// Digits after the point of a millisecond that end at the nanosecond.
+const MS_PLACES: usize = 6;
+/// Digits after the point of a percentage that end at the millionth of a whole.
+const PERCENT_PLACES: usize = 4;
+
+/// A decimal number, counted in units of its last possible place; `None` when it is no such number.
+fn exact(text: &str, places: usize) -> Option<u128> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits = !whole.is_empty() && whole.bytes().chain(part.bytes()).all(|byte| byte.is_ascii_digit());
+    if digits && part.len() <= places { format!("{whole}{part:0<places$}").parse().ok() } else { None }
+}
+
+/// The number that [`exact`] reads as `units`.
+fn decimal(units: u128, places: usize) -> String {
+    let scale = 10u128.pow(places as u32);
+    format!("{}.{:0places$}", units / scale, units % scale)
+}
 
 impl Serialize for Millis {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let nanos = self.0.as_nanos();
-        match u64::try_from(nanos / 1_000_000) {
-            Ok(whole) if nanos.is_multiple_of(1_000_000) => serializer.serialize_u64(whole),
-            _ => serializer.serialize_f64(nanos as f64 / 1e6),
+        let fraction = nanos as f64 / 1e6;
+        match i64::try_from(nanos / 1_000_000) {
+            Ok(whole) if nanos.is_multiple_of(1_000_000) => serializer.serialize_i64(whole),
+            _ if whole_units(fraction, 1_000_000, "").is_ok_and(|read| u128::from(read) == nanos) => {
+                serializer.serialize_f64(fraction)
+            }
+            _ => serializer.serialize_str(&decimal(nanos, MS_PLACES)),
         }
     }
 }
@@ -113,7 +137,14 @@ impl<'de> Deserialize<'de> for Millis {
         let nanos = match Written::deserialize(deserializer)? {
             Written::Units(ms) => return Ok(Millis(Duration::from_millis(ms))),
             Written::Number(ms) => whole_units(ms, 1_000_000, &ms.to_string()).map_err(de::Error::custom)?,
-            Written::Text(text) => return Err(de::Error::custom(AmountError::NotANumber { text })),
+            Written::Text(text) => {
+                let Some(nanos) = exact(text.trim(), MS_PLACES) else {
+                    return Err(de::Error::custom(AmountError::NotANumber { text }));
+                };
+                let seconds = u64::try_from(nanos / 1_000_000_000);
+                let seconds = seconds.map_err(|_| de::Error::custom(AmountError::TooLarge { text }))?;
+                return Ok(Millis(Duration::new(seconds, (nanos % 1_000_000_000) as u32)));
+            }
         };
         Ok(Millis(Duration::from_nanos(nanos)))
     }
@@ -127,6 +158,16 @@ enum Written {
 }
 
 impl Written {
+    /// What [`units`](Written::units) reads as so many.
+    fn exactly(units: u64, unit: Unit) -> Written {
+        let fraction = units as f64 / 1e6;
+        match unit {
+            Unit::Share if whole_units(fraction, 1_000_000, "") == Ok(units) => Written::Number(fraction),
+            Unit::Share => Written::Text(decimal(units.into(), PERCENT_PLACES) + " %"),
+            _ => Written::Units(units),
+        }
+    }
+
     fn units(&self, unit: Unit) -> Result<u64, AmountError> {
         let share = unit == Unit::Share;
         let wrong = |text: &str| AmountError::Unit { text: text.into() };
@@ -141,6 +182,10 @@ impl Written {
             Written::Number(number) => Err(AmountError::Fraction { text: number.to_string() }),
             Written::Text(text) => match (text.trim().strip_suffix('%'), unit) {
                 (Some(percent), Unit::Share) => {
+                    if let Some(units) = exact(percent.trim(), PERCENT_PLACES) {
+                        let units = u64::try_from(units).ok().filter(|&units| units <= MAX_AMOUNT);
+                        return units.ok_or_else(|| AmountError::TooLarge { text: text.clone() });
+                    }
                     let bad = |_| AmountError::NotANumber { text: text.clone() };
                     whole_units(percent.trim().parse().map_err(bad)?, 10_000, text)
                 }
@@ -179,9 +224,7 @@ impl BudgetFile {
 
 impl From<&Budget> for BudgetFile {
     fn from(budget: &Budget) -> Self {
-        let whole = |units: u64| {
-            Some(if budget.unit == Unit::Share { Written::Number(units as f64 / 1e6) } else { Written::Units(units) })
-        };
+        let whole = |units| Some(Written::exactly(units, budget.unit));
         let (capacity, rate, burst, max_debt) = match budget.supply {
             Supply::Loan { capacity } => (whole(capacity), None, None, None),
             Supply::Rate { per_second, burst, max_debt } => (None, whole(per_second), whole(burst), whole(max_debt)),

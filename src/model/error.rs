@@ -209,19 +209,25 @@ pub enum ReserveError {
         shortage: Box<Shortage>,
     },
     /// The queue is full: the request was shed.
-    #[error("shed: {limit} reservations wait already, as many as `max_waiters` allows: {shortage}; retry later")]
+    #[error("shed: the queue is full, `max_waiters` lets {limit} reservations wait: {shortage}; retry later")]
     Shed {
         /// What it would have waited for.
         shortage: Box<Shortage>,
-        /// How many may wait.
+        /// How many may wait: [`Config::max_waiters`](crate::Config::max_waiters).
         limit: usize,
     },
 }
 
 impl ReserveError {
-    /// Whether no later attempt with the same request can succeed while the capacities stay.
+    /// Whether trying again later cannot help: the same request fails at this scheduler every time, unless somebody
+    /// changes a capacity or a rate. So it is for [`Invalid`](ReserveError::Invalid),
+    /// [`NeverFits`](ReserveError::NeverFits) and [`Closed`](ReserveError::Closed), and not for
+    /// [`Late`](ReserveError::Late) and [`Shed`](ReserveError::Shed), which depend on who else is there.
     pub fn is_permanent(&self) -> bool {
-        matches!(self, ReserveError::Invalid(_) | ReserveError::NeverFits(_) | ReserveError::Closed { .. })
+        match self {
+            ReserveError::Invalid(_) | ReserveError::NeverFits(_) | ReserveError::Closed { .. } => true,
+            ReserveError::Late { .. } | ReserveError::Shed { .. } => false,
+        }
     }
 }
 
@@ -246,6 +252,17 @@ pub enum TryReserveError {
         /// What was asked for.
         shortage: Box<Shortage>,
     },
+}
+
+impl TryReserveError {
+    /// Whether trying again later cannot help, in the sense of [`ReserveError::is_permanent`]: so it is for everything
+    /// but [`NotNow`](TryReserveError::NotNow).
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            TryReserveError::Invalid(_) | TryReserveError::NeverFits(_) | TryReserveError::Closed { .. } => true,
+            TryReserveError::NotNow(_) => false,
+        }
+    }
 }
 
 /// Why a lease could not be split or shrunk. The lease is unchanged.
@@ -277,12 +294,14 @@ pub enum CapacityError {
         known: String,
     },
     /// Above 2⁶³ − 1.
-    #[error("budget {budget}: a capacity of {capacity} is more than 2^63 - 1")]
+    #[error("budget {budget}: {what} of {value} is more than 2^63 - 1")]
     TooLarge {
         /// The budget.
         budget: BudgetId,
-        /// What was asked.
-        capacity: u64,
+        /// Which figure.
+        what: &'static str,
+        /// Its value.
+        value: u64,
     },
     /// A rate has no capacity, a loan has no rate.
     #[error("budget {budget} is a {is}; use `{instead}`")]

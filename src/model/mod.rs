@@ -15,10 +15,10 @@ mod request;
 mod stats;
 mod terms;
 
-pub(crate) use amount::MAX_AMOUNT;
 pub use amount::{Bytes, GIB, KIB, MIB, Share, TIB, Unit};
 pub use amounts::Amounts;
 pub use budget::{BudgetId, BudgetKind, SpaceId, Tier};
+pub(crate) use config::usual;
 pub use config::{Budget, Config, Machine, Supply};
 pub use error::{
     AmountError, CapacityError, CloseReason, ConfigError, LeaseError, RequestError, ReserveError, Shortage,

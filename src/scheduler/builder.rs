@@ -87,6 +87,18 @@ impl Builder {
         self
     }
 
+    /// See [`Config::look_ahead`].
+    pub fn look_ahead(mut self, waiters: usize) -> Self {
+        self.config.look_ahead = waiters;
+        self
+    }
+
+    /// See [`Config::edf_horizon`].
+    pub fn edf_horizon(mut self, time: Duration) -> Self {
+        self.config.edf_horizon = time;
+        self
+    }
+
     /// See [`Config::max_waiters`].
     pub fn max_waiters(mut self, waiters: usize) -> Self {
         self.config.max_waiters = waiters;

@@ -37,6 +37,7 @@ use super::wake::Wakes;
 #[derive(Debug, Default)]
 pub(super) struct Names {
     budgets: Vec<(BudgetId, Arc<str>, Unit)>,
+    pub max_waiters: usize,
 }
 
 impl Names {
@@ -44,7 +45,7 @@ impl Names {
         let mut budgets: Vec<_> =
             config.budgets.iter().map(|Budget { id, name, unit, .. }| (*id, Arc::from(name.as_str()), *unit)).collect();
         budgets.sort_by_key(|(id, ..)| *id);
-        Names { budgets }
+        Names { budgets, max_waiters: config.max_waiters }
     }
 
     pub(super) fn of(&self, id: BudgetId) -> (Arc<str>, Unit) {

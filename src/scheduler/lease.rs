@@ -131,6 +131,10 @@ impl Lease {
 
     /// Ends the lease without giving anything back, for good: the capacity is lost, and `stats` and `holders` show that
     /// it is.
+    ///
+    /// So is the memory of what the scheduler's handles and leases share, some kilobytes and its table of labelled
+    /// holders: later schedulers use it again once the last lease has ended, and this one never ends. (So it is with
+    /// [`std::mem::forget`], which in addition makes [`shutdown`](crate::Scheduler::shutdown) wait for ever.)
     pub fn forget(self) {
         self.core.known.amend(self.held, |holder| holder.forgotten = true);
         self.core.turn(|desk, _, _| desk.sink.forgot());

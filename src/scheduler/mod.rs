@@ -15,7 +15,7 @@ use std::task::Poll;
 
 use crate::ledger::Books;
 use crate::model::{
-    BudgetId, BudgetStats, CapacityError, CloseReason, MAX_AMOUNT, Request, Stats, TryReserveError, VerifyError,
+    BudgetId, BudgetStats, CapacityError, CloseReason, Request, Stats, Supply, TryReserveError, VerifyError,
 };
 
 pub use builder::Builder;
@@ -106,32 +106,35 @@ impl Scheduler {
     /// # Errors
     /// [`CapacityError`]; the budget is unchanged.
     pub fn set_capacity(&self, id: BudgetId, capacity: u64) -> Result<(), CapacityError> {
-        if capacity > MAX_AMOUNT {
-            return Err(CapacityError::TooLarge { budget: id, capacity });
-        }
-        self.change(id, false, |desk, turn| desk.engine.set_capacity(turn, id, capacity))
+        self.change(id, false, |desk, turn| {
+            // Nothing at all is no capacity to begin with, but one to shrink to.
+            if capacity > 0 {
+                possible(id, Supply::loan(capacity))?;
+            }
+            desk.engine.set_capacity(turn, id, capacity);
+            Ok(())
+        })
     }
 
-    /// Changes speed and burst of a rate.
+    /// Changes speed and burst of a rate; its largest debt stays. What a configuration may say is accepted, and nothing
+    /// else.
     ///
     /// # Errors
     /// [`CapacityError`]; the budget is unchanged.
     pub fn set_rate(&self, id: BudgetId, per_second: u64, burst: u64) -> Result<(), CapacityError> {
-        if per_second == 0 || burst == 0 {
-            return Err(CapacityError::Zero { budget: id });
-        }
-        // A quarter of the range leaves room for the debt beside the burst.
-        if per_second > MAX_AMOUNT / 4 || burst > MAX_AMOUNT / 4 {
-            return Err(CapacityError::TooLarge { budget: id, capacity: per_second.max(burst) });
-        }
-        self.change(id, true, |desk, turn| desk.engine.set_rate(turn, id, per_second, burst))
+        self.change(id, true, |desk, turn| {
+            let max_debt = turn.books.bucket(id).map_or(0, |bucket| bucket.limit() - bucket.burst());
+            possible(id, Supply::Rate { per_second, burst, max_debt })?;
+            desk.engine.set_rate(turn, id, per_second, burst);
+            Ok(())
+        })
     }
 
     fn change(
         &self,
         id: BudgetId,
         rate: bool,
-        change: impl FnOnce(&mut Desk, &mut crate::engine::Turn<'_>),
+        change: impl FnOnce(&mut Desk, &mut crate::engine::Turn<'_>) -> Result<(), CapacityError>,
     ) -> Result<(), CapacityError> {
         let changed = self.core.turn(|desk, turn, _| {
             if let Some(reason) = desk.engine.closed() {
@@ -143,10 +146,7 @@ impl Scheduler {
             match (turn.books.bucket(id).is_some(), rate) {
                 (true, false) => Err(CapacityError::WrongKind { budget: id, is: "rate", instead: "set_rate" }),
                 (false, true) => Err(CapacityError::WrongKind { budget: id, is: "loan", instead: "set_capacity" }),
-                _ => {
-                    change(desk, turn);
-                    Ok(())
-                }
+                _ => change(desk, turn),
             }
         });
         tracing::debug!(target: "bursar", budget = %id, ok = changed.is_ok(), "capacity changed");
@@ -243,6 +243,15 @@ impl Scheduler {
 impl fmt::Debug for Scheduler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scheduler").field("closed", &self.closed()).finish_non_exhaustive()
+    }
+}
+
+/// Whether a budget can have these figures.
+fn possible(budget: BudgetId, supply: Supply) -> Result<(), CapacityError> {
+    match supply.fault() {
+        None => Ok(()),
+        Some((_, 0)) => Err(CapacityError::Zero { budget }),
+        Some((what, value)) => Err(CapacityError::TooLarge { budget, what, value }),
     }
 }
 

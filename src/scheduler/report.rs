@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::{Ended, Refusal, Short, Verdict};
-use crate::model::{Request, RequestError, ReserveError, Shortage, TryReserveError};
+use crate::model::{
+    BudgetId, CloseReason, Request, RequestError, ReserveError, Shortage, TryReserveError, Unit, usual,
+};
 
 use super::core::{Core, Names};
 
@@ -13,6 +15,16 @@ const HOLDERS: usize = 3;
 
 fn shortage(core: &Core, names: &Names, request: &Request, short: Short) -> Box<Shortage> {
     let (name, unit) = names.of(short.budget);
+    describe(request, short, name, unit, holders(core, names, short.budget))
+}
+
+fn describe(
+    request: &Request,
+    short: Short,
+    name: Arc<str>,
+    unit: Unit,
+    holders: Vec<(Arc<str>, u64)>,
+) -> Box<Shortage> {
     Box::new(Shortage {
         budget: short.budget,
         name,
@@ -22,8 +34,29 @@ fn shortage(core: &Core, names: &Names, request: &Request, short: Short) -> Box<
         limit: short.limit,
         waiting: short.waiting,
         label: request.name().map(Arc::from),
-        holders: core.known.largest(short.budget, HOLDERS),
+        holders,
     })
+}
+
+/// Who holds most of a budget. Nobody, if the core has passed to a later scheduler since the desk was unlocked: neither
+/// a reservation that has ended nor its error keeps it. A lease of the later one is known only after the desk has its
+/// names, so what was read while the desk still has ours is ours.
+fn holders(core: &Core, names: &Names, budget: BudgetId) -> Vec<(Arc<str>, u64)> {
+    let mut found = core.known.largest(budget, HOLDERS);
+    if !found.is_empty() && !std::ptr::eq(names, &*core.desk.lock().names) {
+        found.clear();
+    }
+    found
+}
+
+/// What was asked of a scheduler that grants nothing any more. Where a budget can give nothing at all, the scheduler is
+/// gone, and `names` and holders are those of whoever got its core.
+fn closed(core: &Core, names: &Names, request: &Request, reason: CloseReason, short: Short) -> Box<Shortage> {
+    if reason == CloseReason::HandlesGone && short.limit == 0 {
+        let (name, unit) = usual(short.budget);
+        return describe(request, short, name.into(), unit, Vec::new());
+    }
+    shortage(core, names, request, short)
 }
 
 /// Why a reservation was refused when it arrived.
@@ -36,9 +69,12 @@ pub(super) fn refused(core: &Core, names: &Names, request: &Request, refusal: Re
             ReserveError::Late { shortage: shortage(core, names, request, short), waited: Duration::ZERO }
         }
         Refusal::Closed(reason, short) => {
-            ReserveError::Closed { reason, shortage: shortage(core, names, request, short) }
+            ReserveError::Closed { reason, shortage: closed(core, names, request, reason, short) }
         }
-        Refusal::Full(limit, short) => ReserveError::Shed { shortage: shortage(core, names, request, short), limit },
+        // More may wait than the limit, which holds for newcomers only, so it is not what the engine counted.
+        Refusal::Full(_, short) => {
+            ReserveError::Shed { shortage: shortage(core, names, request, short), limit: names.max_waiters }
+        }
     }
 }
 
@@ -52,7 +88,7 @@ pub(super) fn not_now(core: &Core, names: &Names, request: &Request, refusal: Re
             TryReserveError::NotNow(shortage(core, names, request, short))
         }
         Refusal::Closed(reason, short) => {
-            TryReserveError::Closed { reason, shortage: shortage(core, names, request, short) }
+            TryReserveError::Closed { reason, shortage: closed(core, names, request, reason, short) }
         }
     }
 }

@@ -26,8 +26,7 @@ impl Few {
 
 /// Wakers to wake, and wakers to drop, once the lock is gone.
 ///
-/// A waker runs code of whoever made it. Should some panic, the others are woken all the same; the first panic then
-/// goes on.
+/// A waker runs code of whoever made it. Should some panic, the others are woken all the same, and no panic goes on.
 #[derive(Debug, Default)]
 pub(super) struct Wakes {
     wake: Few,

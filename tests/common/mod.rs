@@ -2,10 +2,12 @@
 //! bare thread.
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
@@ -192,4 +194,47 @@ impl Dice {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         (mixed ^ (mixed >> 31)) % limit
     }
+}
+
+/// What is done with a waker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    Clone,
+    Wake,
+    Drop,
+}
+
+type OnUse = Rc<dyn Fn(Use)>;
+
+thread_local! {
+    static ON_USE: RefCell<Option<OnUse>> = const { RefCell::new(None) };
+}
+
+/// A waker whose every use on this thread runs `code`, until another one is made here. Such code may do what a caller's
+/// waker may do: panic, or call the scheduler.
+pub fn waker_with(code: impl Fn(Use) + 'static) -> Waker {
+    fn used(how: Use) {
+        // A thread that is ending has no code left to run.
+        let code = ON_USE.try_with(|code| code.borrow().clone()).ok().flatten();
+        if let Some(code) = code {
+            code(how);
+        }
+    }
+    static TABLE: RawWakerVTable = RawWakerVTable::new(
+        |data| {
+            used(Use::Clone);
+            RawWaker::new(data, &TABLE)
+        },
+        |_| used(Use::Wake),
+        |_| used(Use::Wake),
+        |_| used(Use::Drop),
+    );
+    ON_USE.set(Some(Rc::new(code)));
+    // SAFETY: the functions of the table do not touch the data, and what they touch is the thread's own.
+    unsafe { Waker::from_raw(RawWaker::new(std::ptr::null(), &TABLE)) }
+}
+
+/// From now on wakers of [`waker_with`] do nothing on this thread.
+pub fn hush_wakers() {
+    ON_USE.set(None);
 }

@@ -75,7 +75,7 @@ impl Chain {
 
 impl Link {
     fn new(budget: BudgetId, supply: Supply) -> Option<Link> {
-        let Supply::Loan { capacity } = supply else { return None };
+        let Supply::Loan { capacity, .. } = supply else { return None };
         let units_per_permit = capacity.div_ceil(u64::from(u32::MAX));
         let permits = u32::try_from(capacity / units_per_permit).unwrap_or(u32::MAX);
         Some(Link { budget, semaphore: Arc::new(Semaphore::new(permits as usize)), permits, units_per_permit })

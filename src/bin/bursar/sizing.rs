@@ -109,7 +109,7 @@ impl Sizing {
         let wanted = match &config {
             None => None,
             Some(config) => match config.budget(BudgetId::GPU).map(|gpu| gpu.supply) {
-                Some(Supply::Loan { capacity }) => Some(capacity),
+                Some(Supply::Loan { capacity, .. }) => Some(capacity),
                 _ => return Err(SizingError::NoGpu),
             },
         };
@@ -211,7 +211,7 @@ mod tests {
                 request.check().unwrap();
                 for (id, asked) in request.amounts().iter() {
                     let limit = match sizing.config.budget(id).unwrap().supply {
-                        Supply::Loan { capacity } => capacity,
+                        Supply::Loan { capacity, .. } => capacity,
                         Supply::Rate { burst, .. } => burst,
                     };
                     assert!(asked <= limit, "{count} requests: {asked} of {id}, which has {limit}");

@@ -84,7 +84,7 @@ impl Usage {
         let figures = |gauge: &mut Gauge| {
             gauge.advance(now);
             let (rate, capacity, total) = match gauge.budget.supply {
-                Supply::Loan { capacity } => (false, capacity, gauge.integral),
+                Supply::Loan { capacity, .. } => (false, capacity, gauge.integral),
                 Supply::Rate { per_second, .. } => (true, per_second, gauge.granted.saturating_mul(1_000_000_000)),
             };
             BudgetFigures {
