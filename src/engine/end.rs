@@ -30,6 +30,21 @@ impl Engine {
         self.forget(slot);
     }
 
+    /// The same for a waiter that nobody waits for and nothing is due for, and that is not the last at any of its
+    /// budgets. `false`, and nothing happened, when that is not so.
+    pub fn cancel_quietly(&mut self, slot: u32) -> bool {
+        let waiter = self.queue.get(slot);
+        let plain = waiter.state == State::Waiting && !waiter.hard && self.queue.flexible(slot).is_none();
+        if !plain || BudgetId::in_set(self.queue.set(slot)).any(|id| self.naming[id.index()] < 2) {
+            return false;
+        }
+        let level = waiter.base;
+        self.deactivate(slot);
+        self.effects.push(Effect::Cancelled { level });
+        self.forget(slot);
+        true
+    }
+
     /// Why a wait ended; frees the slot. `None` when it has not ended.
     pub fn collect(&mut self, slot: u32) -> Option<Ended> {
         let ended = self.ended.remove(&slot)?;

@@ -84,8 +84,8 @@ impl<'a> Asked<'a> {
             amounts: request.amounts(),
             level: request.urgency(),
             deadline: request.deadline_ns(),
-            terms: request.terms(),
-            module: request.module_name(),
+            terms: if request.is_plain() { None } else { request.terms() },
+            module: if request.is_plain() { None } else { request.module_name() },
         }
     }
 }

@@ -45,7 +45,7 @@ mod imp {
 
 #[cfg(bursar_loom)]
 mod imp {
-    use crate::rt::sync::{Guard, Mutex};
+    use loom::sync::{Mutex, MutexGuard};
 
     /// Under the model checker every interleaving is tried anyway: a mutex stands for the spin lock.
     #[derive(Debug)]
@@ -56,8 +56,11 @@ mod imp {
             Short(Mutex::new(value))
         }
 
-        pub(crate) fn lock(&self) -> Guard<'_, T> {
-            self.0.lock()
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            match self.0.lock() {
+                Ok(guard) => guard,
+                Err(poisoned) => poisoned.into_inner(),
+            }
         }
     }
 }

@@ -132,7 +132,7 @@ impl Builder {
     /// # Errors
     /// What is wrong with the configuration.
     pub fn build(self) -> Result<(Scheduler, Driver), ConfigError> {
-        self.build_on(Handle::try_current().ok(), Clock::Tokio)
+        self.build_on(Handle::try_current().ok(), Clock::of_tokio())
     }
 
     /// Makes the scheduler on a clock that only the caller moves, without a runtime. Its core is never shared with a

@@ -27,8 +27,8 @@ use crate::engine::{Effect, Engine, Settled, Turn};
 use crate::ledger::{Board, Books, Held};
 use crate::model::{Budget, BudgetId, CloseReason, Config, Order, Unit};
 use crate::observe::Sink;
-use crate::rt::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
-use crate::rt::{Clock, Here, Short};
+use crate::rt::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::rt::{Clock, Short};
 
 use super::known::Known;
 use super::wake::Wakes;
@@ -91,7 +91,7 @@ pub(super) struct Desk {
 pub(crate) struct Core {
     pub(super) books: CachePadded<Short<Books>>,
     pub(super) board: Board,
-    pub(super) desk: Mutex<Desk>,
+    pub(super) desk: Short<Desk>,
     pub(super) known: Known,
     pub(super) clock: Clock,
     /// Whether somebody waits. Only a hint where to go first: what counts are the flags in the books, read under their
@@ -109,7 +109,7 @@ impl Core {
         Core {
             books: CachePadded::new(Short::new(Books::new())),
             board: Board::default(),
-            desk: Mutex::new(Desk {
+            desk: Short::new(Desk {
                 engine: Engine::new(&Config::new()),
                 wakers: Vec::new(),
                 sink: Sink::default(),
@@ -131,12 +131,12 @@ impl Core {
     /// scheduler.
     pub(super) fn open(config: &Config, runtime: Option<Handle>, clock: Clock) -> &'static Core {
         let spare = match clock {
-            Clock::Tokio => spares().pop(),
             Clock::Manual(_) => None,
+            _ => spares().pop(),
         };
         let core = spare.unwrap_or_else(|| Box::leak(Box::new(Core::new(clock))));
         let mut desk = core.desk.lock();
-        let now = core.clock.now(runtime.as_ref(), &Here::new());
+        let now = core.clock.now(runtime.as_ref(), &core.clock.here());
         *desk = Desk {
             engine: Engine::new(config),
             wakers: Vec::new(),
@@ -164,7 +164,7 @@ impl Core {
     pub(super) fn turn<R>(&'static self, event: impl FnOnce(&mut Desk, &mut Turn<'_>, &mut Wakes) -> R) -> R {
         // Declared first, dropped last: after the desk is free.
         let mut wakes = Wakes::default();
-        let here = Here::new();
+        let here = self.clock.here();
         let mut desk = self.desk.lock();
         let now = self.clock.now(desk.runtime.as_ref(), &here);
         let (result, next) = {
@@ -219,6 +219,24 @@ impl Core {
         });
     }
 
+    /// The owner of a reservation gives up. If nobody can be granted because of that, which is the rule, neither the
+    /// books nor the clock are needed.
+    #[inline(never)]
+    pub(super) fn cancel(&'static self, slot: u32) {
+        let mut wakes = Wakes::default();
+        let mut desk = self.desk.lock();
+        if desk.engine.cancel_quietly(slot) {
+            desk.apply(&mut wakes);
+            wakes.discard(desk.wakers.get_mut(slot as usize).and_then(Option::take));
+            return;
+        }
+        drop(desk);
+        self.turn(|desk, turn, wakes| {
+            desk.engine.cancel(turn, slot);
+            wakes.discard(desk.wakers.get_mut(slot as usize).and_then(Option::take));
+        });
+    }
+
     /// Units came back that somebody waits for, or the scheduler is closing.
     #[cold]
     #[inline(never)]
@@ -226,6 +244,14 @@ impl Core {
         // If the core has passed to another scheduler in the meantime, which only the last give of a closed one can
         // see, this is one needless look at its queue.
         self.turn(|desk, turn, _| desk.engine.released(turn, budgets));
+    }
+
+    /// The scheduler task sleeps until something is due, `at` at the latest. Until when.
+    pub(super) fn arm(&'static self, at: u64) -> u64 {
+        self.turn(|desk, turn, _| {
+            desk.armed = desk.engine.poll_timeout(turn.books).min(at);
+            desk.armed
+        })
     }
 
     /// Ends every wait and grants nothing any more.

@@ -57,10 +57,7 @@ impl Driver {
             return None;
         }
         self.verify_if_due(now);
-        let mut desk = self.core.desk.lock();
-        let next = desk.engine.poll_timeout(&mut self.core.books.lock()).min(self.verify_at);
-        desk.armed = next;
-        Some(next)
+        Some(self.core.arm(self.verify_at))
     }
 
     fn verify_if_due(&mut self, now: u64) {

@@ -13,7 +13,7 @@ use super::core::{Core, Names};
 /// Holders that an error lists.
 const HOLDERS: usize = 3;
 
-fn shortage(core: &Core, names: &Names, request: &Request, short: Short) -> Box<Shortage> {
+fn shortage(core: &'static Core, names: &Names, request: &Request, short: Short) -> Box<Shortage> {
     let (name, unit) = names.of(short.budget);
     describe(request, short, name, unit, holders(core, names, short.budget))
 }
@@ -41,7 +41,7 @@ fn describe(
 /// Who holds most of a budget. Nobody, if the core has passed to a later scheduler since the desk was unlocked: neither
 /// a reservation that has ended nor its error keeps it. A lease of the later one is known only after the desk has its
 /// names, so what was read while the desk still has ours is ours.
-fn holders(core: &Core, names: &Names, budget: BudgetId) -> Vec<(Arc<str>, u64)> {
+fn holders(core: &'static Core, names: &Names, budget: BudgetId) -> Vec<(Arc<str>, u64)> {
     let mut found = core.known.largest(budget, HOLDERS);
     if !found.is_empty() && !std::ptr::eq(names, &*core.desk.lock().names) {
         found.clear();
@@ -51,7 +51,7 @@ fn holders(core: &Core, names: &Names, budget: BudgetId) -> Vec<(Arc<str>, u64)>
 
 /// What was asked of a scheduler that grants nothing any more. Where a budget can give nothing at all, the scheduler is
 /// gone, and `names` and holders are those of whoever got its core.
-fn closed(core: &Core, names: &Names, request: &Request, reason: CloseReason, short: Short) -> Box<Shortage> {
+fn closed(core: &'static Core, names: &Names, request: &Request, reason: CloseReason, short: Short) -> Box<Shortage> {
     if reason == CloseReason::HandlesGone && short.limit == 0 {
         let (name, unit) = usual(short.budget);
         return describe(request, short, name.into(), unit, Vec::new());
@@ -61,7 +61,7 @@ fn closed(core: &Core, names: &Names, request: &Request, reason: CloseReason, sh
 
 /// Why a reservation was refused when it arrived.
 #[cold]
-pub(super) fn refused(core: &Core, names: &Names, request: &Request, refusal: Refusal) -> ReserveError {
+pub(super) fn refused(core: &'static Core, names: &Names, request: &Request, refusal: Refusal) -> ReserveError {
     match refusal {
         Refusal::UnknownBudget(budget) => RequestError::UnknownBudget { budget, known: names.list() }.into(),
         Refusal::NeverFits(short) => ReserveError::NeverFits(shortage(core, names, request, short)),
@@ -80,7 +80,7 @@ pub(super) fn refused(core: &Core, names: &Names, request: &Request, refusal: Re
 
 /// Why an attempt that does not wait was refused.
 #[cold]
-pub(super) fn not_now(core: &Core, names: &Names, request: &Request, refusal: Refusal) -> TryReserveError {
+pub(super) fn not_now(core: &'static Core, names: &Names, request: &Request, refusal: Refusal) -> TryReserveError {
     match refusal {
         Refusal::UnknownBudget(budget) => RequestError::UnknownBudget { budget, known: names.list() }.into(),
         Refusal::NeverFits(short) => TryReserveError::NeverFits(shortage(core, names, request, short)),
@@ -95,7 +95,7 @@ pub(super) fn not_now(core: &Core, names: &Names, request: &Request, refusal: Re
 
 /// Why a wait ended.
 #[cold]
-pub(super) fn ended(core: &Core, names: &Names, request: &Request, ended: Ended) -> ReserveError {
+pub(super) fn ended(core: &'static Core, names: &Names, request: &Request, ended: Ended) -> ReserveError {
     let shortage = || shortage(core, names, request, ended.short);
     match ended.why {
         Verdict::Late => ReserveError::Late { shortage: shortage(), waited: Duration::from_nanos(ended.waited) },

@@ -262,18 +262,9 @@ impl Drop for Reservation {
     #[inline(always)]
     fn drop(&mut self) {
         if self.slot < DONE {
-            cancel(self.core, self.slot);
+            self.core.cancel(self.slot);
         }
     }
-}
-
-/// The owner gave up.
-#[cold]
-fn cancel(core: &'static Core, slot: u32) {
-    core.turn(|desk, turn, wakes| {
-        desk.engine.cancel(turn, slot);
-        wakes.discard(desk.wakers.get_mut(slot as usize).and_then(Option::take));
-    });
 }
 
 impl fmt::Debug for Reservation {

@@ -3,59 +3,65 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
-/// Some wakers; the first, usually the only one, needs no allocation.
-#[derive(Debug, Default)]
-struct Few {
-    first: Option<Waker>,
-    rest: Vec<Waker>,
+/// What is to become of a waker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Wake,
+    Discard,
 }
 
-impl Few {
-    fn push(&mut self, waker: Waker) {
-        if self.first.is_none() {
-            self.first = Some(waker);
-        } else {
-            self.rest.push(waker);
-        }
-    }
-
-    fn drain(&mut self) -> impl Iterator<Item = Waker> {
-        self.first.take().into_iter().chain(std::mem::take(&mut self.rest))
-    }
-}
-
-/// Wakers to wake, and wakers to drop, once the lock is gone.
+/// Wakers to wake, and wakers to drop, once the lock is gone. The first, usually the only one, needs no allocation.
 ///
-/// A waker runs code of whoever made it. Should some panic, the others are woken all the same, and no panic goes on.
+/// A waker runs code of whoever made it. Should some panic, the others are woken all the same.
 #[derive(Debug, Default)]
 pub(super) struct Wakes {
-    wake: Few,
-    discarded: Few,
+    first: Option<(Waker, Fate)>,
+    rest: Vec<(Waker, Fate)>,
 }
 
 impl Wakes {
+    #[inline]
     pub(super) fn push(&mut self, waker: Waker) {
-        self.wake.push(waker);
+        self.keep(waker, Fate::Wake);
     }
 
     /// Keeps a waker that is no longer needed until the lock is gone.
+    #[inline]
     pub(super) fn discard(&mut self, waker: Option<Waker>) {
         if let Some(waker) = waker {
-            self.discarded.push(waker);
+            self.keep(waker, Fate::Discard);
+        }
+    }
+
+    #[inline]
+    fn keep(&mut self, waker: Waker, fate: Fate) {
+        if self.first.is_none() {
+            self.first = Some((waker, fate));
+        } else {
+            self.rest.push((waker, fate));
         }
     }
 }
 
 impl Drop for Wakes {
+    #[inline]
     fn drop(&mut self) {
-        self.wake.drain().for_each(|waker| contain(|| waker.wake()));
-        self.discarded.drain().for_each(|waker| contain(|| drop(waker)));
+        if let Some(first) = self.first.take() {
+            contain(first);
+        }
+        if !self.rest.is_empty() {
+            std::mem::take(&mut self.rest).into_iter().for_each(contain);
+        }
     }
 }
 
 /// Runs code of a waker. A panic goes no further: it would take with it what the turn has just granted to the caller,
 /// who has done nothing wrong, and the rest of the wakers.
-fn contain(code: impl FnOnce()) {
+fn contain((waker, fate): (Waker, Fate)) {
+    let code = || match fate {
+        Fate::Wake => waker.wake(),
+        Fate::Discard => drop(waker),
+    };
     if catch_unwind(AssertUnwindSafe(code)).is_err() {
         tracing::error!(target: "bursar", "a waker panicked; its task may not be woken");
     }
