@@ -11,8 +11,11 @@ use super::{Asked, Effect, Engine, Refusal, Submitted, Turn};
 /// What an arriving request came to.
 enum Admitted {
     Held(Held),
-    Blocked { at: BudgetId, rank: Rank },
+    Blocked { by: Blocking, rank: Rank },
 }
+
+/// What keeps a request: a budget, and what is asked of it.
+type Blocking = (BudgetId, u64);
 
 /// The bundle of a flexible request, and how it was chosen.
 type Chosen = (Path, Amounts);
@@ -20,19 +23,19 @@ type Chosen = (Path, Amounts);
 impl Engine {
     /// A request arrives. Grants it at once if nothing blocks it, else queues it.
     pub fn submit(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>) -> Submitted {
-        let (at, rank) = match self.admit(turn, &asked) {
+        let (by, rank) = match self.admit(turn, &asked) {
             Err(refusal) => return Submitted::Refused(refusal),
             Ok(Admitted::Held(held)) => return Submitted::Granted(held),
-            Ok(Admitted::Blocked { at, rank }) => (at, rank),
+            Ok(Admitted::Blocked { by, rank }) => (by, rank),
         };
         if asked.deadline == 0 {
-            return Submitted::Refused(Box::new(Refusal::Late(self.short_at(turn.books, asked.amounts, at))));
+            return Submitted::Refused(Box::new(Refusal::Late(self.short_of(turn.books, by))));
         }
         if self.waiting >= self.settings.max_waiters {
-            let short = self.short_at(turn.books, asked.amounts, at);
+            let short = self.short_of(turn.books, by);
             return Submitted::Refused(Box::new(Refusal::Full(self.waiting, short)));
         }
-        Submitted::Waiting(self.enqueue(turn, asked, rank, at))
+        Submitted::Waiting(self.enqueue(turn, asked, rank, by.0))
     }
 
     /// A request arrives that will not wait. It passes nobody that one that waits would not pass.
@@ -42,16 +45,14 @@ impl Engine {
     pub fn try_submit(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>) -> Result<Held, Box<Refusal>> {
         match self.admit(turn, &asked)? {
             Admitted::Held(held) => Ok(held),
-            Admitted::Blocked { at, .. } => {
-                Err(Box::new(Refusal::NotNow(self.short_at(turn.books, asked.amounts, at))))
-            }
+            Admitted::Blocked { by, .. } => Err(Box::new(Refusal::NotNow(self.short_of(turn.books, by)))),
         }
     }
 
     fn admit(&mut self, turn: &mut Turn<'_>, asked: &Asked<'_>) -> Result<Admitted, Box<Refusal>> {
         if let Some(reason) = self.closed {
-            let first = BudgetId::first_of(asked.amounts.set()).unwrap_or(BudgetId::GPU);
-            return Err(Box::new(Refusal::Closed(reason, self.short_at(turn.books, asked.amounts, first))));
+            let first = asked.amounts.iter().next().unwrap_or((BudgetId::GPU, 0));
+            return Err(Box::new(Refusal::Closed(reason, self.short_of(turn.books, first))));
         }
         self.advance(turn);
         if let Some(refusal) = self.impossible(turn.books, asked) {
@@ -65,7 +66,7 @@ impl Engine {
             Some(terms) => self.admit_flexibly(turn, terms, rank).map(Some),
         };
         let chosen = match chosen {
-            Err(at) => return Ok(Admitted::Blocked { at, rank }),
+            Err(by) => return Ok(Admitted::Blocked { by, rank }),
             Ok(chosen) => chosen,
         };
         turn.books.count_immediate(asked.level);
@@ -79,10 +80,10 @@ impl Engine {
     }
 
     /// Whether a bundle can be granted at once, or what blocks it.
-    fn admit_bundle(&mut self, turn: &mut Turn<'_>, amounts: &Amounts, rank: Rank) -> Result<(), BudgetId> {
+    fn admit_bundle(&mut self, turn: &mut Turn<'_>, amounts: &Amounts, rank: Rank) -> Result<(), Blocking> {
         loop {
             if let Some(at) = self.blocking(turn.books, Asks::Many(amounts), rank) {
-                return Err(at);
+                return Err((at, amounts.get(at)));
             }
             if !self.protect(turn, amounts.set(), rank) {
                 return Ok(());
@@ -91,7 +92,7 @@ impl Engine {
     }
 
     /// The first alternative that can be granted at once, or what blocks the first possible one.
-    fn admit_flexibly(&mut self, turn: &mut Turn<'_>, terms: &Terms, rank: Rank) -> Result<Chosen, BudgetId> {
+    fn admit_flexibly(&mut self, turn: &mut Turn<'_>, terms: &Terms, rank: Rank) -> Result<Chosen, Blocking> {
         let mut blocked = None;
         for (at, alternative) in (0u8..).zip(&terms.alternatives) {
             let ripe = terms.patience == 0;
@@ -101,7 +102,7 @@ impl Engine {
             }
             loop {
                 if let Some(at) = self.blocking(turn.books, Asks::Many(asks), rank) {
-                    blocked = blocked.or(Some(at));
+                    blocked = blocked.or(Some((at, asks.get(at))));
                     break;
                 }
                 let chosen = self.best_rung(turn.books, terms, at, ripe, rank);
@@ -111,7 +112,7 @@ impl Engine {
             }
         }
         // At least one alternative is possible, or the request would have been refused.
-        Err(blocked.unwrap_or(BudgetId::GPU))
+        Err(blocked.unwrap_or((BudgetId::GPU, 0)))
     }
 
     fn enqueue(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>, rank: Rank, at: BudgetId) -> u32 {
@@ -166,8 +167,11 @@ impl Engine {
         self.start_ripening(slot);
         self.count(turn.books, slot);
         self.file_all(turn, slot, None);
-        self.harden_if_strict(turn, slot);
+        if let Some(flexible) = self.queue.flexible_mut(slot) {
+            flexible.claiming = None;
+        }
         self.claim(turn, slot);
+        self.harden_if_strict(turn, slot);
         None
     }
 

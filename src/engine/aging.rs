@@ -97,7 +97,7 @@ impl Engine {
         self.queue.get_mut(slot).rank = rank;
         for &(filing, place) in &filed {
             self.queue.join(filing, place);
-            self.mark_behind(place, rank.before());
+            self.mark_from(place, rank);
         }
         claimed.iter().for_each(|&(id, units)| self.claims.add(id, rank, units));
     }

@@ -117,7 +117,7 @@ impl Engine {
         let rank = self.queue.get(slot).rank;
         for (id, units) in old {
             if self.claims.of(id, rank).is_none_or(|claimed| claimed < units) {
-                self.mark_behind(id, rank);
+                self.mark_from(id, rank);
             }
         }
     }
@@ -137,7 +137,7 @@ impl Engine {
             let rank = self.queue.get(slot).rank;
             for id in BudgetId::in_set(claimed) {
                 if self.claims.remove(id, rank).is_some() {
-                    self.mark_behind(id, rank);
+                    self.mark_from(id, rank);
                 }
             }
         }

@@ -28,10 +28,10 @@ pub struct Peek {
 
 impl Engine {
     #[cfg(debug_assertions)]
-    pub(super) fn assert_sound(&self, books: &mut Books) {
+    pub(super) fn assert_sound(&self, books: &Books) {
         if self.queue.len() <= WHOLE_QUEUE {
             let shut = books.shut();
-            let found = books.verify().and_then(|()| self.verify(shut)).and_then(|()| self.verify_lines(books));
+            let found = books.verify().and_then(|()| self.verify(shut));
             if let Err((id, found)) = found {
                 panic!("budget {id}: {found}");
             }
@@ -93,20 +93,6 @@ impl Engine {
         if hard != claimed.is_some() {
             let found = format!("slot {slot} is hard: {hard}, and claims at {claimed:?}");
             return Err((claimed.unwrap_or(BudgetId::GPU), found));
-        }
-        Ok(())
-    }
-
-    /// The budget where a filing stands blocks it, unless what changed there is still to be looked at.
-    #[cfg(debug_assertions)]
-    fn verify_lines(&self, books: &mut Books) -> Result<(), (BudgetId, String)> {
-        for (filing, id) in self.queue.iter().flat_map(|(slot, _)| self.queue.filings(slot)) {
-            let rank = self.queue.get(filing.slot()).rank;
-            let units = self.queue.asks(filing.slot(), filing.alternative()).get(id);
-            // A rate fills up with time, and is looked at when it is time.
-            if books.rates() & id.bit() == 0 && !self.blocks(books, id, units, rank) {
-                return Err((id, format!("{filing:?} stands there and could have its {units}")));
-            }
         }
         Ok(())
     }

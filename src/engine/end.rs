@@ -72,10 +72,12 @@ impl Engine {
     /// by the time the owner asks, other budgets may be short.
     pub(super) fn end(&mut self, turn: &mut Turn<'_>, slot: u32, why: Verdict) {
         let waiter = *self.queue.get(slot);
-        let (asks, blocked) = match (why, self.queue.filings(slot).next()) {
-            (Verdict::NeverFits, _) => (self.floors(slot), None),
-            (_, Some((filing, place))) => (self.queue.asks(slot, filing.alternative()).bundle(), Some(place)),
-            (_, None) => (self.floors(slot), self.blocking_filing(turn.books, Filing::new(slot, 0))),
+        self.ripen_if_due(slot);
+        let filed = self.queue.filings(slot).next();
+        let blocked = match (why, filed) {
+            (Verdict::NeverFits, _) => None,
+            (_, Some((filing, place))) => Some((place, self.queue.asks(slot, filing.alternative()).get(place))),
+            (_, None) => Some(self.blocked_now(turn.books, slot)),
         };
         if waiter.state == State::Waiting {
             self.deactivate(slot);
@@ -83,12 +85,23 @@ impl Engine {
         self.queue.get_mut(slot).state = State::Ended;
         self.forget_timers(slot);
         let short = match blocked {
-            Some(place) => self.short_at(turn.books, &asks, place),
-            None => self.above_limit(turn.books, &asks),
+            Some(by) => self.short_of(turn.books, by),
+            None => self.above_limit(turn.books, &self.floors(slot)),
         };
         self.ended.insert(slot, Ended { why, waited: self.now - waiter.since, short });
         turn.board.end(slot);
         self.effects.push(Effect::End { slot, level: waiter.base, why });
+    }
+
+    /// What blocks a waiter that stands nowhere: of its first possible alternative, or what that asks first.
+    fn blocked_now(&self, books: &mut Books, slot: u32) -> (BudgetId, u64) {
+        // Those that no budget could ever serve have ended.
+        let first = self.possible(books, slot).trailing_zeros() as u8 % self.queue.alternatives(slot);
+        let filing = Filing::new(slot, first);
+        let at = self.blocking_filing(books, filing);
+        let asks = self.queue.asks(slot, first);
+        let at = at.or(BudgetId::first_of(asks.set())).unwrap_or(BudgetId::GPU);
+        (at, asks.get(at))
     }
 
     /// The least that the first alternative of a waiter would do with.
@@ -121,24 +134,17 @@ impl Engine {
         self.queue.remove(slot);
     }
 
-    /// What a bundle is short of right now, in figures.
-    pub(super) fn short_at(&self, books: &mut Books, amounts: &Amounts, budget: BudgetId) -> Short {
+    /// What is asked of a budget, and what it has right now, in figures.
+    pub(super) fn short_of(&self, books: &mut Books, (budget, asked): (BudgetId, u64)) -> Short {
         if let Some(bucket) = books.bucket_mut(budget) {
             bucket.refill(self.now);
         }
-        Short {
-            budget,
-            asked: amounts.get(budget),
-            free: books.free(budget),
-            limit: books.limit(budget),
-            waiting: self.naming(budget),
-        }
+        Short { budget, asked, free: books.free(budget), limit: books.limit(budget), waiting: self.naming(budget) }
     }
 
     /// The first budget that could never give so much, in figures.
     pub(super) fn above_limit(&self, books: &mut Books, amounts: &Amounts) -> Short {
-        let above = amounts.iter().find(|&(id, units)| units > books.limit(id)).map(|(id, _)| id);
-        let budget = above.or(BudgetId::first_of(amounts.set())).unwrap_or(BudgetId::GPU);
-        self.short_at(books, amounts, budget)
+        let above = amounts.iter().find(|&(id, units)| units > books.limit(id));
+        self.short_of(books, above.or(amounts.iter().next()).unwrap_or((BudgetId::GPU, 0)))
     }
 }

@@ -31,7 +31,8 @@ pub enum Settled {
 /// What came of looking at a filing.
 enum Found {
     Granted,
-    InVain,
+    /// It is blocked; if not where it stands, by this.
+    InVain(Option<BudgetId>),
 }
 
 /// The budgets where something changed, and from where in their lines on that matters.
@@ -61,16 +62,20 @@ impl Dirty {
         self.set == 0
     }
 
+    pub(super) fn has(&self, id: BudgetId) -> bool {
+        self.set & id.bit() != 0
+    }
+
     pub(super) fn clear(&mut self) {
         self.set = 0;
     }
 }
 
 impl Engine {
-    /// A change that matters to those behind a rank only.
-    pub(super) fn mark_behind(&mut self, id: BudgetId, rank: Rank) {
+    /// A change that matters from a rank on.
+    pub(super) fn mark_from(&mut self, id: BudgetId, rank: Rank) {
         let after = &mut self.dirty.after[id.index()];
-        let from = (rank, u8::MAX);
+        let from = (rank.before(), u8::MAX);
         *after = if self.dirty.set & id.bit() == 0 { from } else { from.min(*after) };
         self.dirty.set |= id.bit();
     }
@@ -108,15 +113,22 @@ impl Engine {
             if granted == BREATH {
                 return Settled::Breath;
             }
-            if in_vain == self.settings.look_ahead {
-                self.leave_off_at(at);
-                return Settled::LookAhead;
-            }
             match self.look_at(turn, filing, place) {
-                Found::Granted => granted += 1,
-                Found::InVain => in_vain += 1,
+                Found::Granted => {
+                    granted += 1;
+                    at = (key.0, u8::MAX);
+                }
+                Found::InVain(_) if in_vain == self.settings.look_ahead => {
+                    self.leave_off_before(key);
+                    return Settled::LookAhead;
+                }
+                Found::InVain(instead) => {
+                    in_vain += 1;
+                    at = key;
+                    instead.into_iter().for_each(|instead| self.move_to(turn, filing, instead));
+                }
             }
-            (at, last) = (key, Some(filing));
+            last = Some(filing);
         }
         Settled::Done
     }
@@ -179,25 +191,25 @@ impl Engine {
         turn.books.rates() & id.bit() == 0 && turn.books.loan_free(id) < self.queue.lines.least(id).max(1)
     }
 
-    fn leave_off_at(&mut self, at: Key) {
+    fn leave_off_before(&mut self, (rank, alternative): Key) {
+        let at = if alternative > 0 { (rank, alternative - 1) } else { (rank.before(), u8::MAX) };
         for id in BudgetId::in_set(self.dirty.set) {
             let after = &mut self.dirty.after[id.index()];
             *after = at.max(*after);
         }
     }
 
-    /// Grants a filing, or moves it to the line of what blocks it now.
+    /// Grants a filing if nothing blocks it.
     #[inline]
     fn look_at(&mut self, turn: &mut Turn<'_>, filing: Filing, place: BudgetId) -> Found {
         let (slot, alternative) = (filing.slot(), filing.alternative());
         let rank = self.queue.get(slot).rank;
-        if self.blocks(turn.books, place, self.queue.asks(slot, alternative).get(place), rank) {
-            return Found::InVain;
-        }
         loop {
+            if self.blocks(turn.books, place, self.queue.asks(slot, alternative).get(place), rank) {
+                return Found::InVain(None);
+            }
             if let Some(blocking) = self.blocking_filing(turn.books, filing) {
-                self.move_to(turn, filing, blocking);
-                return Found::InVain;
+                return Found::InVain(Some(blocking));
             }
             self.fit(turn.books, filing);
             if !self.protect(turn, self.queue.granted(slot).set(), rank) {
@@ -210,9 +222,6 @@ impl Engine {
 
     /// Moves a filing to another line. That it can no longer be served there is somebody's doing, and counts as a pass.
     fn move_to(&mut self, turn: &mut Turn<'_>, filing: Filing, place: BudgetId) {
-        if self.queue.place(filing) == Some(place) {
-            return;
-        }
         self.queue.leave(filing);
         self.queue.join(filing, place);
         self.pass(turn, filing.slot());

@@ -6,6 +6,10 @@ use crate::model::BudgetId;
 use super::queue::State;
 use super::{Effect, Engine, Turn, Verdict};
 
+/// How many in line at a rate are asked when they are ready. Those behind them are looked at once one of these is
+/// served; asking everybody would make every turn as long as the line.
+const FIRST_AT_A_RATE: usize = 64;
+
 impl Engine {
     /// Takes note of the time. A deadline that has passed ends its wait before anything is granted in the same turn.
     #[inline]
@@ -44,7 +48,7 @@ impl Engine {
             if elastic.is_some() {
                 let units = self.queue.asks(slot, filing.alternative()).get(place);
                 self.queue.lines.lower(place, units);
-                self.mark_behind(place, rank.before());
+                self.mark_from(place, rank);
             }
         }
         self.renew_claim(turn, slot);
@@ -103,7 +107,8 @@ impl Engine {
             self.expire_offers(turn);
         }
         for id in BudgetId::in_set(turn.books.rates()) {
-            if self.rate_ready_at(turn.books, id) <= self.now {
+            // One that is being looked at goes on where it was; started over each time, it would get nowhere.
+            if !self.dirty.has(id) && self.rate_ready_at(turn.books, id) <= self.now {
                 self.dirty.mark(id.bit());
             }
         }
@@ -138,12 +143,11 @@ impl Engine {
         next
     }
 
-    /// When the first of those in line at a rate can be served, as far as the rate goes: the earliest of as many as a
-    /// turn would look at.
+    /// When the first of those in line at a rate can be served, as far as the rate goes.
     fn rate_ready_at(&self, books: &mut Books, id: BudgetId) -> u64 {
         let mut next = self.queue.head(id);
         let mut ready = u64::MAX;
-        for _ in 0..self.settings.look_ahead {
+        for _ in 0..FIRST_AT_A_RATE {
             let Some((rank, filing)) = next else { break };
             let units = self.queue.asks(filing.slot(), filing.alternative()).get(id);
             let claimed = self.claims.above(id, rank, u64::MAX);

@@ -58,7 +58,9 @@ impl Bucket {
 
     /// Whether `units` can be charged beyond what others claim, as of the last refill.
     pub fn eligible(&self, units: u64, claimed: u64) -> bool {
-        i128::from(self.level) - i128::from(claimed) >= i128::from(units.min(self.burst))
+        let level = i128::from(self.level) - i128::from(claimed);
+        // An elastic amount may be more than is ever given at once.
+        units <= self.limit() && level >= i128::from(units.min(self.burst))
     }
 
     /// Charges `units`, which were eligible.
@@ -86,12 +88,12 @@ impl Bucket {
     /// When `units` become eligible, as of the last refill; `u64::MAX` if the claims of others have to go first.
     pub fn ready_at(&self, units: u64, claimed: u64) -> u64 {
         let level = i128::from(units.min(self.burst)) + i128::from(claimed);
+        if level > i128::from(self.burst) || units > self.limit() {
+            return u64::MAX;
+        }
         let missing = level - i128::from(self.level);
         if missing <= 0 {
             return self.at;
-        }
-        if level > i128::from(self.burst) {
-            return u64::MAX;
         }
         let owed = (missing as u128 * SECOND).saturating_sub(u128::from(self.remainder));
         let wait = owed.div_ceil(u128::from(self.per_second.max(1)));

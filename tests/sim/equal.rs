@@ -4,7 +4,10 @@
 use bursar::{BudgetId, Priority};
 use fastrand::Rng;
 
-use crate::event::{Arrival, Event, Refused, Seen, View, Why};
+use crate::ask::Ask;
+use crate::crowd::Crowd;
+use crate::driven::Driven;
+use crate::event::{Arrival, Event, Seen, Standing, View};
 use crate::model::Model;
 use crate::profile::Profile;
 use crate::tally::{Case, Tally};
@@ -21,24 +24,38 @@ const LENGTH: u64 = 1_000;
 struct Pair {
     world: World,
     model: Model,
+    crowd: Crowd,
+    tally: Tally,
+    standing: Vec<Standing>,
 }
 
 impl Pair {
     fn new(profile: &Profile) -> Pair {
-        Pair { world: World::new(&profile.config, START), model: Model::new(&profile.config, START) }
+        Pair {
+            world: World::new(&profile.config, START),
+            model: Model::new(&profile.config, START),
+            crowd: Crowd::new(START),
+            tally: Tally::default(),
+            standing: Vec::new(),
+        }
     }
 
     /// Does the same to both, and tells what is seen. An error tells how they differ.
     fn step(&mut self, event: &Event) -> Result<Vec<Seen>, String> {
-        let Pair { world, model } = self;
+        let Pair { world, model, crowd, tally, standing } = self;
         let (engine, expected) = (guarded(|| Ok(in_order(world.apply(event))))?, in_order(model.apply(event)));
         if engine != expected {
             return Err(format!("seen\n  engine: {engine:?}\n  model:  {expected:?}"));
         }
-        let (left, expected) = (guarded(|| world.view())?, model.view());
+        model.check().map_err(|broken| format!("the model is wrong in itself: {broken}"))?;
+        let (left, expected) = (guarded(|| world.view())?, model.look());
         if left != expected {
             return Err(format!("left\n{}", beside(&left, &expected)));
         }
+        crowd.note(event, &engine);
+        engine.iter().for_each(|seen| tally.see(seen));
+        tally.compare(standing, &left.standing);
+        *standing = left.standing;
         Ok(engine)
     }
 }
@@ -59,7 +76,12 @@ fn in_order(mut seen: Vec<Seen>) -> Vec<Seen> {
 fn beside(engine: &View, model: &View) -> String {
     let shelves = engine.shelves.iter().zip(&model.shelves).filter(|(engine, model)| engine != model);
     let shelves = shelves.map(|(engine, model)| format!("  engine: {engine:?}\n  model:  {model:?}\n"));
-    let rest = |view: &View| format!("{:?}", View { shelves: Vec::new(), ..view.clone() });
+    let rest = |view: &View| format!("{:?}", View { shelves: Vec::new(), standing: Vec::new(), ..view.clone() });
+    let only = |these: &View, others: &View| {
+        let only = these.standing.iter().filter(|standing| !others.standing.contains(standing));
+        only.map(|standing| format!("    {standing:?}\n")).collect::<String>()
+    };
+    let shelves = shelves.chain([format!("  engine:\n{}  model:\n{}", only(engine, model), only(model, engine))]);
     format!("{}  engine: {}\n  model:  {}", shelves.collect::<String>(), rest(engine), rest(model))
 }
 
@@ -83,38 +105,21 @@ fn compare(profile: &Profile, events: u64, least: &[(Case, u64)]) {
         let mut trace = Vec::new();
         for step in 0..LENGTH {
             let last = step == LENGTH * 9 / 10 && seed.is_multiple_of(3);
-            trace.push(if last { Event::Close } else { profile.event(&mut rng, &pair.world, trace.len() as u32) });
-            match pair.step(&trace[trace.len() - 1]) {
-                Ok(seen) => seen.iter().filter_map(case).for_each(|case| tally.count(case)),
-                Err(how) => report(profile, seed, trace, &how),
+            trace.push(if last { Event::Close } else { profile.event(&mut rng, &pair.crowd, trace.len() as u32) });
+            if let Err(how) = pair.step(&trace[trace.len() - 1]) {
+                report(profile, seed, trace, &how);
             }
         }
+        tally.add(&pair.tally);
     }
     tally.demand(least);
-}
-
-fn case(seen: &Seen) -> Option<Case> {
-    Some(match seen {
-        Seen::Waits(_) => Case::Blocked,
-        Seen::Offered { .. } => Case::Offered,
-        Seen::Accepted(_) => Case::Accepted,
-        Seen::Expired(_) => Case::Expired,
-        Seen::Regained(_) => Case::Regained,
-        Seen::Ended { why: Why::Late, .. } => Case::Late,
-        Seen::Ended { why: Why::NeverFits, .. } => Case::NeverFits,
-        Seen::Ended { why: Why::Closed, .. } => Case::EndedByClose,
-        Seen::Refused(_, Refused::Full(..)) => Case::Full,
-        Seen::Refused(_, Refused::NotNow(_)) => Case::NotNow,
-        Seen::LookAhead => Case::LookAhead,
-        _ => return None,
-    })
 }
 
 fn report(profile: &Profile, seed: u64, trace: Vec<Event>, how: &str) -> ! {
     let first = format!("{}: seed {seed}, step {}: {how}\n{}", profile.name, trace.len() - 1, tail(&trace));
     let least = shrink(trace, |events| replay(profile, events).map(|(step, ..)| step));
     let (step, how, pair) = replay(profile, &least).expect("a trace is only cut down while it fails");
-    let Pair { world, model } = pair;
+    let Pair { world, model, .. } = pair;
     panic!(
         "{first}\nThe least trace that fails, at its step {step}: {how}\n{}\nThe model:\n{}\nThe engine:\n{}",
         tail(&least),
@@ -183,6 +188,35 @@ fn figures_near_the_largest() {
     compare(&Profile::vast(), 10_000, &[(Case::Offered, 200), (Case::Accepted, 200)]);
 }
 
+#[test]
+fn bypass_limits_from_none_to_two() {
+    compare(&Profile::passed(0, "strict"), 60_000, &[(Case::Hardened, 500)]);
+    compare(&Profile::passed(1, "passed once"), 60_000, &[(Case::Passed, 500), (Case::Hardened, 500)]);
+    compare(&Profile::passed(2, "passed twice"), 60_000, &[(Case::Passed, 500), (Case::Hardened, 500)]);
+}
+
+#[test]
+fn alternatives_and_elastic_amounts() {
+    let least = [(Case::Elastic, 500), (Case::SecondChoice, 500), (Case::Moved, 500), (Case::Refitted, 100)];
+    compare(&Profile::flexible(), 120_000, &least);
+}
+
+#[test]
+fn levels_that_rise() {
+    compare(&Profile::aging(), 80_000, &[(Case::Aged, 500), (Case::Regained, 20), (Case::Late, 200)]);
+}
+
+#[test]
+fn modules_with_shares() {
+    compare(&Profile::shares(), 80_000, &[(Case::Aged, 100), (Case::Hardened, 500)]);
+}
+
+#[test]
+fn short_turns_and_few_bypasses() {
+    let least = [(Case::LookAhead, 500), (Case::Hardened, 500)];
+    compare(&Profile::look_ahead(2, "look-ahead of 2").bypass(1, 50), 40_000, &least);
+}
+
 /// A turn that grants more than a few pauses, so that others come at the books; nothing is lost by that.
 #[test]
 fn p09_one_release_serves_hundreds_in_order_of_rank() {
@@ -193,7 +227,8 @@ fn p09_one_release_serves_hundreds_in_order_of_rank() {
     let budget = BudgetId::GPU;
     let mut step = |event| pair.step(&event).unwrap_or_else(|how| panic!("{how}"));
     let mut submit = |id, units, level| {
-        let arrival = Arrival { id, asks: vec![(budget, units)], level, deadline: None, wait: true, past: true };
+        let ask = Ask::plain(&vec![(budget, units)]);
+        let arrival = Arrival { id, ask, level, deadline: None, wait: true, past: true };
         step(Event::Submit(arrival))
     };
     submit(0, 120, Priority::Normal);
@@ -205,5 +240,5 @@ fn p09_one_release_serves_hundreds_in_order_of_rank() {
     let offered = step(Event::Sleep(0));
     assert!(offered.is_empty(), "all were offered by the turn of the capacity");
     assert!(pair.world.breaths >= u64::from(WAITERS) / 64, "{} pauses", pair.world.breaths);
-    assert_eq!(pair.model.view().offers, WAITERS as usize);
+    assert_eq!(pair.model.look().offers, WAITERS as usize);
 }

@@ -3,14 +3,13 @@
 
 use bursar::{BudgetId, Priority};
 
-/// How much of each of several budgets, ascending by budget.
-pub type Asks = Vec<(BudgetId, u64)>;
+use crate::ask::{Ask, Asks};
 
 /// A request that arrives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrival {
     pub id: u32,
-    pub asks: Asks,
+    pub ask: Ask,
     pub level: Priority,
     /// Nanoseconds from the arrival.
     pub deadline: Option<u64>,
@@ -61,6 +60,15 @@ pub enum Event {
     Close,
 }
 
+/// What was granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    pub alternative: u8,
+    pub rung: u8,
+    /// The loans of the bundle.
+    pub loans: Asks,
+}
+
 /// The figures of a shortage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Figures {
@@ -94,11 +102,11 @@ pub enum Why {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
     /// Granted when it arrived.
-    Granted(u32),
+    Granted(u32, Grant),
     /// Queued: when it arrived, or again when it was polled after its offer had expired.
     Waits(u32),
     Refused(u32, Refused),
-    /// A waiter was granted; it was short of `budget`.
+    /// A waiter was granted; it was found at `budget`.
     Offered {
         id: u32,
         level: Priority,
@@ -114,9 +122,9 @@ pub enum Seen {
     },
     Cancelled(Priority),
     /// The owner took the offer up.
-    Accepted(u32),
+    Accepted(u32, Grant),
     /// A dormant waiter was polled and granted at once.
-    Regained(u32),
+    Regained(u32, Grant),
     /// The owner was told why its wait ended.
     Collected {
         id: u32,
@@ -146,6 +154,18 @@ pub struct Shelf {
     pub naming: u64,
 }
 
+/// An active waiter between two events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    pub id: u32,
+    pub passes: u32,
+    pub hard: bool,
+    /// Its level with what it gained by aging.
+    pub level: Priority,
+    /// Each alternative that is filed, and where.
+    pub filed: Vec<(u8, BudgetId)>,
+}
+
 /// Everything that can be told between two events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
@@ -156,21 +176,6 @@ pub struct View {
     pub immediate: [u64; Priority::COUNT],
     /// When the driver has to turn next.
     pub due: u64,
-}
-
-/// What of `by` a lease of `held` can part with.
-pub fn part_of(held: &Asks, by: &Asks) -> Asks {
-    let least = |&(id, units): &(BudgetId, u64)| {
-        let had = held.iter().find(|(other, _)| *other == id).map_or(0, |(_, had)| *had);
-        (id, units.min(had))
-    };
-    by.iter().map(least).filter(|(_, units)| *units > 0).collect()
-}
-
-/// What is left of `held` without `part`.
-pub fn rest_of(held: &Asks, part: &Asks) -> Asks {
-    let less = |&(id, units): &(BudgetId, u64)| {
-        (id, units - part.iter().find(|(other, _)| *other == id).map_or(0, |(_, gone)| *gone))
-    };
-    held.iter().map(less).filter(|(_, units)| *units > 0).collect()
+    /// The active waiters, ascending by id.
+    pub standing: Vec<Standing>,
 }

@@ -5,14 +5,16 @@ use std::time::Duration;
 use bursar::internals::Bucket;
 use bursar::{Budget, BudgetId, Config, Priority, Request, Scheduler, TryReserveError};
 
-use crate::event::{Arrival, Asks, Event, Figures, Refused, Seen, Why};
+use crate::ask::{Ask, Asks};
+use crate::driven::Driven;
+use crate::event::{Arrival, Event, Figures, Grant, Refused, Seen, Why};
 use crate::world::World;
 
 const START: u64 = 1_000_000_000;
 const EXPIRY: u64 = 100_000_000;
 
 fn arrival(id: u32, asks: &Asks) -> Arrival {
-    Arrival { id, asks: asks.clone(), level: Priority::Normal, deadline: None, wait: true, past: true }
+    Arrival { id, ask: Ask::plain(asks), level: Priority::Normal, deadline: None, wait: true, past: true }
 }
 
 /// An offer is made, the capacity shrinks below it, somebody else waits, the offer expires: its owner can never be
@@ -31,8 +33,9 @@ fn p22_a_waiter_whose_offer_expires_after_a_shrink_ends_at_once() {
     let ended = Seen::Ended { id: 1, level: Priority::Normal, why: Why::NeverFits };
     let polled = world.apply(&Event::Poll(1));
     assert!(seen.contains(&ended) || polled.iter().any(|seen| matches!(seen, Seen::Collected { .. })), "{polled:?}");
+    let grant = Grant { alternative: 0, rung: 0, loans: vec![(gpu, 5)] };
     // It claims nothing: what fits is granted although nothing it could ever use has come back.
-    assert_eq!(world.apply(&Event::Submit(arrival(3, &vec![(gpu, 5)]))), [Seen::Granted(3)]);
+    assert_eq!(world.apply(&Event::Submit(arrival(3, &vec![(gpu, 5)]))), [Seen::Granted(3, grant)]);
 }
 
 /// More than a rate can ever give is refused (R7, P22), also while nobody waits and the bucket is full.

@@ -3,6 +3,10 @@
 //! * `BURSAR_SIM_FACTOR=50` tries fifty times as much.
 //! * `BURSAR_SIM_SEED=17` tries that seed only: what a failure prints.
 
+mod alone;
+mod ask;
+mod crowd;
+mod driven;
 mod equal;
 mod event;
 mod found;

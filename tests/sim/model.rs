@@ -1,38 +1,51 @@
 //! The reference model: who is granted what, when, by brute force.
 //!
-//! It is written from the contracts and rules of the design and from the definitions at the top of `engine`: *blocked*,
-//! *examined*,
-//! *filed*, *dirty*. It shares no code with the engine. Waiters lie in one plain vector; whoever is first somewhere is
-//! found by looking at all.
+//! It is written from the contracts and rules of the design and from the definitions at the top of `engine`: *what
+//! blocks*, *witness*, *filed*, *passed*, *due*, *hard claim*, *dirty*. It shares no code with the engine. Waiters lie
+//! in one plain vector; whoever is first somewhere is found by looking at all.
 //!
 //! Where the definitions leave a choice, the model reads them so:
 //!
 //! * A deadline has passed when the clock shows it: at that very nanosecond nothing is granted any more.
-//! * A claim that is withdrawn changes something at its budget if it was the first claim there; a waiter that is
-//!   examined in vain and filed elsewhere withdraws all claims that it does not renew.
 //! * A due offer that nobody could use when the driver looked is looked at again one `offer_expiry` later, or when
 //!   another offer is looked at before that.
 //! * A waiter whose offer expires asks again. If that can no longer fit, it ends at once like any other that cannot.
+//! * A turn goes through filings in order of rank and preference and looks at no filing twice; another alternative of
+//!   the same waiter has its own turn.
+//! * A rate is ready when it no longer blocks one of the filings in its line, with the claims as they are.
 
+mod arrive;
+mod block;
+mod check;
+mod claim;
 mod look;
-mod rules;
+mod regrant;
+mod time;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bursar::{BudgetId, Config, Priority};
+use bursar::{BudgetId, Config, Order, Priority};
 
-use crate::event::{Arrival, Asks, Event, Figures, Refused, Seen, Why, part_of, rest_of};
+use crate::ask::{Ask, Asks, part_of, rest_of};
+use crate::event::{Event, Figures, Grant, Seen, Why};
 use crate::stock::Stock;
 
-type Set = BTreeSet<BudgetId>;
-
-/// Level, deadline for order, arrival: smaller goes first.
+/// Effective level, order, arrival: smaller goes first.
 type Rank = (Priority, u64, u64);
+
+/// Before every other.
+const BEGINNING: Rank = (Priority::Critical, 0, 0);
+
+/// More turns than this without the time going on, and the driver is said to spin.
+const SPIN: usize = 10_000;
+
+/// Alternative and rung.
+type Path = (usize, usize);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Waiting,
-    Offered { expiry: u64 },
+    Offered { expiry: u64, path: Path },
     Dormant,
     Ended { why: Why, waited: u64, short: Figures },
 }
@@ -40,28 +53,56 @@ enum State {
 #[derive(Debug, Clone)]
 struct Waiter {
     id: u32,
+    /// The level that it asked for; aging does not change it.
+    level: Priority,
     rank: Rank,
-    asks: Asks,
+    ask: Ask,
+    /// The rungs of each alternative.
+    ladders: Vec<Vec<Asks>>,
     deadline: Option<u64>,
-    /// Where it is blocked since it was last examined: its soft claim.
-    filed: Set,
     state: State,
     since: u64,
+    /// When it asks for less than the whole.
+    ripe_at: u64,
+    /// When it came to its effective level.
+    entered: u64,
+    /// The place of each alternative: what blocked it when it was last looked at.
+    filed: Vec<Option<BudgetId>>,
     expiries: u32,
-    /// How often it gave up a claim on a loan.
-    yielded: u8,
+    passes: u32,
+    first_pass: u64,
+    hard: bool,
+    /// The alternative that carries the hard claim.
+    claiming: Option<usize>,
+}
+
+/// What the configuration says beside the budgets, in nanoseconds.
+#[derive(Debug, Clone, Copy)]
+struct Settings {
+    offer_expiry: u64,
+    edf_horizon: u64,
+    look_ahead: usize,
+    max_waiters: usize,
+    bypass_limit: u32,
+    bypass_time: u64,
+    aging_step: Option<u64>,
+    age_idle: bool,
+    shares: bool,
 }
 
 /// The model.
 #[derive(Debug)]
 pub struct Model {
     stocks: BTreeMap<BudgetId, Stock>,
+    /// In order of arrival.
     waiters: Vec<Waiter>,
     held: BTreeMap<u32, Asks>,
-    /// Budgets where something changed since their first was examined.
-    dirty: Set,
+    /// Places where something changed, and the filing, by rank and alternative, from which on that concerns anybody.
+    dirty: BTreeMap<BudgetId, (Rank, usize)>,
+    /// No less than this was asked by any low ask filed there since the line was last empty.
+    least: BTreeMap<BudgetId, u64>,
     /// Releases whose threads have not entered yet.
-    late: Vec<Set>,
+    late: Vec<BTreeSet<BudgetId>>,
     clock: u64,
     lag: u64,
     /// The latest time that a turn was given.
@@ -72,20 +113,24 @@ pub struct Model {
     closed: bool,
     leases: u64,
     immediate: [u64; Priority::COUNT],
-    offer_expiry: u64,
-    edf_horizon: u64,
-    look_ahead: usize,
-    max_waiters: usize,
+    /// The virtual time of each level, and the finish tag of each module there.
+    virtual_time: [u64; Priority::COUNT],
+    finish: BTreeMap<(Priority, Option<u8>), u64>,
+    settings: Settings,
     seen: Vec<Seen>,
+    /// The first rule that a grant broke.
+    broken: Option<String>,
 }
 
 impl Model {
     pub fn new(config: &Config, clock: u64) -> Model {
+        let nanos = |time: std::time::Duration| time.as_nanos() as u64;
         Model {
             stocks: config.budgets.iter().map(|budget| (budget.id, Stock::new(budget, clock))).collect(),
             waiters: Vec::new(),
             held: BTreeMap::new(),
-            dirty: Set::new(),
+            dirty: BTreeMap::new(),
+            least: BTreeMap::new(),
             late: Vec::new(),
             clock,
             lag: 0,
@@ -95,11 +140,21 @@ impl Model {
             closed: false,
             leases: 0,
             immediate: [0; Priority::COUNT],
-            offer_expiry: config.offer_expiry.as_nanos() as u64,
-            edf_horizon: config.edf_horizon.as_nanos() as u64,
-            look_ahead: config.look_ahead,
-            max_waiters: config.max_waiters,
+            virtual_time: [0; Priority::COUNT],
+            finish: BTreeMap::new(),
+            settings: Settings {
+                offer_expiry: nanos(config.offer_expiry),
+                edf_horizon: nanos(config.edf_horizon),
+                look_ahead: config.look_ahead,
+                max_waiters: config.max_waiters,
+                bypass_limit: config.bypass_limit,
+                bypass_time: nanos(config.bypass_time),
+                aging_step: config.aging_step.map(nanos),
+                age_idle: config.age_idle,
+                shares: config.order == Order::Shares,
+            },
             seen: Vec::new(),
+            broken: None,
         }
     }
 
@@ -126,92 +181,13 @@ impl Model {
         std::mem::take(&mut self.seen)
     }
 
-    fn submit(&mut self, arrival: &Arrival) {
-        if arrival.past && self.past_engine(arrival) {
-            return;
-        }
-        let answer = self.arrive(arrival);
-        self.seen.push(answer);
-        self.settle();
-    }
-
-    /// While nobody waits for any of it, what fits is granted without a turn (R1).
-    fn past_engine(&mut self, arrival: &Arrival) -> bool {
-        let known = arrival.asks.iter().all(|(id, _)| self.stocks.contains_key(id));
-        let fits = |&(id, units): &(BudgetId, u64)| {
-            let stock = &self.stocks[&id];
-            units <= stock.limit() && stock.serves(units, self.clock)
-        };
-        let loans = known && arrival.asks.iter().all(|(id, _)| !self.stocks[id].is_rate());
-        let open = loans && !self.closed && !self.named(&arrival.asks) && arrival.asks.iter().all(fits);
-        if open {
-            self.grant_at_once(arrival, self.clock);
-            self.seen.push(Seen::Granted(arrival.id));
-        }
-        open
-    }
-
-    fn grant_at_once(&mut self, arrival: &Arrival, now: u64) {
-        self.take(&arrival.asks, now);
-        self.immediate[arrival.level as usize] += 1;
-        self.held.insert(arrival.id, self.loans(&arrival.asks));
-    }
-
-    fn arrive(&mut self, arrival: &Arrival) -> Seen {
-        let (id, asks) = (arrival.id, &arrival.asks);
-        let refused = |why| Seen::Refused(id, why);
-        if self.closed {
-            return refused(Refused::Closed);
-        }
-        self.advance();
-        if let Some((unknown, _)) = asks.iter().find(|(id, _)| !self.stocks.contains_key(id)) {
-            return refused(Refused::UnknownBudget(*unknown));
-        }
-        if let Some(above) = self.above_limit(asks) {
-            return refused(Refused::NeverFits(self.figures(asks, Some(above))));
-        }
-        // What an earlier turn left undone goes first (R11).
-        self.regrant();
-        let deadline = arrival.deadline.map(|within| self.now.saturating_add(within));
-        let rank = (arrival.level, deadline.unwrap_or(self.now + self.edf_horizon), self.arrivals);
-        let filed = self.blocked(asks, rank);
-        if filed.is_empty() {
-            self.grant_at_once(arrival, self.now);
-            return Seen::Granted(id);
-        }
-        let short = self.figures(asks, filed.first().copied());
-        if !arrival.wait {
-            return refused(Refused::NotNow(short));
-        }
-        if arrival.deadline == Some(0) {
-            return refused(Refused::Late(short));
-        }
-        if self.active() >= self.max_waiters {
-            return refused(Refused::Full(self.active(), short));
-        }
-        self.arrivals += 1;
-        let (asks, since) = (asks.clone(), self.now);
-        self.waiters.push(Waiter {
-            id,
-            rank,
-            asks,
-            deadline,
-            filed,
-            state: State::Waiting,
-            since,
-            expiries: 0,
-            yielded: 0,
-        });
-        Seen::Waits(id)
-    }
-
     fn poll(&mut self, id: u32) {
         let Some(at) = self.at(id) else { return };
         match self.waiters[at].state {
-            State::Offered { .. } => {
+            State::Offered { path, .. } => {
                 let taken_up = self.waiters.remove(at);
-                self.held.insert(id, self.loans(&taken_up.asks));
-                self.seen.push(Seen::Accepted(id));
+                let grant = self.hold(id, &taken_up, path);
+                self.seen.push(Seen::Accepted(id, grant));
                 return;
             }
             State::Ended { why, waited, short } => {
@@ -220,7 +196,7 @@ impl Model {
             }
             State::Waiting | State::Dormant => {
                 self.advance();
-                self.regrant();
+                self.resume();
                 if self.waiters[at].state == State::Dormant {
                     self.ask_again(at);
                 }
@@ -229,31 +205,23 @@ impl Model {
         self.settle();
     }
 
-    fn ask_again(&mut self, at: usize) {
-        let blocked = self.blocked(&self.waiters[at].asks, self.waiters[at].rank);
-        if blocked.is_empty() {
-            let regained = self.waiters.remove(at);
-            self.take(&regained.asks, self.now);
-            self.held.insert(regained.id, self.loans(&regained.asks));
-            self.seen.push(Seen::Regained(regained.id));
-        } else {
-            let waiter = &mut self.waiters[at];
-            (waiter.state, waiter.filed) = (State::Waiting, blocked);
-            self.seen.push(Seen::Waits(waiter.id));
-        }
+    /// A lease of what was granted.
+    fn hold(&mut self, id: u32, waiter: &Waiter, (alternative, rung): Path) -> Grant {
+        let loans = self.loans(&waiter.ladders[alternative][rung]);
+        self.held.insert(id, loans.clone());
+        Grant { alternative: alternative as u8, rung: rung as u8, loans }
     }
 
     fn cancel(&mut self, id: u32) {
         let Some(at) = self.at(id) else { return };
         self.advance();
-        let level = self.waiters[at].rank.0;
         match self.waiters[at].state {
-            State::Waiting => self.withdraw(at),
+            State::Waiting => self.leave(at),
             State::Offered { .. } => self.undo(at),
             State::Dormant | State::Ended { .. } => {}
         }
         if !matches!(self.waiters[at].state, State::Ended { .. }) {
-            self.seen.push(Seen::Cancelled(level));
+            self.seen.push(Seen::Cancelled(self.waiters[at].level));
         }
         self.waiters.remove(at);
         self.settle();
@@ -296,30 +264,59 @@ impl Model {
         }
     }
 
-    fn released(&mut self, budgets: Set) {
+    fn released(&mut self, budgets: BTreeSet<BudgetId>) {
         self.advance();
-        self.dirty.extend(budgets);
+        budgets.into_iter().for_each(|id| self.mark(id, BEGINNING));
         self.settle();
     }
 
-    /// Another capacity or rate; `change` says whether it is less than before.
-    fn change(&mut self, id: BudgetId, change: impl FnOnce(&mut Stock, u64) -> bool) {
+    /// Another capacity or rate.
+    fn change(&mut self, id: BudgetId, change: impl FnOnce(&mut Stock, u64)) {
         if self.closed {
             return;
         }
         self.advance();
-        let now = self.now;
-        if change(self.stock(id), now) {
-            let limit = self.stocks[&id].limit();
+        let (now, before) = (self.now, self.stocks[&id].limit());
+        change(self.stock(id), now);
+        if self.stocks[&id].limit() != before {
             for at in 0..self.waiters.len() {
                 let waits = matches!(self.waiters[at].state, State::Waiting | State::Dormant);
-                if waits && self.waiters[at].asks.iter().any(|&(asked, units)| asked == id && units > limit) {
-                    self.end(at, Why::NeverFits);
+                if waits && self.waiters[at].ask.names(id) {
+                    self.refit(at, id);
                 }
             }
         }
-        self.dirty.insert(id);
+        self.mark(id, BEGINNING);
         self.settle();
+    }
+
+    /// The limit of a budget changed that a waiter names: some of its alternatives may have become possible, or
+    /// impossible.
+    fn refit(&mut self, at: usize, id: BudgetId) {
+        if self.waiters[at].state == State::Waiting {
+            for alternative in 0..self.waiters[at].ladders.len() {
+                let waiter = &self.waiters[at];
+                match (waiter.filed[alternative], self.possible(waiter, alternative)) {
+                    (Some(_), false) => {
+                        if waiter.claiming == Some(alternative) {
+                            self.withdraw(at);
+                        }
+                        self.unfile(at, alternative);
+                    }
+                    (None, true) => {
+                        // If nothing blocks it, it is found where the change was, which is dirty.
+                        let place = self.witness(self.low(waiter, alternative), waiter.rank).unwrap_or(id);
+                        self.file(at, alternative, place);
+                    }
+                    _ => {}
+                }
+            }
+            self.pick_if_none(at);
+        }
+        let waiter = &self.waiters[at];
+        if !(0..waiter.ladders.len()).any(|alternative| self.possible(waiter, alternative)) {
+            self.end(at, Why::NeverFits);
+        }
     }
 
     fn close(&mut self) {
@@ -339,7 +336,10 @@ impl Model {
     fn sleep(&mut self, time: u64) {
         self.lag = 0;
         let until = self.clock + time;
+        let mut turns = 0;
         while self.due() <= until {
+            turns = if self.due() > self.clock { 0 } else { turns + 1 };
+            assert!(turns < SPIN, "the driver spins at {}", self.clock);
             self.clock = self.clock.max(self.due());
             self.seen.push(Seen::Turned(self.clock));
             self.drive();

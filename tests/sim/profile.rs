@@ -3,11 +3,12 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use bursar::{Budget, BudgetId, Config, Priority, Supply};
+use bursar::{Budget, BudgetId, Config, Order, Priority, Supply};
 use fastrand::Rng;
 
-use crate::event::{Arrival, Asks, Event};
-use crate::world::{Owner, World};
+use crate::ask::{Alternative, Ask, Asks};
+use crate::crowd::Crowd;
+use crate::event::{Arrival, Event};
 
 /// One kind of trace.
 #[derive(Debug, Clone)]
@@ -27,6 +28,9 @@ pub struct Profile {
     pub step: u64,
     /// Polls of owners that were woken, in a hundred polls.
     pub attentive: u32,
+    /// Requests in a hundred that have two or three alternatives, and alternatives that are elastic.
+    pub alternatives: u32,
+    pub elastic: u32,
     /// Threads with old clock readings; excludes the way past the engine, which takes any reading.
     pub lag: bool,
 }
@@ -80,8 +84,22 @@ impl Profile {
             deadlines: 25,
             step: 40 * MS,
             attentive: 70,
+            alternatives: 20,
+            elastic: 20,
             lag: false,
         }
+    }
+
+    /// So many bypasses, and so long.
+    pub fn bypass(mut self, limit: u32, time_ms: u64) -> Profile {
+        self.config.bypass_limit = limit;
+        self.config.bypass_time = Duration::from_millis(time_ms);
+        self
+    }
+
+    /// Exact bundles only.
+    pub fn rigid(self) -> Profile {
+        Profile { alternatives: 0, elastic: 0, ..self }
     }
 
     pub fn one_budget() -> Profile {
@@ -139,6 +157,39 @@ impl Profile {
         Profile { units: 1..=2, ..Profile::usual("tight", config) }
     }
 
+    /// Whoever is blocked is passed once or twice.
+    pub fn passed(limit: u32, name: &'static str) -> Profile {
+        let mut budgets: Vec<_> = (0..3).map(|index| loan(index, 12)).collect();
+        budgets.push(Budget::rate(BudgetId::IO, 60).burst(10).max_debt(4));
+        let usual = Profile::usual(name, config(budgets, 100, 64));
+        Profile { units: 1..=9, deadlines: 10, ..usual }.bypass(limit, 60)
+    }
+
+    /// Nearly all is elastic or has alternatives.
+    pub fn flexible() -> Profile {
+        let mut budgets: Vec<_> = (0..4).map(|index| loan(index, 10)).collect();
+        budgets.push(Budget::rate(BudgetId::IO, 80).burst(12).max_debt(6));
+        let usual = Profile::usual("flexible", config(budgets, 100, 64));
+        Profile { units: 1..=9, alternatives: 70, elastic: 60, ..usual }.bypass(2, 200)
+    }
+
+    /// Levels rise while they wait, some of them from the very bottom.
+    pub fn aging() -> Profile {
+        let mut budgets: Vec<_> = (0..3).map(|index| loan(index, 8)).collect();
+        budgets.push(Budget::rate(BudgetId::NETWORK, 50).burst(8));
+        let config = Config { aging_step: Some(Duration::from_millis(90)), age_idle: true, ..config(budgets, 60, 64) };
+        Profile::usual("aging", config).bypass(16, 40)
+    }
+
+    /// Modules have shares; and levels rise, but not from the very bottom.
+    pub fn shares() -> Profile {
+        let mut budgets: Vec<_> = (0..3).map(|index| loan(index, 9)).collect();
+        budgets.push(Budget::rate(BudgetId::NETWORK, 70).burst(8));
+        let aging_step = Some(Duration::from_millis(250));
+        let config = Config { order: Order::Shares, aging_step, ..config(budgets, 100, 64) };
+        Profile::usual("shares", config).bypass(1, 500)
+    }
+
     /// Amounts near the largest.
     pub fn vast() -> Profile {
         let rate = Budget::rate(BudgetId::IO, LARGEST / 4).burst(LARGEST / 32).max_debt(LARGEST / 64);
@@ -160,25 +211,24 @@ impl Profile {
     }
 
     /// The next event of a random trace.
-    pub fn event(&self, rng: &mut Rng, world: &World, next_id: u32) -> Event {
-        let queued = world.owners().filter(|(_, owner)| matches!(owner, Owner::Queued { .. })).count();
-        let crowded = queued > self.crowd;
+    pub fn event(&self, rng: &mut Rng, crowd: &Crowd, next_id: u32) -> Event {
+        let crowded = crowd.queued(false).len() > self.crowd;
         loop {
-            let made = match self.kind(rng, crowded, world.is_late()) {
+            let made = match self.kind(rng, crowded, crowd.is_late()) {
                 Kind::Submit => Some(Event::Submit(self.arrival(rng, next_id))),
-                Kind::Poll => self.who_polls(rng, world).map(Event::Poll),
-                Kind::Cancel => pick(rng, queued_of(world, false)).map(Event::Cancel),
-                Kind::Release => pick(rng, holding(world)).map(|id| Event::Release { id, late: rng.u32(..100) < 12 }),
-                Kind::Shrink => pick(rng, holding(world)).map(|id| Event::Shrink { id, by: self.asks(rng) }),
+                Kind::Poll => self.who_polls(rng, crowd).map(Event::Poll),
+                Kind::Cancel => pick(rng, crowd.queued(false)).map(Event::Cancel),
+                Kind::Release => pick(rng, crowd.holding()).map(|id| Event::Release { id, late: rng.u32(..100) < 12 }),
+                Kind::Shrink => pick(rng, crowd.holding()).map(|id| Event::Shrink { id, by: self.asks(rng) }),
                 Kind::Split => {
-                    pick(rng, holding(world)).map(|id| Event::Split { id, by: self.asks(rng), into: next_id })
+                    pick(rng, crowd.holding()).map(|id| Event::Split { id, by: self.asks(rng), into: next_id })
                 }
                 Kind::Enter => Some(Event::Enter),
                 Kind::Change => Some(self.change(rng)),
                 Kind::Stall => Some(Event::Stall(self.time(rng))),
                 Kind::Sleep => Some(Event::Sleep(self.time(rng))),
                 Kind::Early => Some(Event::Early),
-                Kind::Lag => Some(Event::Lag(self.time(rng).min(world.clock()))),
+                Kind::Lag => Some(Event::Lag(self.time(rng).min(crowd.clock()))),
             };
             if let Some(event) = made {
                 return event;
@@ -222,7 +272,31 @@ impl Profile {
             _ => None,
         };
         let level = self.levels[rng.usize(..self.levels.len())];
-        Arrival { id, asks: self.asks(rng), level, deadline, wait, past: !self.lag && rng.bool() }
+        Arrival { id, ask: self.ask(rng), level, deadline, wait, past: !self.lag && rng.bool() }
+    }
+
+    fn ask(&self, rng: &mut Rng) -> Ask {
+        let count = if rng.u32(..100) < self.alternatives { rng.usize(2..=3) } else { 1 };
+        Ask {
+            alternatives: (0..count).map(|_| self.alternative(rng)).collect(),
+            factor: [500_000, 500_000, 800_000, 250_000, 1, 999_999][rng.usize(..6)],
+            patience: match rng.u32(..100) {
+                0 => u64::MAX - 1,
+                1..40 => 0,
+                _ => rng.u64(..self.step * 4),
+            },
+            module: Some(rng.u8(..5)).filter(|module| *module < 4),
+        }
+    }
+
+    fn alternative(&self, rng: &mut Rng) -> Alternative {
+        let wants = self.asks(rng);
+        let mut floors = Asks::new();
+        if rng.u32(..100) < self.elastic {
+            let shrinks = |&(id, want): &(BudgetId, u64)| (want > 1 && rng.bool()).then(|| (id, rng.u64(1..want)));
+            floors = wants.iter().filter_map(shrinks).collect();
+        }
+        Alternative { wants, floors }
     }
 
     fn asks(&self, rng: &mut Rng) -> Asks {
@@ -271,23 +345,14 @@ impl Profile {
         }
     }
 
-    fn who_polls(&self, rng: &mut Rng, world: &World) -> Option<u32> {
+    fn who_polls(&self, rng: &mut Rng, crowd: &Crowd) -> Option<u32> {
         let woken = rng.u32(..100) < self.attentive;
-        pick(rng, queued_of(world, woken))
+        pick(rng, crowd.queued(woken))
     }
 }
 
 fn quartered(figure: u64, quarters: u64) -> u64 {
     (u128::from(figure) * u128::from(quarters) / 4).min(LARGEST.into()) as u64
-}
-
-fn queued_of(world: &World, only_woken: bool) -> Vec<u32> {
-    let matching = |owner: &Owner| matches!(owner, Owner::Queued { woken, .. } if *woken || !only_woken);
-    world.owners().filter(|(_, owner)| matching(owner)).map(|(id, _)| id).collect()
-}
-
-fn holding(world: &World) -> Vec<u32> {
-    world.owners().filter(|(_, owner)| matches!(owner, Owner::Holding(_))).map(|(id, _)| id).collect()
 }
 
 fn pick(rng: &mut Rng, from: Vec<u32>) -> Option<u32> {

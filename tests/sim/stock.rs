@@ -9,7 +9,7 @@ const UNIT: i128 = 1_000_000_000;
 #[derive(Debug, Clone)]
 pub enum Stock {
     Loan { capacity: i128, out: i128, peak: i128 },
-    Rate { per_second: i128, burst: i128, max_debt: i128, level: i128, at: u64 },
+    Rate { per_second: i128, burst: i128, max_debt: i128, level: i128, at: u64, spent: u64 },
 }
 
 impl Stock {
@@ -22,6 +22,7 @@ impl Stock {
                 max_debt: max_debt.into(),
                 level: i128::from(burst) * UNIT,
                 at: now,
+                spent: 0,
             },
         }
     }
@@ -40,16 +41,36 @@ impl Stock {
         }
     }
 
-    /// What a rate must have reached for `units` to be eligible (R7), in billionths.
-    fn needed(burst: i128, units: u64) -> i128 {
-        i128::from(units).min(burst) * UNIT
+    /// What a rate must have reached for `units` to be eligible (R7) beside what others claim of it, in billionths.
+    fn needed(burst: i128, units: u64, claimed: u128) -> i128 {
+        (i128::from(units).min(burst) + claimed as i128) * UNIT
     }
 
-    pub fn serves(&self, units: u64, now: u64) -> bool {
+    /// Whether `units` can be taken and `claimed` is still there for others. A rate never gives more than its burst and
+    /// its largest debt, however full it is.
+    pub fn serves(&self, units: u64, claimed: u128, now: u64) -> bool {
         match *self {
-            Stock::Loan { .. } => self.level(now) >= units.into(),
-            Stock::Rate { burst, .. } => self.level(now) >= Self::needed(burst, units),
+            Stock::Loan { .. } => self.level(now).max(0) - claimed as i128 >= units.into(),
+            Stock::Rate { burst, .. } => {
+                units <= self.limit() && self.level(now) >= Self::needed(burst, units, claimed)
+            }
         }
+    }
+
+    /// What of `units` has to be there: of a rate no more than its burst.
+    pub fn share(&self, units: u64) -> u64 {
+        match *self {
+            Stock::Loan { .. } => units,
+            Stock::Rate { burst, .. } => units.min(burst as u64),
+        }
+    }
+
+    /// How much of `units` is missing beside what others claim, in millionths.
+    pub fn shortfall(&self, units: u64, claimed: u128, now: u64) -> u128 {
+        let ask = i128::from(self.share(units));
+        let level = self.level(now).div_euclid(if self.is_rate() { UNIT } else { 1 });
+        let available = (level.max(0) - claimed as i128).max(0);
+        if available >= ask { 0 } else { ((ask - available) * 1_000_000 / ask) as u128 }
     }
 
     pub fn free(&self, now: u64) -> u64 {
@@ -77,6 +98,11 @@ impl Stock {
         if let Stock::Loan { peak, .. } = *self { peak as u64 } else { 0 }
     }
 
+    /// Units of a rate that were charged and not refunded.
+    pub fn spent(&self) -> Option<u64> {
+        if let Stock::Rate { spent, .. } = *self { Some(spent) } else { None }
+    }
+
     /// Moves the time of a rate on.
     fn bring(&mut self, now: u64) {
         let reached = self.level(now);
@@ -92,7 +118,10 @@ impl Stock {
                 *out += i128::from(units);
                 *peak = (*peak).max(*out);
             }
-            Stock::Rate { level, .. } => *level -= i128::from(units) * UNIT,
+            Stock::Rate { level, spent, .. } => {
+                *level -= i128::from(units) * UNIT;
+                *spent = spent.saturating_add(units);
+            }
         }
     }
 
@@ -107,30 +136,37 @@ impl Stock {
     pub fn undo(&mut self, units: u64, now: u64) {
         self.give(units);
         self.bring(now);
-        if let Stock::Rate { level, burst, .. } = self {
+        if let Stock::Rate { level, burst, spent, .. } = self {
+            *spent = spent.saturating_sub(i128::from(units).min(*burst - level.div_euclid(UNIT)) as u64);
             *level = (*level + i128::from(units) * UNIT).min(*burst * UNIT);
         }
     }
 
-    /// Another capacity. Whether it is less than before.
-    pub fn set_capacity(&mut self, units: u64) -> bool {
-        let Stock::Loan { capacity, .. } = self else { return false };
-        std::mem::replace(capacity, units.into()) > units.into()
+    /// Another capacity.
+    pub fn set_capacity(&mut self, units: u64) {
+        if let Stock::Loan { capacity, .. } = self {
+            *capacity = units.into();
+        }
     }
 
-    /// Another speed and burst. Whether the burst is less than before.
-    pub fn set_rate(&mut self, speed: u64, size: u64, now: u64) -> bool {
+    /// Another speed and burst.
+    pub fn set_rate(&mut self, speed: u64, size: u64, now: u64) {
         self.bring(now);
-        let Stock::Rate { per_second, burst, level, .. } = self else { return false };
-        *per_second = speed.into();
-        *level = (*level).min(i128::from(size) * UNIT);
-        std::mem::replace(burst, size.into()) > size.into()
+        if let Stock::Rate { per_second, burst, level, .. } = self {
+            (*per_second, *burst) = (speed.into(), size.into());
+            *level = (*level).min(i128::from(size) * UNIT);
+        }
     }
 
-    /// The first time at which a rate can serve `units`; `None` for a loan.
-    pub fn ready_at(&self, units: u64, now: u64) -> Option<u64> {
+    /// The first time at which a rate can serve `units` beside what others claim; `None` for a loan, and where no time
+    /// is enough.
+    pub fn ready_at(&self, units: u64, claimed: u128, now: u64) -> Option<u64> {
         let Stock::Rate { per_second, burst, at, .. } = *self else { return None };
-        let missing = (Self::needed(burst, units) - self.level(now)).max(0);
+        let needed = Self::needed(burst, units, claimed);
+        if units > self.limit() || needed > burst * UNIT {
+            return None;
+        }
+        let missing = (needed - self.level(now)).max(0);
         let wait = (missing + per_second - 1) / per_second;
         Some(u64::try_from(i128::from(now.max(at)) + wait).unwrap_or(u64::MAX))
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::event::{Refused, Seen, Standing, Why};
 use crate::trace::single_seed;
 
 /// Things that have to happen in traces.
@@ -10,8 +11,20 @@ pub enum Case {
     /// Granted without a turn of the engine.
     PastEngine,
     Blocked,
-    /// Short of two budgets or more when it arrived.
-    BlockedTwice,
+    /// Passed by a lower rank, or by whoever took what it had found elsewhere.
+    Passed,
+    /// Claims hard.
+    Hardened,
+    /// Rose by a level.
+    Aged,
+    /// Granted less than the whole of an elastic amount.
+    Elastic,
+    /// Granted an alternative that was not the preferred one.
+    SecondChoice,
+    /// Something else blocks an alternative than did before.
+    Moved,
+    /// Fewer or more alternatives of an active waiter are possible.
+    Refitted,
     Offered,
     Accepted,
     OfferedAndCancelled,
@@ -30,8 +43,6 @@ pub enum Case {
     DeficitDrained,
     /// Granted once a rate had refilled.
     RateBlocked,
-    /// Blocked somewhere else when it was granted than when it arrived.
-    Refiled,
     LookAhead,
     /// Between a release and its turn, others came in.
     LateRelease,
@@ -40,8 +51,6 @@ pub enum Case {
     /// Taken up after the scheduler was closed.
     AcceptedAfterClose,
     EndedByClose,
-    /// Granted while another of the same rank but for its arrival waited.
-    FirstOfEquals,
     /// No waiter could be granted, and some waited.
     QuietCrowd,
 }
@@ -58,6 +67,53 @@ impl Tally {
     pub fn add(&mut self, other: &Tally) {
         for (case, times) in &other.0 {
             *self.0.entry(*case).or_default() += times;
+        }
+    }
+
+    /// Counts what was seen of an event.
+    pub fn see(&mut self, seen: &Seen) {
+        match seen {
+            Seen::Granted(_, grant) | Seen::Accepted(_, grant) | Seen::Regained(_, grant) => {
+                self.count_if(grant.rung > 0, Case::Elastic);
+                self.count_if(grant.alternative > 0, Case::SecondChoice);
+            }
+            _ => {}
+        }
+        let case = match seen {
+            Seen::Waits(_) => Case::Blocked,
+            Seen::Offered { .. } => Case::Offered,
+            Seen::Accepted(..) => Case::Accepted,
+            Seen::Expired(_) => Case::Expired,
+            Seen::Regained(..) => Case::Regained,
+            Seen::Ended { why: Why::Late, .. } => Case::Late,
+            Seen::Ended { why: Why::NeverFits, .. } => Case::NeverFits,
+            Seen::Ended { why: Why::Closed, .. } => Case::EndedByClose,
+            Seen::Refused(_, Refused::Full(..)) => Case::Full,
+            Seen::Refused(_, Refused::NotNow(_)) => Case::NotNow,
+            Seen::LookAhead => Case::LookAhead,
+            _ => return,
+        };
+        self.count(case);
+    }
+
+    /// Counts what an event did to those who wait.
+    pub fn compare(&mut self, before: &[Standing], after: &[Standing]) {
+        for now in after {
+            let Some(then) = before.iter().find(|then| then.id == now.id) else {
+                self.count_if(now.hard, Case::Hardened);
+                continue;
+            };
+            self.count_if(now.passes > then.passes, Case::Passed);
+            self.count_if(now.hard && !then.hard, Case::Hardened);
+            self.count_if(now.level < then.level, Case::Aged);
+            self.count_if(now.filed.len() != then.filed.len(), Case::Refitted);
+            self.count_if(now.filed.len() == then.filed.len() && now.filed != then.filed, Case::Moved);
+        }
+    }
+
+    fn count_if(&mut self, happened: bool, case: Case) {
+        if happened {
+            self.count(case);
         }
     }
 

@@ -2,24 +2,27 @@
 //! turn of the driver whenever something is due. One thread, a clock of its own, no shell.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bursar::internals::{
-    Asked, Board, Books, Effect, Ended, Engine, Held, Posted, Refusal, Settled, Short, Submitted, Turn, Verdict,
+    Asked, Board, Books, Bucket, Effect, Ended, Engine, Held, Posted, Refusal, Settled, Short, Submitted, Turn, Verdict,
 };
-use bursar::{Amounts, BudgetId, CloseReason, Config, Priority};
+use bursar::{Amounts, BudgetId, CloseReason, Config, Order, Path, Request};
 
-use crate::event::{Arrival, Asks, Event, Figures, Refused, Seen, Shelf, View, Why, part_of, rest_of};
+use crate::ask::{Alternative, Asks, part_of};
+use crate::driven::Driven;
+use crate::event::{Arrival, Event, Figures, Grant, Refused, Seen, Shelf, Standing, View, Why};
 
 /// More turns than this without the time going on, and the driver is said to spin.
 const SPIN: usize = 100_000;
 
-/// What an owner has.
-#[derive(Debug, Clone)]
-pub enum Owner {
-    /// A reservation. `woken`: it has reason to poll. `dormant`: its offer expired, and it was not polled since.
-    Queued { slot: u32, asks: Asks, woken: bool, dormant: bool },
-    /// A lease.
-    Holding(Asks),
+/// A reservation, as its owner has it.
+#[derive(Debug)]
+struct Reserved {
+    slot: u32,
+    request: Request,
+    /// Its offer expired, and it was not polled since.
+    dormant: bool,
 }
 
 /// The engine and everything around it.
@@ -29,10 +32,9 @@ pub struct World {
     books: Books,
     board: Board,
     budgets: Vec<BudgetId>,
-    owners: BTreeMap<u32, Owner>,
+    reserved: BTreeMap<u32, Reserved>,
     /// What the leases hold, as the books know it.
     held: BTreeMap<u32, Held>,
-    levels: BTreeMap<u32, Priority>,
     /// Who has which slot.
     slots: BTreeMap<u32, u32>,
     /// Sets of budgets whose releasing threads have not entered yet.
@@ -48,6 +50,9 @@ impl World {
     pub fn new(config: &Config, clock: u64) -> World {
         let mut books = Books::new();
         books.open(&config.budgets, clock);
+        if config.order == Order::Shares {
+            books.gate();
+        }
         let mut budgets: Vec<_> = config.budgets.iter().map(|budget| budget.id).collect();
         budgets.sort();
         World {
@@ -55,9 +60,8 @@ impl World {
             books,
             board: Board::default(),
             budgets,
-            owners: BTreeMap::new(),
+            reserved: BTreeMap::new(),
             held: BTreeMap::new(),
-            levels: BTreeMap::new(),
             slots: BTreeMap::new(),
             late: Vec::new(),
             clock,
@@ -67,79 +71,56 @@ impl World {
         }
     }
 
-    /// Does what `event` says, and tells what is seen.
-    pub fn apply(&mut self, event: &Event) -> Vec<Seen> {
-        match event {
-            Event::Submit(arrival) => self.submit(arrival),
-            Event::Poll(id) => self.poll(*id),
-            Event::Cancel(id) => self.cancel(*id),
-            Event::Release { id, late } => self.release(*id, *late),
-            Event::Shrink { id, by } => self.shrink(*id, by),
-            Event::Split { id, by, into } => self.split(*id, by, *into),
-            Event::Enter => std::mem::take(&mut self.late).into_iter().for_each(|set| self.released(set)),
-            Event::Capacity(id, units) => self.change(|engine, turn| engine.set_capacity(turn, *id, *units)),
-            Event::Rate(id, per_second, burst) => {
-                self.change(|engine, turn| engine.set_rate(turn, *id, *per_second, *burst));
-            }
-            Event::Stall(time) => self.clock += time,
-            Event::Sleep(time) => self.sleep(*time),
-            Event::Early => self.drive(),
-            Event::Lag(time) => self.lag = *time,
-            Event::Close => {
-                self.enter(|engine, turn| engine.close(turn, CloseReason::Closed));
-                self.settle();
-            }
-        }
-        std::mem::take(&mut self.seen)
-    }
-
     fn submit(&mut self, arrival: &Arrival) {
-        let amounts = amounts(&arrival.asks);
-        if arrival.past {
+        let id = arrival.id;
+        let request = request(arrival);
+        if arrival.past && !arrival.ask.is_flexible() {
             let generation = self.books.generation();
-            let taken = self.books.take_past_engine(generation, &amounts, arrival.level);
-            if let Some(held) = taken {
-                return self.grant(arrival.id, &arrival.asks, held, Seen::Granted(arrival.id));
+            if let Some(held) = self.books.take_past_engine(generation, request.amounts(), arrival.level) {
+                let grant = self.hold(id, held);
+                return self.seen.push(Seen::Granted(id, grant));
             }
         }
-        let deadline = arrival.deadline.unwrap_or(u64::MAX);
-        let asked = Asked { amounts: &amounts, level: arrival.level, deadline, terms: None, module: None };
-        self.levels.insert(arrival.id, arrival.level);
+        let asked = Asked::of(&request);
         let submitted = self.enter(|engine, turn| match arrival.wait {
             true => engine.submit(turn, asked),
             false => engine.try_submit(turn, asked).map_or_else(Submitted::Refused, Submitted::Granted),
         });
         match submitted {
-            Submitted::Granted(held) => self.grant(arrival.id, &arrival.asks, held, Seen::Granted(arrival.id)),
-            Submitted::Waiting(slot) => {
-                self.slots.insert(slot, arrival.id);
-                let asks = arrival.asks.clone();
-                self.owners.insert(arrival.id, Owner::Queued { slot, asks, woken: false, dormant: false });
-                self.seen.push(Seen::Waits(arrival.id));
+            Submitted::Granted(held) => {
+                let grant = self.hold(id, held);
+                self.seen.push(Seen::Granted(id, grant));
             }
-            Submitted::Refused(refusal) => self.seen.push(Seen::Refused(arrival.id, refused(*refusal))),
+            Submitted::Waiting(slot) => {
+                self.slots.insert(slot, id);
+                self.reserved.insert(id, Reserved { slot, request, dormant: false });
+                self.seen.push(Seen::Waits(id));
+            }
+            Submitted::Refused(refusal) => self.seen.push(Seen::Refused(id, refused(*refusal))),
         }
         self.settle();
     }
 
     fn poll(&mut self, id: u32) {
-        let Some(Owner::Queued { slot, asks, .. }) = self.owners.get(&id).cloned() else { return };
+        let Some(Reserved { slot, request, .. }) = self.reserved.get(&id) else { return };
+        let slot = *slot;
         match self.board.look(slot) {
             Posted::Accepted { place } => {
-                let held = Held::offered(&amounts(&asks), self.books.rates(), place, self.levels[&id]);
-                return self.grant(id, &asks, held, Seen::Accepted(id));
+                let held = Held::taken_up(request, self.books.rates(), place);
+                let grant = self.hold(id, held);
+                return self.seen.push(Seen::Accepted(id, grant));
             }
             Posted::Ended => {
                 if let Some(Ended { why, waited, short }) = self.enter(|engine, _| engine.collect(slot)) {
-                    self.owners.remove(&id);
+                    self.reserved.remove(&id);
                     self.seen.push(Seen::Collected { id, why: reason(why), waited, short: figures(short) });
                 }
             }
             Posted::Nothing => {
-                self.set_woken(id, false);
                 if let Some(held) = self.enter(|engine, turn| engine.reactivate(turn, slot)) {
-                    self.grant(id, &asks, held, Seen::Regained(id));
-                } else if let Some(Owner::Queued { dormant, .. }) = self.owners.get_mut(&id)
+                    let grant = self.hold(id, held);
+                    self.seen.push(Seen::Regained(id, grant));
+                } else if let Some(Reserved { dormant, .. }) = self.reserved.get_mut(&id)
                     && std::mem::take(dormant)
                 {
                     self.seen.push(Seen::Waits(id));
@@ -150,25 +131,21 @@ impl World {
     }
 
     fn cancel(&mut self, id: u32) {
-        let Some(Owner::Queued { slot, .. }) = self.owners.get(&id).cloned() else { return };
-        self.owners.remove(&id);
+        let Some(Reserved { slot, .. }) = self.reserved.remove(&id) else { return };
         self.enter(|engine, turn| engine.cancel(turn, slot));
         self.settle();
     }
 
-    fn grant(&mut self, id: u32, asks: &Asks, held: Held, seen: Seen) {
+    /// The owner has a lease now.
+    fn hold(&mut self, id: u32, held: Held) -> Grant {
+        self.reserved.remove(&id);
         self.held.insert(id, held);
-        let rates = self.books.rates();
-        let loans = asks.iter().copied().filter(|(id, _)| rates & 1 << id.index() == 0);
-        self.owners.insert(id, Owner::Holding(loans.collect()));
-        self.seen.push(seen);
+        let Path { alternative, rung } = self.books.path(held);
+        Grant { alternative, rung, loans: self.books.amounts(held).iter().collect() }
     }
 
     fn release(&mut self, id: u32, late: bool) {
-        let Some(Owner::Holding(asks)) = self.owners.get(&id).cloned() else { return };
-        self.owners.remove(&id);
         if let Some(held) = self.held.remove(&id) {
-            assert_eq!(self.books.amounts(held), amounts(&asks), "the books and the owner agree on what {id} holds");
             let flagged = self.books.give(held);
             self.gave(flagged, late);
         }
@@ -176,28 +153,24 @@ impl World {
 
     fn shrink(&mut self, id: u32, by: &Asks) {
         if let Some(part) = self.take_part(id, by) {
-            let flagged = self.books.give(part.1);
+            let flagged = self.books.give(part);
             self.gave(flagged, false);
         }
     }
 
     fn split(&mut self, id: u32, by: &Asks, into: u32) {
-        if let Some((part, held)) = self.take_part(id, by) {
-            self.owners.insert(into, Owner::Holding(part));
-            self.held.insert(into, held);
+        if let Some(part) = self.take_part(id, by) {
+            self.held.insert(into, part);
         }
     }
 
-    fn take_part(&mut self, id: u32, by: &Asks) -> Option<(Asks, Held)> {
-        let Some(Owner::Holding(asks)) = self.owners.get(&id) else { return None };
-        let part = part_of(asks, by);
+    fn take_part(&mut self, id: u32, by: &Asks) -> Option<Held> {
+        let held = self.held.get_mut(&id)?;
+        let part = part_of(&self.books.amounts(*held).iter().collect(), by);
         if part.is_empty() {
             return None;
         }
-        let rest = rest_of(asks, &part);
-        self.owners.insert(id, Owner::Holding(rest));
-        let held = self.books.split(self.held.get_mut(&id)?, &amounts(&part));
-        Some((part, held.expect("a part of what is held")))
+        Some(self.books.split(held, &amounts(&part)).expect("a part of what is held"))
     }
 
     fn gave(&mut self, flagged: Option<u64>, late: bool) {
@@ -265,11 +238,9 @@ impl World {
         for effect in effects {
             let seen = match effect {
                 Effect::Offer { slot, level, budget, waited } => {
-                    self.set_woken(self.slots[&slot], true);
                     Seen::Offered { id: self.slots[&slot], level, budget, waited }
                 }
                 Effect::End { slot, level, why } => {
-                    self.set_woken(self.slots[&slot], true);
                     self.set_dormant(self.slots[&slot], false);
                     Seen::Ended { id: self.slots[&slot], level, why: reason(why) }
                 }
@@ -285,61 +256,69 @@ impl World {
         }
     }
 
-    fn set_woken(&mut self, id: u32, now: bool) {
-        if let Some(Owner::Queued { woken, .. }) = self.owners.get_mut(&id) {
-            *woken = now;
-        }
-    }
-
     fn set_dormant(&mut self, id: u32, now: bool) {
-        if let Some(Owner::Queued { dormant, .. }) = self.owners.get_mut(&id) {
+        if let Some(Reserved { dormant, .. }) = self.reserved.get_mut(&id) {
             *dormant = now;
         }
-    }
-
-    pub fn clock(&self) -> u64 {
-        self.clock
     }
 
     fn due(&mut self) -> u64 {
         self.engine.poll_timeout(&mut self.books)
     }
 
-    /// Owners of reservations, and of leases.
-    pub fn owners(&self) -> impl Iterator<Item = (u32, &Owner)> {
-        self.owners.iter().map(|(id, owner)| (*id, owner))
-    }
-
-    /// Whether a release has not reached the engine yet.
-    pub fn is_late(&self) -> bool {
-        !self.late.is_empty()
-    }
-
-    /// Whether `units` of a rate are eligible now.
-    pub fn rate_serves(&self, id: BudgetId, units: u64) -> Option<bool> {
+    /// A rate as it is by now.
+    fn bucket(&self, id: BudgetId) -> Option<Bucket> {
         let mut bucket = self.books.bucket(id)?.clone();
         bucket.refill(self.clock);
-        Some(bucket.eligible(units, 0))
+        Some(bucket)
     }
 
-    /// Units of a rate that were charged and not refunded.
-    pub fn spent(&self, id: BudgetId) -> Option<u64> {
-        self.books.bucket(id).map(|bucket| bucket.spent())
+    fn standing(&self) -> Vec<Standing> {
+        let stands = |peek: bursar::internals::Peek| Standing {
+            id: self.slots[&peek.slot],
+            passes: peek.passes,
+            hard: peek.hard,
+            level: peek.level,
+            filed: peek.filed,
+        };
+        let mut standing: Vec<_> = self.engine.peek().into_iter().map(stands).collect();
+        standing.sort_by_key(|standing| standing.id);
+        standing
+    }
+}
+
+impl Driven for World {
+    fn new(config: &Config, clock: u64) -> World {
+        World::new(config, clock)
     }
 
-    /// Slots in use once those that were taken up are swept.
-    pub fn slots_in_use(&mut self) -> usize {
-        self.enter(|engine, turn| engine.sweep_all(turn));
-        self.engine.slots()
+    fn apply(&mut self, event: &Event) -> Vec<Seen> {
+        match event {
+            Event::Submit(arrival) => self.submit(arrival),
+            Event::Poll(id) => self.poll(*id),
+            Event::Cancel(id) => self.cancel(*id),
+            Event::Release { id, late } => self.release(*id, *late),
+            Event::Shrink { id, by } => self.shrink(*id, by),
+            Event::Split { id, by, into } => self.split(*id, by, *into),
+            Event::Enter => std::mem::take(&mut self.late).into_iter().for_each(|set| self.released(set)),
+            Event::Capacity(id, units) => self.change(|engine, turn| engine.set_capacity(turn, *id, *units)),
+            Event::Rate(id, per_second, burst) => {
+                self.change(|engine, turn| engine.set_rate(turn, *id, *per_second, *burst));
+            }
+            Event::Stall(time) => self.clock += time,
+            Event::Sleep(time) => self.sleep(*time),
+            Event::Early => self.drive(),
+            Event::Lag(time) => self.lag = *time,
+            Event::Close => {
+                self.enter(|engine, turn| engine.close(turn, CloseReason::Closed));
+                self.settle();
+            }
+        }
+        std::mem::take(&mut self.seen)
     }
 
-    pub fn describe(&self) -> String {
-        let owners = self.owners.iter().map(|(id, owner)| format!("  {id}: {owner:?}\n"));
-        format!("{}  at {}, {:?}", owners.collect::<String>(), self.clock, self.books)
-    }
-
-    /// What can be told between two events; checks the engine's own books and indexes on the way.
-    pub fn view(&mut self) -> Result<View, String> {
+    /// Checks the engine's own books and indexes on the way.
+    fn view(&mut self) -> Result<View, String> {
         self.books
             .verify()
             .and_then(|()| self.engine.verify(self.books.shut()))
@@ -347,21 +326,15 @@ impl World {
         let due = self.due();
         let mut offered: BTreeMap<BudgetId, u64> = BTreeMap::new();
         let offers = self.engine.offered(&self.board, |id, units| *offered.entry(id).or_default() += units);
-        let shelf = |&budget: &BudgetId| {
-            let bucket = self.books.bucket(budget).cloned().map(|mut bucket| {
-                bucket.refill(self.clock);
-                bucket
-            });
-            Shelf {
-                budget,
-                free: bucket.map_or_else(|| self.books.free(budget), |bucket| bucket.free()),
-                limit: self.books.limit(budget),
-                granted: self.books.granted(budget),
-                peak: self.books.peak(budget),
-                deficit: self.books.deficit(budget),
-                offered: offered.get(&budget).copied().unwrap_or(0),
-                naming: self.engine.naming(budget),
-            }
+        let shelf = |&budget: &BudgetId| Shelf {
+            budget,
+            free: self.bucket(budget).map_or_else(|| self.books.free(budget), |bucket| bucket.free()),
+            limit: self.books.limit(budget),
+            granted: self.books.granted(budget),
+            peak: self.books.peak(budget),
+            deficit: self.books.deficit(budget),
+            offered: offered.get(&budget).copied().unwrap_or(0),
+            naming: self.engine.naming(budget),
         };
         Ok(View {
             shelves: self.budgets.iter().map(shelf).collect(),
@@ -370,8 +343,51 @@ impl World {
             leases: self.books.leases(),
             immediate: self.books.immediate(),
             due,
+            standing: self.standing(),
         })
     }
+
+    fn rate_serves(&self, id: BudgetId, units: u64) -> Option<bool> {
+        self.bucket(id).map(|bucket| bucket.eligible(units, 0))
+    }
+
+    fn spent(&self, id: BudgetId) -> Option<u64> {
+        self.books.bucket(id).map(|bucket| bucket.spent())
+    }
+
+    /// Slots in use once those that were taken up are swept.
+    fn residue(&mut self) -> usize {
+        self.enter(|engine, turn| engine.sweep_all(turn));
+        self.engine.slots()
+    }
+
+    fn describe(&self) -> String {
+        let reserved = self.reserved.iter().map(|(id, reserved)| format!("  {id}: {reserved:?}\n"));
+        format!("{}  at {}, {:?}", reserved.collect::<String>(), self.clock, self.books)
+    }
+}
+
+/// The request of an arrival, as a user would write it.
+fn request(arrival: &Arrival) -> Request {
+    let ask = &arrival.ask;
+    let mut alternatives = ask.alternatives.iter().map(bundle);
+    let first = alternatives.next().expect("a request asks for something");
+    let mut request = alternatives.fold(first, Request::or).priority(arrival.level);
+    if let Some(within) = arrival.deadline {
+        request = request.deadline(Duration::from_nanos(within));
+    }
+    if ask.is_flexible() {
+        request = request.ladder(f64::from(ask.factor) / 1e6).patience(Duration::from_nanos(ask.patience));
+    }
+    match ask.module {
+        Some(module) => request.module(format!("m{module}")),
+        None => request,
+    }
+}
+
+fn bundle(alternative: &Alternative) -> Request {
+    let whole = alternative.wants.iter().fold(Request::new(), |request, (id, units)| request.amount(*id, *units));
+    alternative.floors.iter().fold(whole, |request, (id, floor)| request.down_to(*id, *floor))
 }
 
 fn amounts(asks: &Asks) -> Amounts {

@@ -2,7 +2,8 @@
 
 use bursar::BudgetId;
 
-use crate::event::{Asks, Figures, Shelf, View};
+use crate::ask::{Asks, units_of};
+use crate::event::{Figures, Shelf, Standing, View};
 use crate::stock::Stock;
 
 use super::{Model, State, Waiter};
@@ -10,6 +11,18 @@ use super::{Model, State, Waiter};
 impl Model {
     pub(super) fn stock(&mut self, id: BudgetId) -> &mut Stock {
         self.stocks.get_mut(&id).expect("only budgets of the configuration are changed")
+    }
+
+    pub fn stock_of(&self, id: BudgetId) -> Option<&Stock> {
+        self.stocks.get(&id)
+    }
+
+    pub fn clock(&self) -> u64 {
+        self.clock
+    }
+
+    pub fn reservations(&self) -> usize {
+        self.waiters.len()
     }
 
     pub(super) fn loans(&self, asks: &Asks) -> Asks {
@@ -20,18 +33,9 @@ impl Model {
         self.waiters.iter().position(|waiter| waiter.id == id)
     }
 
-    pub(super) fn asked(&self, at: usize, id: BudgetId) -> u64 {
-        self.waiters[at].asks.iter().find(|(asked, _)| *asked == id).map_or(0, |(_, units)| *units)
-    }
-
-    pub(super) fn active(&self) -> usize {
-        self.waiters.iter().filter(|waiter| waiter.state == State::Waiting).count()
-    }
-
-    /// Active waiters that name a budget.
+    /// Active waiters that name a budget, in whatever alternative.
     pub(super) fn naming(&self, id: BudgetId) -> u64 {
-        let names =
-            |waiter: &&Waiter| waiter.state == State::Waiting && waiter.asks.iter().any(|(asked, _)| *asked == id);
+        let names = |waiter: &&Waiter| waiter.state == State::Waiting && waiter.ask.names(id);
         self.waiters.iter().filter(names).count() as u64
     }
 
@@ -39,57 +43,53 @@ impl Model {
         asks.iter().any(|(id, _)| self.naming(*id) > 0)
     }
 
-    pub(super) fn above_limit(&self, asks: &Asks) -> Option<BudgetId> {
-        asks.iter().find(|(id, units)| *units > self.stocks[id].limit()).map(|(id, _)| *id)
-    }
-
-    pub(super) fn figures(&self, asks: &Asks, at: Option<BudgetId>) -> Figures {
-        let (first, _) = asks[0];
-        let budget = at.unwrap_or(first);
-        let asked = asks.iter().find(|(id, _)| *id == budget).map_or(0, |(_, units)| *units);
+    fn figures(&self, budget: BudgetId, asked: u64) -> Figures {
         let stock = &self.stocks[&budget];
         Figures { budget, asked, free: stock.free(self.now), limit: stock.limit(), waiting: self.naming(budget) }
     }
 
-    /// When the driver has to turn next: at the first deadline, look at the offers, or refill.
-    pub(super) fn due(&self) -> u64 {
-        if !self.dirty.is_empty() {
-            return self.now;
-        }
-        let waits = self.waiters.iter().filter(|w| matches!(w.state, State::Waiting | State::Dormant));
-        let deadline = waits.filter_map(|waiter| waiter.deadline).min().unwrap_or(u64::MAX);
-        if self.active() == 0 {
-            return deadline;
-        }
-        let ready = |(id, stock): (&BudgetId, &Stock)| {
-            self.first_at(*id).and_then(|first| stock.ready_at(self.asked(first, *id), self.now))
-        };
-        self.stocks.iter().filter_map(ready).chain([deadline, self.next_look]).min().unwrap_or(u64::MAX)
+    /// Of one that can never be granted: the first budget of its first alternative that has too little.
+    pub(super) fn above_limit(&self, waiter: &Waiter) -> Figures {
+        let least = waiter.ladders[0].last().expect("a ladder has a rung");
+        let (id, units) = least.iter().find(|(id, units)| *units > self.stocks[id].limit()).unwrap_or(&least[0]);
+        self.figures(*id, *units)
     }
 
-    pub fn view(&self) -> View {
-        let offers = || self.waiters.iter().filter(|waiter| matches!(waiter.state, State::Offered { .. }));
-        let offered = |id| {
-            let asked = offers().flat_map(|waiter| &waiter.asks).filter(|(asked, _)| *asked == id);
-            asked.map(|(_, units)| units).sum()
-        };
-        let shelf = |(&budget, stock): (&BudgetId, &Stock)| Shelf {
+    /// What the first alternative that is possible is short of: where it is filed, or would be.
+    pub(super) fn short_of(&self, waiter: &Waiter) -> Figures {
+        let filed = waiter.filed.iter().position(|place| place.is_some());
+        let possible = || (0..waiter.ladders.len()).find(|alternative| self.possible(waiter, *alternative));
+        let alternative = filed.or_else(possible).unwrap_or(0);
+        let low = self.low(waiter, alternative);
+        let place = waiter.filed[alternative].or_else(|| self.witness(low, waiter.rank)).unwrap_or(low[0].0);
+        self.figures(place, units_of(low, place))
+    }
+
+    fn shelf(&self, budget: BudgetId, stock: &Stock) -> Shelf {
+        Shelf {
             budget,
             free: stock.free(self.clock),
             limit: stock.limit(),
             granted: stock.granted(),
             peak: stock.peak(),
             deficit: stock.deficit(),
-            offered: offered(budget),
+            offered: (0..self.waiters.len()).map(|at| units_of(self.offered(at), budget)).sum(),
             naming: self.naming(budget),
-        };
+        }
+    }
+
+    pub fn look(&self) -> View {
+        let offer = |waiter: &&Waiter| matches!(waiter.state, State::Offered { .. });
+        let mut active: Vec<_> = self.waiters.iter().filter(|waiter| waiter.state == State::Waiting).collect();
+        active.sort_by_key(|waiter| waiter.id);
         View {
-            shelves: self.stocks.iter().map(shelf).collect(),
+            shelves: self.stocks.iter().map(|(id, stock)| self.shelf(*id, stock)).collect(),
             waiting: self.active(),
-            offers: offers().count(),
+            offers: self.waiters.iter().filter(offer).count(),
             leases: self.leases,
             immediate: self.immediate,
             due: self.due(),
+            standing: active.into_iter().map(Waiter::standing).collect(),
         }
     }
 
@@ -97,6 +97,14 @@ impl Model {
         let waiters = self.waiters.iter().map(|waiter| format!("  {waiter:?}\n"));
         let stocks = self.stocks.iter().map(|(id, stock)| format!("  {id}: {stock:?}\n"));
         let lines = stocks.chain(waiters).collect::<String>();
-        format!("{lines}  at {}, dirty {:?}, held {:?}", self.now, self.dirty, self.held)
+        format!("{lines}  at {}, dirty {:?}, least {:?}, held {:?}", self.now, self.dirty, self.least, self.held)
+    }
+}
+
+impl Waiter {
+    fn standing(&self) -> Standing {
+        let filed = self.filed.iter().enumerate();
+        let filed = filed.filter_map(|(alternative, place)| Some((alternative as u8, (*place)?))).collect();
+        Standing { id: self.id, passes: self.passes, hard: self.hard, level: self.rank.0, filed }
     }
 }

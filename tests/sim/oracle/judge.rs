@@ -1,63 +1,71 @@
-//! The rules themselves: conservation, order, no lost wake-up.
+//! The rules themselves: conservation, bounded bypass, no lost wake-up.
 
 use bursar::BudgetId;
 
-use std::collections::BTreeSet;
-
-use crate::event::{Arrival, Asks};
+use crate::ask::{Ask, Asks, units_of};
+use crate::driven::Driven;
+use crate::event::{Event, Grant, Standing, View};
 use crate::tally::Case;
-use crate::world::World;
 
-use super::{BILLION, Flow, Oracle, Rank, State, Verdict, Wait};
+use super::{BILLION, Flow, Oracle, State, Verdict, Wait};
 
 impl Oracle {
-    /// A grant takes what is there (C1, P52) and passes nobody of higher rank (C3, P23).
-    pub(super) fn judge_grant(&mut self, asks: &Asks, rank: Rank) -> Verdict {
-        for (id, units) in self.loans(asks) {
-            let (out, capacity) = (self.out(id), self.capacities[&id]);
-            if out + units > capacity {
-                return Err(format!("{units} of {id} granted with {out} of {capacity} out"));
+    /// A grant is a rung of an alternative, whole (C2), and no less than was asked then (R10).
+    pub(super) fn judge_grant(&mut self, id: u32, wait: &Wait, grant: &Grant) -> Verdict {
+        let bundle = self.bundle(&wait.ask, grant)?;
+        if grant.rung > 0 && self.clock < wait.ripe_at {
+            return Err(format!("less than the whole before its patience ended at {}", wait.ripe_at));
+        }
+        for (id, units) in &bundle {
+            if let Some(flow) = self.flows.get_mut(id) {
+                flow.charged_least += u128::from(*units);
+                flow.charged_most += u128::from(*units);
             }
         }
-        for other in self.active().filter(|other| other.rank < rank) {
-            // Wherever it is short, this grant takes from that budget.
-            if other.asks.iter().all(|(id, _)| asks.iter().any(|(asked, _)| asked == id)) {
-                return Err(format!("{rank:?} passes {other:?}"));
-            }
-            let by_loans_only = self.loans(&other.asks).len() == other.asks.len();
-            let grantable = by_loans_only && self.blocking(&other.asks, other.rank).is_empty();
-            if self.settled && grantable && shares(&other.asks, asks) {
-                return Err(format!("{rank:?} is granted before {other:?}, which could be"));
-            }
-        }
-        let equal = |other: &&Wait| (other.rank.0, other.rank.1) == (rank.0, rank.1) && shares(&other.asks, asks);
-        if self.active().filter(|other| other.rank > rank).any(|other| equal(&other)) {
-            self.tally.count(Case::FirstOfEquals);
-        }
+        self.granted.push((wait.rank, bundle));
+        self.held.insert(id, grant.loans.clone());
         Ok(())
     }
 
+    /// What a grant took, if it is one of those that would do.
+    fn bundle(&self, ask: &Ask, grant: &Grant) -> Result<Asks, String> {
+        let ladders = ask.ladders();
+        let bundle = ladders.get(usize::from(grant.alternative)).and_then(|ladder| ladder.get(usize::from(grant.rung)));
+        let loans = |bundle: &Asks| -> Asks {
+            bundle.iter().copied().filter(|(id, _)| self.capacities.contains_key(id)).collect()
+        };
+        match bundle.filter(|bundle| loans(bundle) == grant.loans) {
+            Some(bundle) => Ok(bundle.clone()),
+            None => Err(format!("{grant:?} is not what was asked for: {ask:?}")),
+        }
+    }
+
     /// The books say what the owners have (R6, P57), and the counters what they wait for (P11).
-    pub(super) fn judge_books(&self, world: &mut World) -> Verdict {
-        let view = world.view()?;
-        for shelf in &view.shelves {
+    pub(super) fn judge_books(&mut self, event: &Event, view: &View, driven: &impl Driven) -> Verdict {
+        for (at, shelf) in view.shelves.iter().enumerate() {
             let id = shelf.budget;
-            let naming = self.active().filter(|wait| wait.asks.iter().any(|(asked, _)| *asked == id)).count() as u64;
-            let offered = self.offered(id);
-            if (shelf.naming, shelf.offered) != (naming, offered) {
-                return Err(format!("{shelf:?}: {naming} wait for it and {offered} are offered"));
+            let naming = self.active().filter(|wait| wait.ask.names(id)).count() as u64;
+            let (least, most) = self.offered(id);
+            if shelf.naming != naming || !(least..=most).contains(&shelf.offered.into()) {
+                return Err(format!("{shelf:?}: {naming} wait for it, {least} to {most} are offered"));
             }
             if let Some(flow) = self.flows.get(&id) {
-                flow.judge(world.spent(id).unwrap_or(0), self.clock).map_err(|wrong| format!("{id}: {wrong}"))?;
+                flow.judge(driven.spent(id).unwrap_or(0), self.clock).map_err(|wrong| format!("{id}: {wrong}"))?;
                 continue;
             }
-            let (out, capacity) = (self.out(id), self.capacities[&id]);
+            let leased: u64 = self.held.values().map(|held| units_of(held, id)).sum();
+            let (out, capacity) = (leased + shelf.offered, self.capacities[&id]);
             let (free, deficit) = (capacity.saturating_sub(out), out.saturating_sub(capacity));
-            if (shelf.granted, shelf.free, shelf.deficit) != (out, free, deficit) {
+            if (shelf.granted, shelf.free, shelf.deficit) != (out, free, deficit) || shelf.peak < out {
                 return Err(format!("{shelf:?}: {out} of {capacity} are out"));
             }
-            if shelf.peak != self.peaks.get(&id).copied().unwrap_or(0) {
-                return Err(format!("{shelf:?}: the peak was {:?}", self.peaks.get(&id)));
+            let Some(before) = self.last.as_ref().map(|last| &last.shelves[at]) else { continue };
+            // Only a smaller capacity makes or deepens a deficit: no grant takes what is not there (C1, P52).
+            if shelf.deficit > before.deficit && !matches!(event, Event::Capacity(..)) || shelf.peak < before.peak {
+                return Err(format!("{shelf:?} after {before:?}"));
+            }
+            if shelf.deficit < before.deficit && matches!(event, Event::Release { .. } | Event::Shrink { .. }) {
+                self.tally.count(Case::DeficitDrained);
             }
         }
         let offers = self.waits.values().filter(|wait| matches!(wait.state, State::Offered { .. })).count();
@@ -68,21 +76,73 @@ impl Oracle {
         Ok(())
     }
 
+    /// Everybody who waits is filed, is passed no more often than allowed before the claim is hard, and rises only as
+    /// far as allowed (C3, C4, R4).
+    pub(super) fn judge_standing(&mut self, view: &View) -> Verdict {
+        let waiting = self.waits.iter().filter(|(_, wait)| wait.state == State::Waiting);
+        if !waiting.map(|(id, _)| id).eq(view.standing.iter().map(|standing| &standing.id)) {
+            return Err(format!("not those who wait: {:?}", view.standing));
+        }
+        for standing in &view.standing {
+            let wait = &self.waits[&standing.id];
+            let possible = (0..wait.ask.alternatives.len()).filter(|at| self.above_limit(&wait.ask, *at).is_none());
+            if !possible.eq(standing.filed.iter().map(|(at, _)| usize::from(*at))) {
+                return Err(format!("what is possible is not what is filed: {standing:?}, {wait:?}"));
+            }
+            let names = |(at, id): &(u8, BudgetId)| units_of(&wait.ask.alternatives[usize::from(*at)].wants, *id) > 0;
+            if !standing.filed.iter().all(names) {
+                return Err(format!("filed where it does not ask for anything: {standing:?}, {wait:?}"));
+            }
+            if !standing.hard && standing.passes >= self.config.bypass_limit {
+                return Err(format!("passed without end: {standing:?}"));
+            }
+            let highest = wait.rank.0.min(bursar::Priority::High);
+            if standing.level > wait.rank.0 || standing.level < highest {
+                return Err(format!("rose too far, or fell: {standing:?}, {wait:?}"));
+            }
+        }
+        let last = self.last.take();
+        let before = last.as_ref().map_or(&[][..], |last| &last.standing);
+        self.tally.compare(before, &view.standing);
+        let judged = self.judge_passes(before, view);
+        self.last = last;
+        judged
+    }
+
+    /// Every grant to a lower rank of what somebody is filed at is counted (R4).
+    fn judge_passes(&self, before: &[Standing], view: &View) -> Verdict {
+        let filings: usize = before.iter().map(|standing| standing.filed.len()).sum();
+        if !self.knows_ranks() || filings > self.config.look_ahead {
+            return Ok(());
+        }
+        for now in &view.standing {
+            let Some(then) = before.iter().find(|then| then.id == now.id && then.filed == now.filed) else { continue };
+            let passes = |(rank, bundle): &&(super::Rank, Asks)| {
+                *rank > self.waits[&now.id].rank && now.filed.iter().any(|(_, id)| units_of(bundle, *id) > 0)
+            };
+            // It may have been filed elsewhere for a moment when there were more.
+            let passed = self.granted.iter().filter(passes).count().min(1) as u32;
+            if self.granted.len() == 1 && now.passes < then.passes + passed {
+                return Err(format!("{:?} passes {now:?}, which does not count it", self.granted));
+            }
+        }
+        Ok(())
+    }
+
     /// Nothing is due: nobody waits who could be granted, and nobody who can no longer be.
-    pub(super) fn judge_quiet(&mut self, world: &World) -> Verdict {
+    pub(super) fn judge_quiet(&mut self, view: &View, driven: &impl Driven) -> Verdict {
         for (id, wait) in &self.waits {
             if matches!(wait.state, State::Offered { .. } | State::Ended) {
                 continue;
             }
-            if self.closed || self.above_limit(&wait.asks).is_some() {
+            if self.closed || self.never_fits(&wait.ask).is_some() {
                 return Err(format!("{id} goes on although nothing can come of it: {wait:?}"));
             }
             if wait.deadline.is_some_and(|deadline| deadline <= self.clock) {
                 return Err(format!("{id} goes on at {} although its deadline passed: {wait:?}", self.clock));
             }
-            let rates_serve = wait.asks.iter().all(|(id, units)| world.rate_serves(*id, *units) != Some(false));
-            if wait.state == State::Waiting && rates_serve && self.blocking(&wait.asks, wait.rank).is_empty() {
-                return Err(format!("{id} waits though it fits and nobody of higher rank wants any of it: {wait:?}"));
+            if wait.state == State::Waiting && self.could_be_granted(*id, wait, view, driven) {
+                return Err(format!("{id} waits though it fits and nobody claims any of it: {wait:?}"));
             }
         }
         if self.active().next().is_some() {
@@ -91,77 +151,97 @@ impl Oracle {
         Ok(())
     }
 
-    /// Loans that have too little, and budgets that an active waiter of higher rank asks for.
-    pub(super) fn blocking(&self, asks: &Asks, rank: Rank) -> BTreeSet<BudgetId> {
-        let wanted = |id: BudgetId| {
-            self.active().any(|other| other.rank < rank && other.asks.iter().any(|(asked, _)| *asked == id))
+    /// Whether an alternative fits that nobody else can have a hard claim on.
+    fn could_be_granted(&self, id: u32, wait: &Wait, view: &View, driven: &impl Driven) -> bool {
+        let claimed = |budget| {
+            let hard = view.standing.iter().filter(|other| other.hard && other.id != id);
+            hard.into_iter().any(|other| self.waits[&other.id].ask.names(budget))
         };
-        let short = |id, units| self.capacities.get(&id).is_some_and(|capacity| self.out(id) + units > *capacity);
-        asks.iter().filter(|&&(id, units)| short(id, units) || wanted(id)).map(|(id, _)| *id).collect()
+        let fits = |&(budget, units): &(BudgetId, u64)| {
+            let shelf = view.shelves.iter().find(|shelf| shelf.budget == budget);
+            let there = driven.rate_serves(budget, units).or_else(|| Some(shelf?.free >= units));
+            units <= self.limit(budget) && there == Some(true) && !claimed(budget)
+        };
+        wait.ask.alternatives.iter().any(|alternative| match self.clock >= wait.ripe_at {
+            true => alternative.least().iter().all(fits),
+            false => alternative.wants.iter().all(fits),
+        })
     }
 
-    /// Units of a loan that leases and offers have.
-    fn out(&self, id: BudgetId) -> u64 {
-        let held = self.held.values().flatten().filter(|(held, _)| *held == id).map(|(_, units)| units).sum::<u64>();
-        held + self.offered(id)
-    }
-
-    fn offered(&self, id: BudgetId) -> u64 {
+    /// The least and the most of a budget that offers can have.
+    fn offered(&self, id: BudgetId) -> (u128, u128) {
         let offers = self.waits.values().filter(|wait| matches!(wait.state, State::Offered { .. }));
-        offers.flat_map(|wait| &wait.asks).filter(|(asked, _)| *asked == id).map(|(_, units)| units).sum()
+        let bounds = offers.map(|wait| bounds(&wait.ask, id));
+        bounds.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1))
     }
 
     pub(super) fn active(&self) -> impl Iterator<Item = &Wait> {
         self.waits.values().filter(|wait| wait.state == State::Waiting)
     }
 
-    pub(super) fn above_limit(&self, asks: &Asks) -> Option<BudgetId> {
-        let limit = |id: &BudgetId| match self.flows.get(id) {
+    fn limit(&self, id: BudgetId) -> u64 {
+        match self.flows.get(&id) {
             Some(flow) => flow.burst + flow.max_debt,
-            None => self.capacities[id],
-        };
-        asks.iter().find(|(id, units)| *units > limit(id)).map(|(id, _)| *id)
-    }
-
-    pub(super) fn rank_of(&self, arrival: &Arrival) -> Rank {
-        let order = arrival.deadline.unwrap_or(self.edf_horizon);
-        (arrival.level, self.clock.saturating_add(order), self.arrivals)
-    }
-
-    pub(super) fn loans(&self, asks: &Asks) -> Asks {
-        asks.iter().copied().filter(|(id, _)| self.capacities.contains_key(id)).collect()
-    }
-
-    /// By how much loans are overdrawn in all.
-    pub(super) fn in_deficit(&self) -> u64 {
-        self.capacities.iter().map(|(id, capacity)| self.out(*id).saturating_sub(*capacity)).sum()
-    }
-
-    /// Notes a grant that is in `held` or offered already: peaks of loans, charges of rates.
-    pub(super) fn charge(&mut self, asks: &Asks) {
-        for (id, units) in asks {
-            match self.flows.get_mut(id) {
-                Some(flow) => flow.charged += u128::from(*units),
-                None => {
-                    let out = self.out(*id);
-                    let peak = self.peaks.entry(*id).or_default();
-                    *peak = out.max(*peak);
-                }
-            }
+            None => self.capacities[&id],
         }
     }
 
-    /// Notes that a grant was never taken up.
-    pub(super) fn undone(&mut self, asks: &Asks) {
-        for (id, units) in asks {
-            if let Some(flow) = self.flows.get_mut(id) {
-                flow.undone += u128::from(*units);
-            }
+    /// The first budget that an alternative asks too much of, as little as it may be.
+    fn above_limit(&self, ask: &Ask, alternative: usize) -> Option<BudgetId> {
+        let least = ask.alternatives[alternative].least();
+        least.into_iter().find(|(id, units)| *units > self.limit(*id)).map(|(id, _)| id)
+    }
+
+    /// Where the first alternative asks too much, if all do.
+    pub(super) fn never_fits(&self, ask: &Ask) -> Option<BudgetId> {
+        let all = (0..ask.alternatives.len()).all(|alternative| self.above_limit(ask, alternative).is_some());
+        self.above_limit(ask, 0).filter(|_| all)
+    }
+
+    /// An offer was made: what it charges of rates is between these bounds.
+    pub(super) fn charge_offer(&mut self, ask: &Ask) {
+        for (id, flow) in &mut self.flows {
+            let (least, most) = bounds(ask, *id);
+            flow.charged_least += least;
+            flow.charged_most += most;
+        }
+    }
+
+    /// An offer was taken up: now its bundle is known.
+    pub(super) fn settle_offer(&mut self, ask: &Ask, grant: &Grant) -> Verdict {
+        let bundle = self.bundle(ask, grant)?;
+        for (id, flow) in &mut self.flows {
+            let ((least, most), units) = (bounds(ask, *id), u128::from(units_of(&bundle, *id)));
+            flow.charged_least += units - least;
+            flow.charged_most -= most - units;
+        }
+        Ok(())
+    }
+
+    /// Notes that an offer was never taken up.
+    pub(super) fn undone(&mut self, ask: &Ask) {
+        for (id, flow) in &mut self.flows {
+            flow.undone += bounds(ask, *id).1;
         }
     }
 }
 
+/// The least and the most of a budget that a grant can take.
+fn bounds(ask: &Ask, id: BudgetId) -> (u128, u128) {
+    let each = |of: fn(&crate::ask::Alternative) -> Asks| {
+        ask.alternatives.iter().map(move |alternative| u128::from(units_of(&of(alternative), id)))
+    };
+    let least = each(crate::ask::Alternative::least).min().unwrap_or(0);
+    let most = each(|alternative| alternative.wants.clone()).max().unwrap_or(0);
+    (least, most)
+}
+
 impl Flow {
+    pub(super) fn new(per_second: u64, burst: u64, max_debt: u64, since: u64) -> Flow {
+        let inflow = u128::from(burst) * BILLION;
+        Flow { per_second, burst, max_debt, charged_least: 0, charged_most: 0, undone: 0, inflow, since }
+    }
+
     /// Moves the time on.
     pub(super) fn bring(&mut self, now: u64) {
         self.inflow += u128::from(self.per_second) * u128::from(now.saturating_sub(self.since));
@@ -173,13 +253,9 @@ impl Flow {
     fn judge(&self, spent: u64, now: u64) -> Verdict {
         let inflow = self.inflow + u128::from(self.per_second) * u128::from(now.saturating_sub(self.since));
         let (spent, most) = (u128::from(spent), inflow / BILLION + u128::from(self.max_debt));
-        if spent > self.charged || spent + self.undone < self.charged || spent > most {
+        if spent > self.charged_most || spent + self.undone < self.charged_least || spent > most {
             return Err(format!("{spent} spent, at most {most} can be: {self:?}"));
         }
         Ok(())
     }
-}
-
-pub(super) fn shares(a: &Asks, b: &Asks) -> bool {
-    a.iter().any(|(id, _)| b.iter().any(|(other, _)| other == id))
 }

@@ -1,0 +1,170 @@
+//! Requests that arrive, and dormant waiters that ask again.
+
+use bursar::BudgetId;
+
+use crate::event::{Arrival, Grant, Refused, Seen};
+
+use super::{Model, Path, State, Waiter};
+
+/// Virtual times end here, as the times in ranks do.
+const LATEST: u64 = (1 << 61) - 1;
+
+impl Model {
+    pub(super) fn submit(&mut self, arrival: &Arrival) {
+        if arrival.past && !self.settings.shares && self.past_engine(arrival) {
+            return;
+        }
+        let answer = self.arrive(arrival);
+        self.seen.push(answer);
+        self.settle();
+    }
+
+    /// While nobody waits for any of it, a plain bundle that fits is granted without a turn (R1).
+    fn past_engine(&mut self, arrival: &Arrival) -> bool {
+        let wants = &arrival.ask.alternatives[0].wants;
+        let known = wants.iter().all(|(id, _)| self.stocks.contains_key(id));
+        let fits = |&(id, units): &(BudgetId, u64)| {
+            let stock = &self.stocks[&id];
+            units <= stock.limit() && stock.serves(units, 0, self.clock)
+        };
+        let loans = known && wants.iter().all(|(id, _)| !self.stocks[id].is_rate());
+        let plain = loans && !arrival.ask.is_flexible();
+        let open = plain && !self.closed && !self.named(wants) && wants.iter().all(fits);
+        if open {
+            self.take(wants, self.clock);
+            self.immediate[arrival.level as usize] += 1;
+            self.held.insert(arrival.id, wants.clone());
+            let grant = Grant { alternative: 0, rung: 0, loans: wants.clone() };
+            self.seen.push(Seen::Granted(arrival.id, grant));
+        }
+        open
+    }
+
+    fn arrive(&mut self, arrival: &Arrival) -> Seen {
+        let id = arrival.id;
+        let refused = |why| Seen::Refused(id, why);
+        if self.closed {
+            return refused(Refused::Closed);
+        }
+        self.advance();
+        if let Some(unknown) = arrival.ask.budgets().find(|id| !self.stocks.contains_key(id)) {
+            return refused(Refused::UnknownBudget(unknown));
+        }
+        let (waiter, finish) = self.newcomer(arrival);
+        if !(0..waiter.ladders.len()).any(|alternative| self.possible(&waiter, alternative)) {
+            return refused(Refused::NeverFits(self.above_limit(&waiter)));
+        }
+        // What an earlier turn left undone goes first (R11).
+        self.resume();
+        let module = (waiter.level, arrival.ask.module);
+        if let Some(path) = self.admit(&waiter) {
+            self.finish.insert(module, finish);
+            self.immediate[arrival.level as usize] += 1;
+            return Seen::Granted(id, self.hold(id, &waiter, path));
+        }
+        let short = self.short_of(&waiter);
+        if !arrival.wait {
+            return refused(Refused::NotNow(short));
+        }
+        if arrival.deadline == Some(0) {
+            return refused(Refused::Late(short));
+        }
+        if self.active() >= self.settings.max_waiters {
+            return refused(Refused::Full(self.active(), short));
+        }
+        // A request that was refused leaves no trace: neither in the numbers of arrivals, nor in the shares.
+        self.finish.insert(module, finish);
+        self.arrivals += 1;
+        self.waiters.push(waiter);
+        self.activate(self.waiters.len() - 1);
+        Seen::Waits(id)
+    }
+
+    /// A waiter that is not in the queue yet, and the finish tag of its module once it is.
+    fn newcomer(&self, arrival: &Arrival) -> (Waiter, u64) {
+        let now = self.now;
+        let deadline = arrival.deadline.map(|within| now.saturating_add(within));
+        let mut order = deadline.unwrap_or(now + self.settings.edf_horizon);
+        let (start, finish) = self.tags(arrival);
+        if self.settings.shares {
+            order = start;
+        }
+        let ladders = arrival.ask.ladders();
+        let waiter = Waiter {
+            id: arrival.id,
+            level: arrival.level,
+            rank: (arrival.level, order, self.arrivals),
+            ask: arrival.ask.clone(),
+            filed: vec![None; ladders.len()],
+            ladders,
+            deadline,
+            state: State::Waiting,
+            since: now,
+            ripe_at: now.saturating_add(arrival.ask.patience),
+            entered: now,
+            expiries: 0,
+            passes: 0,
+            first_pass: 0,
+            hard: false,
+            claiming: None,
+        };
+        (waiter, finish)
+    }
+
+    /// Start and finish under `Order::Shares`: the dominant share of the first alternative, in millionths of a
+    /// millionth of what a module of weight 1 may have.
+    fn tags(&self, arrival: &Arrival) -> (u64, u64) {
+        let share =
+            |&(id, want): &(BudgetId, u64)| u128::from(want) * 1_000_000 / u128::from(self.stocks[&id].limit().max(1));
+        let cost = arrival.ask.alternatives[0].wants.iter().map(share).max().unwrap_or(1).max(1);
+        let finished = self.finish.get(&(arrival.level, arrival.ask.module)).copied().unwrap_or(0);
+        let start = finished.max(self.virtual_time[arrival.level as usize]);
+        let finish = (u128::from(start) + cost * 1_000).min(LATEST.into()) as u64;
+        (start, finish)
+    }
+
+    /// Grants what nothing blocks to one that is filed nowhere: the first alternative that can be. Those whose turn it
+    /// would be claim hard first, and may be what blocks it then.
+    fn admit(&mut self, waiter: &Waiter) -> Option<Path> {
+        loop {
+            let path = (0..waiter.ladders.len()).find_map(|alternative| self.path(waiter, alternative))?;
+            let bundle = &waiter.ladders[path.0][path.1];
+            if !self.harden_due(bundle, waiter.rank) {
+                self.grant(waiter, path);
+                return Some(path);
+            }
+        }
+    }
+
+    /// A dormant waiter was polled.
+    pub(super) fn ask_again(&mut self, at: usize) {
+        while self.raise_due(&self.waiters[at]).is_some_and(|due| due <= self.now) {
+            self.raise(at);
+        }
+        let waiter = self.waiters[at].clone();
+        if let Some(path) = self.admit(&waiter) {
+            self.waiters.remove(at);
+            let grant = self.hold(waiter.id, &waiter, path);
+            self.seen.push(Seen::Regained(waiter.id, grant));
+        } else {
+            self.activate(at);
+            self.seen.push(Seen::Waits(waiter.id));
+        }
+    }
+
+    /// From now on a waiter counts: each alternative is filed where it is blocked.
+    fn activate(&mut self, at: usize) {
+        self.waiters[at].state = State::Waiting;
+        for alternative in 0..self.waiters[at].ladders.len() {
+            let waiter = &self.waiters[at];
+            if self.possible(waiter, alternative) {
+                let place = self.witness(self.low(waiter, alternative), waiter.rank);
+                self.file(at, alternative, place.expect("what nothing blocks was granted"));
+            }
+        }
+        self.pick_if_none(at);
+        if self.waiters[at].passes >= self.settings.bypass_limit {
+            self.harden(at);
+        }
+    }
+}

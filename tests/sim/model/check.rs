@@ -1,0 +1,100 @@
+//! What must be true of the model itself between two events, or it is no reference.
+
+use bursar::BudgetId;
+
+use crate::ask::units_of;
+
+use super::time::FIRST_AT_A_RATE;
+use super::{Model, State, Waiter};
+
+impl Model {
+    /// The first invariant that does not hold.
+    pub fn check(&mut self) -> Result<(), String> {
+        if let Some(broken) = self.broken.take() {
+            return Err(broken);
+        }
+        let all_looked_at = self.dirty.is_empty() && self.late.is_empty() && self.ready().is_empty();
+        for (at, waiter) in self.waiters.iter().enumerate() {
+            let wrong = |what: &str| Err(format!("{what}: {waiter:?}"));
+            if waiter.state != State::Waiting {
+                if waiter.filed.iter().any(Option::is_some) || waiter.claiming.is_some() {
+                    return wrong("not active, but filed or with a claim");
+                }
+                continue;
+            }
+            self.check_filed(at)?;
+            if waiter.deadline.is_some_and(|deadline| deadline <= self.now) {
+                return wrong("past its deadline");
+            }
+            if self.raise_due(waiter).is_some_and(|due| due <= self.now) {
+                return wrong("should have risen");
+            }
+            // The starvation bound: once it has been passed so often, only a withdrawn claim lets others pass.
+            if !waiter.hard && waiter.passes >= self.settings.bypass_limit {
+                return wrong("passed too often");
+            }
+            if waiter.hard && waiter.claiming.is_none_or(|claiming| waiter.filed[claiming].is_none()) {
+                return wrong("hard, but without a claim");
+            }
+            if !waiter.hard && waiter.claiming.is_some() {
+                return wrong("with a claim, but not hard");
+            }
+            if all_looked_at && let Some((alternative, place)) = self.not_blocked(waiter) {
+                return wrong(&format!("{place} does not block alternative {alternative}"));
+            }
+        }
+        self.check_books()
+    }
+
+    /// A filing whose place does not block it.
+    fn not_blocked(&self, waiter: &Waiter) -> Option<(usize, BudgetId)> {
+        let filed = waiter.filed.iter().enumerate().filter_map(|(alternative, place)| Some((alternative, (*place)?)));
+        let open = |&(alternative, place): &(usize, BudgetId)| {
+            // A rate fills up with time, and only the first in its line are looked at for that.
+            let looked_at = |place| self.line(place).into_iter().take(FIRST_AT_A_RATE);
+            let is_it = |(_, other, at): (_, usize, usize)| other == alternative && self.waiters[at].id == waiter.id;
+            let first = !self.stocks[&place].is_rate() || looked_at(place).any(is_it);
+            first && !self.blocks(place, units_of(self.low(waiter, alternative), place), waiter.rank)
+        };
+        filed.into_iter().find(open)
+    }
+
+    /// Exactly what is possible is filed, at a budget that it names, and it asks no less than the least of that line.
+    fn check_filed(&self, at: usize) -> Result<(), String> {
+        let waiter = &self.waiters[at];
+        for (alternative, place) in waiter.filed.iter().enumerate() {
+            if place.is_some() != self.possible(waiter, alternative) {
+                return Err(format!(
+                    "alternative {alternative} is filed, or not, and should not, or should: {waiter:?}"
+                ));
+            }
+            let Some(place) = place else { continue };
+            let units = units_of(self.low(waiter, alternative), *place);
+            let least = self.least.get(place).copied().unwrap_or(u64::MAX);
+            if units == 0 || units < least {
+                return Err(format!("{units} of {place} with a least of {least}: {waiter:?}"));
+            }
+        }
+        if waiter.filed.iter().all(Option::is_none) {
+            return Err(format!("filed nowhere: {waiter:?}"));
+        }
+        Ok(())
+    }
+
+    /// What is out is what leases and offers have (C1).
+    fn check_books(&self) -> Result<(), String> {
+        for (id, stock) in self.stocks.iter().filter(|(_, stock)| !stock.is_rate()) {
+            let leased: u64 = self.held.values().map(|held| units_of(held, *id)).sum();
+            let offered: u64 = (0..self.waiters.len()).map(|at| units_of(self.offered(at), *id)).sum();
+            let (out, limit) = (stock.granted(), stock.limit());
+            if out != leased + offered || stock.free(0) + out != limit + stock.deficit() {
+                return Err(format!("{id}: {leased} leased, {offered} offered, {stock:?}"));
+            }
+        }
+        let offers = self.waiters.iter().filter(|waiter| matches!(waiter.state, State::Offered { .. })).count();
+        if self.leases != (self.held.len() + offers) as u64 {
+            return Err(format!("{} leases, but {} are held and {offers} offered", self.leases, self.held.len()));
+        }
+        Ok(())
+    }
+}

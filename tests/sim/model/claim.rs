@@ -1,0 +1,122 @@
+//! Who is passed, and who is passed no more: bypasses are counted, and harden into claims.
+
+use bursar::BudgetId;
+
+use crate::ask::{Asks, units_of};
+
+use super::{Model, Path, Rank, Waiter};
+
+impl Model {
+    /// Those that a grant of this bundle and rank passes, in the order in which they are met: of each line that it
+    /// takes from, as many filings of higher rank as a turn may look at in vain. Everyone once.
+    fn window(&self, bundle: &Asks, rank: Rank) -> Vec<usize> {
+        let mut met = Vec::new();
+        for (id, _) in bundle {
+            let line = self.line(*id);
+            let above = line.into_iter().filter(|(filed, ..)| *filed < rank);
+            for (_, _, at) in above.take(self.settings.look_ahead) {
+                if !met.contains(&at) {
+                    met.push(at);
+                }
+            }
+        }
+        met
+    }
+
+    /// Before a grant: whoever was passed often or long enough claims hard. Whether anybody did.
+    pub(super) fn harden_due(&mut self, bundle: &Asks, rank: Rank) -> bool {
+        let due: Vec<_> = self.window(bundle, rank).into_iter().filter(|at| self.is_due(*at)).collect();
+        due.iter().for_each(|at| self.harden(*at));
+        !due.is_empty()
+    }
+
+    pub(super) fn is_due(&self, at: usize) -> bool {
+        let waiter = &self.waiters[at];
+        let long = waiter.passes > 0 && self.now >= waiter.first_pass.saturating_add(self.settings.bypass_time);
+        !waiter.hard && (waiter.passes >= self.settings.bypass_limit || long)
+    }
+
+    /// Takes the units, and counts who was passed.
+    pub(super) fn grant(&mut self, waiter: &Waiter, (alternative, rung): Path) {
+        let bundle = &waiter.ladders[alternative][rung];
+        let passed = self.window(bundle, waiter.rank);
+        let covered = self.covered(waiter.rank);
+        self.take(bundle, self.now);
+        if self.covered(waiter.rank) != covered {
+            self.broken.get_or_insert(format!("{waiter:?} took what others claim"));
+        }
+        let level = waiter.rank.0 as usize;
+        self.virtual_time[level] = self.virtual_time[level].max(waiter.rank.1);
+        passed.into_iter().for_each(|at| self.pass(at));
+    }
+
+    /// What is there of each hard claim that ranks above `rank`.
+    fn covered(&self, rank: Rank) -> Vec<(u32, BudgetId, bool)> {
+        let mut covered = Vec::new();
+        for waiter in self.waiters.iter().filter(|waiter| waiter.claiming.is_some() && waiter.rank < rank) {
+            let claim = self.claim(waiter);
+            let there = |(id, units)| (waiter.id, id, !self.blocks(id, units, waiter.rank));
+            covered.extend(claim.into_iter().map(there));
+        }
+        covered
+    }
+
+    pub(super) fn pass(&mut self, at: usize) {
+        let now = self.now;
+        let waiter = &mut self.waiters[at];
+        if waiter.passes == 0 {
+            waiter.first_pass = now;
+        }
+        waiter.passes = waiter.passes.saturating_add(1);
+        if !waiter.hard && waiter.passes >= self.settings.bypass_limit {
+            self.harden(at);
+        }
+    }
+
+    pub(super) fn harden(&mut self, at: usize) {
+        self.waiters[at].hard = true;
+        self.pick_if_none(at);
+    }
+
+    /// Which alternative carries the claim: the one that is least short, then the preferred one.
+    pub(super) fn pick_if_none(&mut self, at: usize) {
+        let waiter = &self.waiters[at];
+        if !waiter.hard || waiter.claiming.is_some() {
+            return;
+        }
+        let filed = (0..waiter.filed.len()).filter(|alternative| waiter.filed[*alternative].is_some());
+        let claiming = filed.min_by_key(|alternative| {
+            let short = |&(id, units): &(BudgetId, u64)| {
+                self.stocks[&id].shortfall(units, self.claimed(id, waiter.rank), self.now)
+            };
+            self.low(waiter, *alternative).iter().map(short).max()
+        });
+        self.waiters[at].claiming = claiming;
+    }
+
+    /// Takes a claim away; that may help those that rank behind.
+    pub(super) fn withdraw(&mut self, at: usize) {
+        let claim = self.claim(&self.waiters[at]);
+        self.waiters[at].claiming = None;
+        for (id, _) in claim {
+            self.mark(id, self.waiters[at].rank);
+        }
+    }
+
+    /// Patience has passed: the claim becomes smaller, and so does what the elastic alternatives ask.
+    pub(super) fn ripen(&mut self, at: usize) {
+        let waiter = self.waiters[at].clone();
+        if let Some(claiming) = waiter.claiming {
+            let (before, after) = (self.claim_of(&waiter.ladders[claiming][0]), self.claim(&waiter));
+            for (id, _) in before.into_iter().filter(|(id, units)| units_of(&after, *id) < *units) {
+                self.mark(id, waiter.rank);
+            }
+        }
+        for (alternative, place) in waiter.filed.iter().enumerate() {
+            if let Some(place) = place.filter(|_| waiter.ladders[alternative].len() > 1) {
+                self.lower_least(at, alternative);
+                self.mark(place, waiter.rank);
+            }
+        }
+    }
+}
