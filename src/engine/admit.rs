@@ -1,9 +1,10 @@
 //! How requests arrive, and how dormant waiters come back.
 
 use crate::ledger::{Books, Held};
-use crate::model::{Amounts, BudgetId, Path, Terms};
+use crate::model::{Amounts, BudgetId, Path, Tag, Terms};
 use crate::policy::{Rank, Shares};
 
+use super::activity::Claimant;
 use super::lines::Filing;
 use super::queue::{Asks, Newcomer, State};
 use super::{Asked, Effect, Engine, Refusal, Submitted, Turn};
@@ -61,9 +62,11 @@ impl Engine {
         // Whatever an earlier turn left undone has the older right.
         self.resume(turn);
         let rank = self.rank_of(asked);
+        let tag = asked.terms.as_ref().map_or(Tag::NOBODY, |terms| terms.tag);
+        let who = Claimant { rank, holds: self.parties.holds(tag.activity) };
         let chosen = match &asked.terms {
-            None => self.admit_bundle(turn, asked.amounts, rank).map(|()| None),
-            Some(terms) => self.admit_flexibly(turn, terms, rank).map(Some),
+            None => self.admit_bundle(turn, asked.amounts, who).map(|()| None),
+            Some(terms) => self.admit_flexibly(turn, terms, who).map(Some),
         };
         let chosen = match chosen {
             Err(by) => return Ok(Admitted::Blocked { by, rank }),
@@ -73,26 +76,30 @@ impl Engine {
         self.note_share(turn.books, asked, rank);
         let (held, set) = match chosen {
             None => (turn.books.take(asked.amounts, asked.level), asked.amounts.set()),
-            Some((path, amounts)) => (turn.books.take_flexibly(&amounts, path, asked.level), amounts.set()),
+            Some((path, amounts)) => {
+                let held = turn.books.take_flexibly(&amounts, path, tag, asked.level);
+                self.gain(turn, tag, &amounts);
+                (held, amounts.set())
+            }
         };
         self.granted(turn, set, rank);
         Ok(Admitted::Held(held))
     }
 
     /// Whether a bundle can be granted at once, or what blocks it.
-    fn admit_bundle(&mut self, turn: &mut Turn<'_>, amounts: &Amounts, rank: Rank) -> Result<(), Blocking> {
+    fn admit_bundle(&mut self, turn: &mut Turn<'_>, amounts: &Amounts, who: Claimant) -> Result<(), Blocking> {
         loop {
-            if let Some(at) = self.blocking(turn.books, Asks::Many(amounts), rank) {
+            if let Some(at) = self.blocking(turn.books, Asks::Many(amounts), who) {
                 return Err((at, amounts.get(at)));
             }
-            if !self.protect(turn, amounts.set(), rank) {
+            if !self.protect(turn, amounts.set(), who.rank) {
                 return Ok(());
             }
         }
     }
 
     /// The first alternative that can be granted at once, or what blocks the first possible one.
-    fn admit_flexibly(&mut self, turn: &mut Turn<'_>, terms: &Terms, rank: Rank) -> Result<Chosen, Blocking> {
+    fn admit_flexibly(&mut self, turn: &mut Turn<'_>, terms: &Terms, who: Claimant) -> Result<Chosen, Blocking> {
         let mut blocked = None;
         for (at, alternative) in (0u8..).zip(&terms.alternatives) {
             let ripe = terms.patience == 0;
@@ -101,12 +108,12 @@ impl Engine {
                 continue;
             }
             loop {
-                if let Some(at) = self.blocking(turn.books, Asks::Many(asks), rank) {
+                if let Some(at) = self.blocking(turn.books, Asks::Many(asks), who) {
                     blocked = blocked.or(Some((at, asks.get(at))));
                     break;
                 }
-                let chosen = self.best_rung(turn.books, terms, at, ripe, rank);
-                if !self.protect(turn, chosen.1.set(), rank) {
+                let chosen = self.best_rung(turn.books, terms, at, ripe, who);
+                if !self.protect(turn, chosen.1.set(), who.rank) {
                     return Ok(chosen);
                 }
             }
@@ -128,6 +135,7 @@ impl Engine {
         self.count(turn.books, slot);
         if flexible {
             self.start_ripening(slot);
+            self.note_wait(slot, true);
             self.file_all(turn, slot, None);
         } else {
             self.queue.join(Filing::new(slot, 0), at);
@@ -165,6 +173,7 @@ impl Engine {
         self.queue.get_mut(slot).state = State::Waiting;
         self.resume_aging(slot);
         self.start_ripening(slot);
+        self.note_wait(slot, true);
         self.count(turn.books, slot);
         self.file_all(turn, slot, None);
         if let Some(flexible) = self.queue.flexible_mut(slot) {
@@ -236,6 +245,8 @@ impl Engine {
     /// The rank of a request that arrives now.
     fn rank_of(&self, asked: &Asked<'_>) -> Rank {
         let order_by = match &self.shares {
+            // Growth goes before admission at equal priority (C7).
+            _ if asked.terms.as_ref().is_some_and(|terms| terms.grows) => 0,
             Some(shares) => shares.start(asked.level, asked.module),
             None if asked.deadline == u64::MAX => self.now.saturating_add(self.settings.edf_horizon),
             None => self.now.saturating_add(asked.deadline),

@@ -73,14 +73,20 @@ impl Engine {
     /// One level up, as if it had arrived there at `due`.
     fn raise(&mut self, slot: u32, due: u64) {
         self.stop_aging(slot);
-        let rank = self.queue.get(slot).rank;
+        let own = self.queue.flexible(slot).and_then(|flexible| flexible.own_rank);
+        let rank = own.unwrap_or(self.queue.get(slot).rank);
         let level = Priority::ALL[rank.level().index().saturating_sub(1)];
         let order_by = match &self.shares {
             // Its turn is now, in virtual time.
             Some(shares) => shares.now(level),
             None => due.saturating_add(self.settings.edf_horizon),
         };
-        self.rerank(slot, Rank::new(level, order_by, rank.arrival()));
+        let rank = Rank::new(level, order_by, rank.arrival());
+        match self.queue.flexible_mut(slot).and_then(|flexible| flexible.own_rank.as_mut()) {
+            // It shows once what it has inherited is gone.
+            Some(own) => *own = rank,
+            None => self.rerank(slot, rank),
+        }
         let at = self.raise_at(level, due);
         self.queue.get_mut(slot).raise_at = at;
         if at != u64::MAX && self.queue.get(slot).state == State::Waiting {
@@ -99,6 +105,6 @@ impl Engine {
             self.queue.join(filing, place);
             self.mark_from(place, rank);
         }
-        claimed.iter().for_each(|&(id, units)| self.claims.add(id, rank, units));
+        claimed.iter().for_each(|&(id, units)| self.claims.add(id, rank, units, slot));
     }
 }

@@ -106,7 +106,7 @@ impl Engine {
         let asks = self.queue.asks(slot, filing.alternative()).bundle();
         for (id, units) in asks.iter() {
             let units = turn.books.bucket(id).map_or(units, |bucket| units.min(bucket.burst()));
-            self.claims.add(id, waiter.rank, units);
+            self.claims.add(id, waiter.rank, units, slot);
         }
     }
 
@@ -168,7 +168,7 @@ impl Engine {
 
     /// The largest part of an amount that an alternative lacks, in millionths.
     fn shortfall(&self, turn: &mut Turn<'_>, filing: Filing) -> u64 {
-        let rank = self.queue.get(filing.slot()).rank;
+        let who = self.claimant(filing.slot());
         let asks = self.queue.asks(filing.slot(), filing.alternative()).bundle();
         let lacks = |(id, units): (BudgetId, u64)| {
             let (asked, free) = match turn.books.bucket_mut(id) {
@@ -178,7 +178,7 @@ impl Engine {
                 }
                 None => (units, turn.books.free(id)),
             };
-            let has = free.saturating_sub(self.claims.above(id, rank, u64::MAX));
+            let has = free.saturating_sub(self.claimed_above(id, who, u64::MAX));
             // A part of a million.
             (u128::from(asked.saturating_sub(has)) * 1_000_000 / u128::from(asked.max(1))) as u64
         };

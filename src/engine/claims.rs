@@ -10,7 +10,8 @@ use crate::policy::Rank;
 #[derive(Debug, Default)]
 struct Level {
     sum: u128,
-    claims: BTreeMap<Rank, u64>,
+    /// Units and slot of the claimant.
+    claims: BTreeMap<Rank, (u64, u32)>,
 }
 
 /// All hard claims.
@@ -34,11 +35,11 @@ impl Claims {
     }
 
     /// Adds a claim. A waiter, which its rank stands for, has one claim at a budget.
-    pub(super) fn add(&mut self, budget: BudgetId, rank: Rank, units: u64) {
+    pub(super) fn add(&mut self, budget: BudgetId, rank: Rank, units: u64, slot: u32) {
         let levels = self.levels[budget.index()].get_or_insert_with(Box::default);
         let level = &mut levels[rank.level().index()];
         level.sum += u128::from(units);
-        let before = level.claims.insert(rank, units);
+        let before = level.claims.insert(rank, (units, slot));
         debug_assert!(before.is_none());
         self.claimed |= budget.bit();
     }
@@ -47,7 +48,7 @@ impl Claims {
     pub(super) fn remove(&mut self, budget: BudgetId, rank: Rank) -> Option<u64> {
         let levels = self.levels[budget.index()].as_mut()?;
         let level = &mut levels[rank.level().index()];
-        let units = level.claims.remove(&rank)?;
+        let (units, _) = level.claims.remove(&rank)?;
         level.sum -= u128::from(units);
         if levels.iter().all(|level| level.claims.is_empty()) {
             self.claimed &= !budget.bit();
@@ -61,6 +62,14 @@ impl Claims {
         if self.claimed & budget.bit() == 0 { 0 } else { self.sum_above(budget, rank, enough) }
     }
 
+    /// What those claim that rank above `rank` and whom `binds` picks by their slots.
+    pub(super) fn above_if(&self, budget: BudgetId, rank: Rank, binds: impl Fn(u32) -> bool) -> u64 {
+        let Some(levels) = &self.levels[budget.index()] else { return 0 };
+        let above = levels.iter().flat_map(|level| level.claims.range(..rank)).map(|(_, claim)| claim);
+        let sum: u128 = above.filter(|(_, slot)| binds(*slot)).map(|(units, _)| u128::from(*units)).sum();
+        u64::try_from(sum).unwrap_or(u64::MAX)
+    }
+
     fn sum_above(&self, budget: BudgetId, rank: Rank, enough: u64) -> u64 {
         let Some(levels) = &self.levels[budget.index()] else { return 0 };
         let own = rank.level().index();
@@ -70,7 +79,7 @@ impl Claims {
         if level.claims.last_key_value().is_none_or(|(&last, _)| last < rank) {
             sum += level.sum;
         } else {
-            for &units in level.claims.range(..rank).map(|(_, units)| units) {
+            for &(units, _) in level.claims.range(..rank).map(|(_, claim)| claim) {
                 if sum > u128::from(enough) {
                     break;
                 }
@@ -82,6 +91,6 @@ impl Claims {
 
     /// What a waiter claims.
     pub(super) fn of(&self, budget: BudgetId, rank: Rank) -> Option<u64> {
-        self.levels[budget.index()].as_ref()?[rank.level().index()].claims.get(&rank).copied()
+        self.levels[budget.index()].as_ref()?[rank.level().index()].claims.get(&rank).map(|&(units, _)| units)
     }
 }

@@ -56,6 +56,10 @@ pub enum Verdict {
     NeverFits,
     /// The scheduler was closed.
     Closed(CloseReason),
+    /// Holders wait for each other: this one is to give back what it holds.
+    RollBack,
+    /// Holders wait for each other, and giving back helps nobody: this one is to ask for less at once.
+    Split,
 }
 
 /// A wait that ended without a grant.

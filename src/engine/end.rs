@@ -17,7 +17,7 @@ impl Engine {
             State::Offered => {
                 // Taken up, it would be a lease and nothing to cancel. Either way the sweep frees the slot.
                 if let Some(place) = turn.board.discard(slot) {
-                    self.undo(turn.books, slot, place);
+                    self.undo(turn, slot, place);
                     self.effects.push(Effect::Cancelled { level });
                 }
                 return;
@@ -56,8 +56,14 @@ impl Engine {
     #[inline]
     pub(super) fn deactivate(&mut self, slot: u32) {
         self.withdraw(slot);
+        if self.queue.flexible(slot).is_some() {
+            self.note_wait(slot, false);
+        }
         for alternative in 0..self.queue.alternatives(slot) {
             self.queue.leave(Filing::new(slot, alternative));
+        }
+        if let Some(own) = self.queue.flexible_mut(slot).and_then(|flexible| flexible.own_rank.take()) {
+            self.queue.get_mut(slot).rank = own;
         }
         for id in BudgetId::in_set(self.queue.set(slot)) {
             self.naming[id.index()] -= 1;
@@ -113,14 +119,15 @@ impl Engine {
     }
 
     /// Takes a grant back that nobody took up.
-    pub(super) fn undo(&mut self, books: &mut Books, slot: u32, place: u32) {
+    pub(super) fn undo(&mut self, turn: &mut Turn<'_>, slot: u32, place: u32) {
         let amounts = self.queue.granted(slot).bundle();
         let level = self.queue.get(slot).base;
         let held = match self.queue.flexible(slot) {
             Some(_) => Held::placed(place, level),
-            None => Held::offered(&amounts, books.rates(), place, level),
+            None => Held::offered(&amounts, turn.books.rates(), place, level),
         };
-        books.undo(&amounts, held);
+        turn.books.undo(&amounts, held);
+        self.lose(turn, self.tag(slot), &amounts);
         self.dirty.mark(amounts.set());
     }
 

@@ -2,9 +2,9 @@
 
 use crate::ledger::Books;
 use crate::model::{Amounts, BudgetId, Path, Terms};
-use crate::policy::Rank;
 
 use super::Engine;
+use super::activity::Claimant;
 use super::lines::Filing;
 use super::queue::Asks;
 
@@ -12,47 +12,58 @@ impl Engine {
     /// The budget that cannot give a bundle to a waiter of this rank: the first loan that has too little beyond the hard
     /// claims of higher ranks; if none, the first such rate, as rates are tested last (R7).
     #[inline]
-    pub(super) fn blocking(&self, books: &mut Books, asks: Asks<'_>, rank: Rank) -> Option<BudgetId> {
+    pub(super) fn blocking(&self, books: &mut Books, asks: Asks<'_>, who: Claimant) -> Option<BudgetId> {
         match asks {
-            Asks::One(id, units) => self.blocks(books, id, units, rank).then_some(id),
-            Asks::Many(amounts) => self.blocking_bundle(books, amounts, rank),
+            Asks::One(id, units) => self.blocks(books, id, units, who).then_some(id),
+            Asks::Many(amounts) => self.blocking_bundle(books, amounts, who),
         }
     }
 
-    fn blocking_bundle(&self, books: &mut Books, amounts: &Amounts, rank: Rank) -> Option<BudgetId> {
+    fn blocking_bundle(&self, books: &mut Books, amounts: &Amounts, who: Claimant) -> Option<BudgetId> {
         let rates = books.rates();
         let loans = amounts.iter().filter(|(id, _)| rates & id.bit() == 0);
         let metered = amounts.iter().filter(|(id, _)| rates & id.bit() != 0);
-        loans.chain(metered).find(|&(id, units)| self.blocks(books, id, units, rank)).map(|(id, _)| id)
+        loans.chain(metered).find(|&(id, units)| self.blocks(books, id, units, who)).map(|(id, _)| id)
     }
 
     /// Whether one budget cannot give so much to a waiter of this rank.
     #[inline]
-    pub(super) fn blocks(&self, books: &mut Books, id: BudgetId, units: u64, rank: Rank) -> bool {
+    pub(super) fn blocks(&self, books: &mut Books, id: BudgetId, units: u64, who: Claimant) -> bool {
         if books.rates() & id.bit() != 0 {
-            let (claimed, now) = (self.claims.above(id, rank, u64::MAX), self.now);
+            let (claimed, now) = (self.claimed_above(id, who, u64::MAX), self.now);
             return books.bucket_mut(id).is_none_or(|bucket| {
                 bucket.refill(now);
                 !bucket.eligible(units, claimed)
             });
         }
         let free = books.loan_free(id);
-        free < units || free - units < self.claims.above(id, rank, free)
+        free < units || free - units < self.claimed_above(id, who, free)
+    }
+
+    /// What higher ranks claim of a budget, as far as that binds somebody: a claim does not bind who holds what the
+    /// claimant waits for (R3).
+    #[inline]
+    pub(super) fn claimed_above(&self, id: BudgetId, who: Claimant, enough: u64) -> u64 {
+        if who.holds == 0 {
+            return self.claims.above(id, who.rank, enough);
+        }
+        let binds = |slot: u32| self.queue.filings(slot).all(|(_, place)| who.holds & place.bit() == 0);
+        self.claims.above_if(id, who.rank, binds)
     }
 
     /// The same for an alternative of a waiter, with the least that it would do with.
     #[inline]
     pub(super) fn blocking_filing(&self, books: &mut Books, filing: Filing) -> Option<BudgetId> {
-        let rank = self.queue.get(filing.slot()).rank;
-        self.blocking(books, self.queue.asks(filing.slot(), filing.alternative()), rank)
+        let who = self.claimant(filing.slot());
+        self.blocking(books, self.queue.asks(filing.slot(), filing.alternative()), who)
     }
 
     /// Settles what an alternative that nothing blocks is granted.
     #[inline]
     pub(super) fn fit(&mut self, books: &mut Books, filing: Filing) {
         if let Some(flexible) = self.queue.flexible(filing.slot()) {
-            let rank = self.queue.get(filing.slot()).rank;
-            let chosen = self.best_rung(books, &flexible.terms, filing.alternative(), flexible.ripe, rank);
+            let who = self.claimant(filing.slot());
+            let chosen = self.best_rung(books, &flexible.terms, filing.alternative(), flexible.ripe, who);
             if let Some(flexible) = self.queue.flexible_mut(filing.slot()) {
                 flexible.granted = chosen;
             }
@@ -66,7 +77,7 @@ impl Engine {
         terms: &Terms,
         alternative: u8,
         ripe: bool,
-        rank: Rank,
+        who: Claimant,
     ) -> (Path, Amounts) {
         let Some(chosen) = terms.alternatives.get(usize::from(alternative)) else { return Default::default() };
         if !ripe {
@@ -75,7 +86,7 @@ impl Engine {
         let mut last = (0, chosen.least().clone());
         for (rung, amounts) in chosen.rungs(terms.factor) {
             last = (rung, amounts);
-            if self.blocking_bundle(books, &last.1, rank).is_none() {
+            if self.blocking_bundle(books, &last.1, who).is_none() {
                 break;
             }
         }

@@ -24,6 +24,7 @@
 //! effects. [`poll_timeout`](Engine::poll_timeout) says when to call `handle_timeout` next; calling it too early is
 //! harmless.
 
+mod activity;
 mod admit;
 mod aging;
 mod bypass;
@@ -32,10 +33,12 @@ mod claims;
 mod effect;
 mod end;
 mod examine;
+mod inherit;
 mod lines;
 mod queue;
 mod regrant;
 mod timeout;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -43,6 +46,7 @@ use crate::ledger::{Board, Books};
 use crate::model::{Amounts, BudgetId, CloseReason, Config, Order, Priority, Request, Terms};
 use crate::policy::Shares;
 
+use activity::Parties;
 pub use check::Peek;
 use claims::Claims;
 pub use effect::{Effect, Ended, Refusal, Short, Submitted, Verdict};
@@ -102,6 +106,8 @@ struct Settings {
     /// `u64::MAX` for never.
     aging_step: u64,
     age_idle: bool,
+    verdict_after: u64,
+    roll_backs: u32,
 }
 
 /// When something is due, the arrival that sets it apart from what is due at the same time, and the slot.
@@ -112,6 +118,9 @@ type Timer = (u64, u64, u32);
 pub struct Engine {
     queue: Queue,
     claims: Claims,
+    parties: Parties,
+    /// When holders that wait for each other get a verdict; `u64::MAX` while there are none.
+    verdict_at: u64,
     settings: Settings,
     /// The shares of modules, if the order goes by them.
     shares: Option<Shares>,
@@ -151,6 +160,8 @@ impl Engine {
         Engine {
             queue: Queue::new(),
             claims: Claims::new(),
+            parties: Parties::default(),
+            verdict_at: u64::MAX,
             settings: Settings {
                 offer_expiry: nanos(config.offer_expiry),
                 edf_horizon: nanos(config.edf_horizon),
@@ -160,6 +171,8 @@ impl Engine {
                 bypass_time: nanos(config.bypass_time),
                 aging_step: config.aging_step.map_or(u64::MAX, nanos),
                 age_idle: config.age_idle,
+                verdict_after: nanos(config.verdict_after),
+                roll_backs: config.roll_backs,
             },
             shares: (config.order == Order::Shares).then(Shares::new),
             naming: [0; BudgetId::LIMIT],

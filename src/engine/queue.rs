@@ -109,6 +109,8 @@ pub(super) struct Flexible {
     pub ripe: bool,
     /// The alternative that carries its hard claim, once it has one.
     pub claiming: Option<Filing>,
+    /// Its own rank, while it has inherited another.
+    pub own_rank: Option<Rank>,
     /// How it was granted, from the offer on.
     pub granted: (Path, Amounts),
 }
@@ -189,8 +191,15 @@ impl Queue {
         let set = terms.set();
         let links = vec![Link::NOWHERE; terms.alternatives.len() - 1];
         let ripe_at = since.saturating_add(terms.patience);
-        let flexible =
-            Flexible { terms, links, ripe_at, ripe: ripe_at <= since, claiming: None, granted: Default::default() };
+        let flexible = Flexible {
+            terms,
+            links,
+            ripe_at,
+            ripe: ripe_at <= since,
+            claiming: None,
+            own_rank: None,
+            granted: Default::default(),
+        };
         Ask { set, units: u64::from(put(&mut self.flexible, &mut self.free_flexible, Some(flexible))) }
     }
 

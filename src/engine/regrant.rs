@@ -86,7 +86,12 @@ impl Engine {
     /// ranks.
     #[inline]
     pub fn settle(&mut self, turn: &mut Turn<'_>) -> Settled {
+        self.inherit();
         let settled = if self.dirty.is_clean() { Settled::Done } else { self.regrant(turn) };
+        if settled == Settled::Done && self.look_for_deadlock(turn) {
+            // A verdict ended a wait: what it claimed may serve others.
+            return Settled::Breath;
+        }
         if self.unnamed != 0 {
             let gone = std::mem::take(&mut self.unnamed);
             let nobody = |id: &BudgetId| self.naming[id.index()] == 0;
@@ -149,7 +154,7 @@ impl Engine {
                     break;
                 };
                 let Asks::One(_, units) = self.queue.asks(filing.slot(), 0) else { break };
-                if self.blocks(turn.books, id, units, rank) {
+                if self.blocks(turn.books, id, units, rank.into()) {
                     break;
                 }
                 self.offer(turn, filing, id);
@@ -205,7 +210,7 @@ impl Engine {
         let (slot, alternative) = (filing.slot(), filing.alternative());
         let rank = self.queue.get(slot).rank;
         loop {
-            if self.blocks(turn.books, place, self.queue.asks(slot, alternative).get(place), rank) {
+            if self.blocks(turn.books, place, self.queue.asks(slot, alternative).get(place), self.claimant(slot)) {
                 return Found::InVain(None);
             }
             if let Some(blocking) = self.blocking_filing(turn.books, filing) {
@@ -229,29 +234,37 @@ impl Engine {
 
     /// Takes out of the books what a waiter is granted, of whom nothing is blocked.
     #[inline]
-    pub(super) fn take(&self, turn: &mut Turn<'_>, slot: u32, alternative: u8) -> Held {
+    pub(super) fn take(&mut self, turn: &mut Turn<'_>, slot: u32, alternative: u8) -> Held {
         let waiter = self.queue.get(slot);
         let level = waiter.base;
-        match self.queue.flexible(slot) {
+        let held = match self.queue.flexible(slot) {
             None => match self.queue.asks(slot, alternative) {
                 Asks::One(id, units) => turn.books.take_one(id, units, level),
                 Asks::Many(amounts) => turn.books.take(amounts, level),
             },
-            Some(flexible) => turn.books.take_flexibly(&flexible.granted.1, flexible.granted.0, level),
+            Some(flexible) => {
+                let (path, amounts) = &flexible.granted;
+                turn.books.take_flexibly(amounts, *path, flexible.terms.tag, level)
+            }
+        };
+        if held.is_tagged() {
+            self.gain(turn, self.tag(slot), &self.queue.granted(slot).bundle());
         }
+        held
     }
 
     /// Grants a waiter and lays the grant on the board.
     fn offer(&mut self, turn: &mut Turn<'_>, filing: Filing, place: BudgetId) {
         let slot = filing.slot();
         let held = self.take(turn, slot, filing.alternative());
+        let rank = self.queue.get(slot).rank;
         self.deactivate(slot);
         self.forget_timers(slot);
         let waiter = self.queue.get_mut(slot);
         waiter.state = State::Offered;
         // Doubling per expiry, at most 2^16 times the first.
         let patience = self.settings.offer_expiry.saturating_mul(1 << waiter.expiries.min(16));
-        let (rank, level, waited) = (waiter.rank, waiter.base, self.now - waiter.since);
+        let (level, waited) = (waiter.base, self.now - waiter.since);
         let expiry = self.now.saturating_add(patience);
         self.next_expiry = self.next_expiry.min(expiry);
         self.sweep(turn, SWEEP);

@@ -135,7 +135,7 @@ impl Engine {
             |timers: &std::collections::BTreeSet<super::Timer>| timers.first().map_or(u64::MAX, |timer| timer.0);
         let mut next = first(&self.deadlines).min(first(&self.ripenings)).min(first(&self.raises));
         if self.waiting > 0 {
-            next = next.min(self.next_expiry);
+            next = next.min(self.next_expiry).min(self.verdict_at);
             for id in BudgetId::in_set(books.rates()) {
                 next = next.min(self.rate_ready_at(books, id));
             }
@@ -150,7 +150,7 @@ impl Engine {
         for _ in 0..FIRST_AT_A_RATE {
             let Some((rank, filing)) = next else { break };
             let units = self.queue.asks(filing.slot(), filing.alternative()).get(id);
-            let claimed = self.claims.above(id, rank, u64::MAX);
+            let claimed = self.claimed_above(id, self.claimant(filing.slot()), u64::MAX);
             let Some(bucket) = books.bucket_mut(id) else { break };
             bucket.refill(self.now);
             ready = ready.min(bucket.ready_at(units, claimed));
@@ -195,7 +195,7 @@ impl Engine {
 
     /// Makes the owner of an offer that was taken back dormant.
     fn expire(&mut self, turn: &mut Turn<'_>, slot: u32, place: u32) {
-        self.undo(turn.books, slot, place);
+        self.undo(turn, slot, place);
         let waiter = self.queue.get_mut(slot);
         waiter.state = State::Dormant;
         waiter.expiries = waiter.expiries.saturating_add(1);

@@ -3,7 +3,7 @@
 //! Plain integers without a lock of their own. The shell keeps them under one short lock, the simulation owns them
 //! outright.
 
-use crate::model::{Amounts, Budget, BudgetId, Path, Priority, Supply};
+use crate::model::{Amounts, Budget, BudgetId, Path, Priority, Supply, Tag};
 
 use super::account::Account;
 use super::held::{Held, Store};
@@ -194,10 +194,26 @@ impl Books {
     }
 
     /// Takes a bundle of a flexible request, and keeps how it was chosen. It always has a place.
-    pub fn take_flexibly(&mut self, amounts: &Amounts, path: Path, level: Priority) -> Held {
+    pub fn take_flexibly(&mut self, amounts: &Amounts, path: Path, tag: Tag, level: Priority) -> Held {
         self.leases += 1;
         self.charge(amounts);
-        self.store.keep_chosen(amounts.without(self.rates), path, level)
+        let held = self.store.keep_chosen(amounts.without(self.rates), path, level);
+        self.tagged(held, tag)
+    }
+
+    /// Notes whom a lease belongs to; it then has a place.
+    pub fn tagged(&mut self, held: Held, tag: Tag) -> Held {
+        if tag == Tag::NOBODY {
+            return held;
+        }
+        let held = self.store(held);
+        self.store.set_tag(held, tag);
+        held.note_tagged()
+    }
+
+    /// Whom a lease belongs to.
+    pub fn tag(&self, held: Held) -> Tag {
+        self.store.tag(held)
     }
 
     /// How what a lease holds was chosen, if there was a choice.
@@ -307,7 +323,8 @@ impl Books {
         rest.take(part)?;
         self.put(held, rest);
         self.leases += 1;
-        Ok(self.store.hold(part.clone(), held.level()))
+        let part = self.store.hold(part.clone(), held.level());
+        Ok(self.tagged(part, self.store.tag(*held)))
     }
 
     /// Puts what one lease holds to what another holds; the one is left with nothing. `false`, and nothing changed,

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Amounts, BudgetId, Path, Priority, Request};
+use crate::model::{Amounts, BudgetId, Path, Priority, Request, Tag};
 
 /// The loans that a lease holds, and the level it was granted at.
 ///
@@ -23,6 +23,8 @@ const LARGE: u64 = 1 << 53;
 /// The holder is in the table of known holders, under its place.
 const KNOWN: u64 = 1 << 62;
 const STORED: u64 = 1 << 63;
+/// It belongs to a module or an activity; only what is in the store can.
+const TAGGED: u64 = 1 << 61;
 /// The place of a lease that holds nothing: rates only, or all was split off.
 const NOWHERE: u32 = (1 << 30) - 1;
 
@@ -49,7 +51,8 @@ impl Held {
     pub fn taken_up(request: &Request, rates: u64, place: u32) -> Self {
         let level = request.urgency();
         if request.is_flexible() {
-            return Held::placed(place, level);
+            let held = Held::placed(place, level);
+            return if request.tag() == Tag::NOBODY { held } else { held.note_tagged() };
         }
         Held::offered(request.amounts(), rates, place, level)
     }
@@ -59,10 +62,27 @@ impl Held {
         Held::stored(place, level)
     }
 
+    /// The same, noted to belong to somebody: the engine has to hear when it ends.
+    pub fn note_tagged(self) -> Self {
+        Held(self.0 | TAGGED)
+    }
+
+    /// Whether the engine has to hear when it ends.
+    #[inline(always)]
+    pub fn is_tagged(self) -> bool {
+        self.0 & (STORED | TAGGED) == STORED | TAGGED
+    }
+
+    /// Whether more is to be done at its end than to give it back.
+    #[inline(always)]
+    pub(crate) fn is_special(self) -> bool {
+        self.0 & (STORED | KNOWN | TAGGED) > STORED
+    }
+
     /// The place in the store, if it has one.
     pub fn place(self) -> Option<u32> {
         // Places are indices of a vector that is far shorter than 2^30.
-        let place = ((self.0 & !(STORED | KNOWN)) >> UNITS) as u32;
+        let place = ((self.0 & !(STORED | KNOWN | TAGGED)) >> UNITS) as u32;
         (self.0 & STORED != 0 && place != NOWHERE).then_some(place)
     }
 
@@ -103,6 +123,8 @@ pub(super) struct Store {
     free: Vec<u32>,
     /// How those were chosen that had a choice and did not get the first.
     paths: BTreeMap<u32, Path>,
+    /// Whom those belong to that belong to somebody.
+    tags: BTreeMap<u32, Tag>,
 }
 
 impl Store {
@@ -144,6 +166,18 @@ impl Store {
             self.paths.insert(place, path);
         }
         held
+    }
+
+    /// Whom what is held belongs to.
+    pub(super) fn tag(&self, held: Held) -> Tag {
+        held.place().and_then(|place| self.tags.get(&place)).copied().unwrap_or_default()
+    }
+
+    /// Notes whom it belongs to.
+    pub(super) fn set_tag(&mut self, held: Held, tag: Tag) {
+        if let Some(place) = held.place().filter(|_| tag != Tag::NOBODY) {
+            self.tags.insert(place, tag);
+        }
     }
 
     /// How what is held was chosen.
@@ -198,6 +232,9 @@ impl Store {
         }
         if !self.paths.is_empty() {
             self.paths.remove(&place);
+        }
+        if !self.tags.is_empty() {
+            self.tags.remove(&place);
         }
         self.free.push(place);
     }

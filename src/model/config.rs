@@ -199,6 +199,11 @@ pub struct Config {
     pub age_idle: bool,
     /// Who goes first among waiters of one level.
     pub order: Order,
+    /// How long all holders of something that is awaited have to wait themselves before one of them is told to roll
+    /// back or to split. A deadlock lasts; what only looks like one is over sooner.
+    pub verdict_after: Duration,
+    /// How often an activity is told to roll back before it is told to split.
+    pub roll_backs: u32,
     /// How many reservations may wait. The next one that would have to is [shed](crate::ReserveError::Shed).
     ///
     /// What counts are those that wait actively, whatever they ask for: polled, neither granted nor ended. Those whose
@@ -224,6 +229,8 @@ impl Config {
             bypass_limit: 16,
             bypass_time: Duration::from_millis(100),
             aging_step: None,
+            verdict_after: Duration::from_millis(10),
+            roll_backs: 3,
             age_idle: false,
             order: Order::Deadline,
             // About 1 GiB of waiters: more is no queue but a leak.
@@ -306,6 +313,20 @@ impl Config {
     #[must_use]
     pub fn with_order(mut self, order: Order) -> Self {
         self.order = order;
+        self
+    }
+
+    /// See [`Config::verdict_after`].
+    #[must_use]
+    pub fn with_verdict_after(mut self, time: Duration) -> Self {
+        self.verdict_after = time;
+        self
+    }
+
+    /// See [`Config::roll_backs`].
+    #[must_use]
+    pub fn with_roll_backs(mut self, times: u32) -> Self {
+        self.roll_backs = times;
         self
     }
 

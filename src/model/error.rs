@@ -200,6 +200,26 @@ pub enum ReserveError {
         /// For how long.
         waited: Duration,
     },
+    /// Everybody who could free what it waits for waits as well, and it is the last of them in rank. Its activity has to
+    /// give back what it holds, so that the others can go on, and then ask again.
+    #[error("rolled back after {}: {shortage}; all who hold it wait as well; give back what the activity holds, then ask \
+             again", fmt_ms(*.waited))]
+    RolledBack {
+        /// What it waited for.
+        shortage: Box<Shortage>,
+        /// For how long.
+        waited: Duration,
+    },
+    /// What it waits for cannot come free while its own activity holds what it holds, and rolling back would free it for
+    /// nobody else, or was tried often enough. The work has to be split into parts that need less at once.
+    #[error("to be split after {}: {shortage}; what is missing is held by the activity itself, or rolling back did not \
+             help; do the work in smaller parts", fmt_ms(*.waited))]
+    Split {
+        /// What it waited for.
+        shortage: Box<Shortage>,
+        /// For how long.
+        waited: Duration,
+    },
     /// The scheduler is closed.
     #[error("the scheduler grants nothing any more: {reason}; {shortage}; ask a scheduler that is open")]
     Closed {
@@ -226,7 +246,10 @@ impl ReserveError {
     pub fn is_permanent(&self) -> bool {
         match self {
             ReserveError::Invalid(_) | ReserveError::NeverFits(_) | ReserveError::Closed { .. } => true,
-            ReserveError::Late { .. } | ReserveError::Shed { .. } => false,
+            ReserveError::Late { .. }
+            | ReserveError::Shed { .. }
+            | ReserveError::RolledBack { .. }
+            | ReserveError::Split { .. } => false,
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here locks, waits, reads a clock or does I/O.
 
+mod activity;
 mod amount;
 mod amounts;
 mod budget;
@@ -15,6 +16,7 @@ mod request;
 mod stats;
 mod terms;
 
+pub use activity::Activity;
 pub use amount::{Bytes, GIB, KIB, MIB, Share, TIB, Unit};
 pub use amounts::Amounts;
 pub use budget::{BudgetId, BudgetKind, SpaceId, Tier};
@@ -28,6 +30,6 @@ pub use order::Order;
 pub use priority::Priority;
 pub use request::Request;
 pub use stats::{BudgetStats, LevelStats, Stats, WaitSummary};
-pub use terms::Path;
 #[doc(hidden)]
 pub use terms::{Alternative, Terms};
+pub use terms::{Path, Tag};

@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use super::activity::Activity;
 use super::amount::{Bytes, MAX_AMOUNT, Share};
 use super::amounts::Amounts;
 use super::budget::{BudgetId, SpaceId, Tier};
 use super::error::RequestError;
 use super::priority::Priority;
-use super::terms::{Alternative, MOST_ALTERNATIVES, Terms, WHOLE};
+use super::terms::{Alternative, MOST_ALTERNATIVES, Tag, Terms, WHOLE};
 
 /// What a piece of work needs before it may run: amounts of any number of budgets, and how urgent it is.
 ///
@@ -63,6 +64,15 @@ struct Rare {
     /// The fraction of the next rung in millionths; zero for the usual half.
     factor: u32,
     patience_ns: u64,
+    tag: Tag,
+    grows: bool,
+}
+
+impl Rare {
+    /// Whether the engine has to know more than amounts, priority and deadline.
+    fn is_flexible(&self) -> bool {
+        !self.others.is_empty() || !self.floors.is_empty() || self.tag != Tag::NOBODY
+    }
 }
 
 impl Request {
@@ -255,6 +265,26 @@ impl Request {
         self
     }
 
+    /// The activity that it is part of, see [`Activity`]. A lease of an activity is always granted and ended at the
+    /// scheduler's desk, some ten times as slow as one without.
+    pub fn activity(mut self, activity: &Activity) -> Self {
+        self.rare().tag.activity = activity.id();
+        self
+    }
+
+    /// More of what a lease with this tag holds.
+    pub(crate) fn growth(amounts: Amounts, priority: Priority, tag: Tag) -> Self {
+        let mut request = Request { amounts, ..Request::new().priority(priority) };
+        let rare = request.rare();
+        (rare.tag, rare.grows) = (tag, true);
+        request
+    }
+
+    /// Whom it is for.
+    pub(crate) fn tag(&self) -> Tag {
+        self.rare.as_ref().map_or(Tag::NOBODY, |rare| rare.tag)
+    }
+
     /// Whether the request is well-formed. Says nothing of what a scheduler has.
     ///
     /// # Errors
@@ -277,18 +307,18 @@ impl Request {
 
     /// Alternatives and elastic amounts, if there are any.
     pub(crate) fn terms(&self) -> Option<Box<Terms>> {
-        let rare = self.rare.as_ref().filter(|rare| !rare.others.is_empty() || !rare.floors.is_empty())?;
+        let rare = self.rare.as_ref().filter(|rare| rare.is_flexible())?;
         let first = Alternative::elastic(self.amounts.clone(), &rare.floors);
         let alternatives = std::iter::once(first).chain(rare.others.iter().cloned()).collect();
         let factor = if rare.factor == 0 { WHOLE / 2 } else { rare.factor };
-        Some(Box::new(Terms { alternatives, factor, patience: rare.patience_ns }))
+        let Rare { patience_ns: patience, tag, grows, .. } = **rare;
+        Some(Box::new(Terms { alternatives, factor, patience, tag, grows }))
     }
 
     /// Whether what is granted may be another bundle than [`amounts`](Request::amounts).
     #[inline]
     pub(crate) fn is_flexible(&self) -> bool {
-        self.level & RARE != 0
-            && self.rare.as_ref().is_some_and(|rare| !rare.others.is_empty() || !rare.floors.is_empty())
+        self.level & RARE != 0 && self.rare.as_ref().is_some_and(|rare| rare.is_flexible())
     }
 
     /// Whether the request has none of the parts that few have, so that there is nothing to check and nothing to note.

@@ -72,6 +72,10 @@ pub struct LevelStats {
     pub cancelled: u64,
     /// Requests refused because they can never fit, when made or after a shrink.
     pub never_fits: u64,
+    /// Waits that ended with the verdict to roll back.
+    pub rolled_back: u64,
+    /// Waits that ended with the verdict to split.
+    pub split: u64,
     /// Requests shed because the queue was full.
     pub shed: u64,
     /// Attempts of `try_reserve` that were told "not now".

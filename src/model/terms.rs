@@ -85,6 +85,10 @@ pub struct Terms {
     pub factor: u32,
     /// How long it insists on what it wants, in nanoseconds.
     pub patience: u64,
+    /// Who it is for.
+    pub tag: Tag,
+    /// It is more for a lease that is held already, and goes before what is not.
+    pub grows: bool,
 }
 
 impl Terms {
@@ -92,6 +96,20 @@ impl Terms {
     pub(crate) fn set(&self) -> u64 {
         self.alternatives.iter().fold(0, |set, alternative| set | alternative.want.set())
     }
+}
+
+/// Whom a request or a lease belongs to; zero is nobody in particular.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tag {
+    /// The number of a registered module.
+    pub module: u64,
+    /// The number of an activity.
+    pub activity: u64,
+}
+
+impl Tag {
+    /// Nobody in particular.
+    pub const NOBODY: Tag = Tag { module: 0, activity: 0 };
 }
 
 /// How a request was served.

@@ -35,6 +35,8 @@ impl Sink {
             Effect::End { level, why, .. } => match why {
                 Verdict::Late => self.levels[level.index()].late += 1,
                 Verdict::NeverFits => self.levels[level.index()].never_fits += 1,
+                Verdict::RollBack => self.levels[level.index()].rolled_back += 1,
+                Verdict::Split => self.levels[level.index()].split += 1,
                 Verdict::Closed(_) => {}
             },
         }

@@ -219,6 +219,34 @@ impl Core {
         });
     }
 
+    /// Gives back what a lease held that is known, or that belongs to somebody.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn give_special(&'static self, held: Held) {
+        // Before the place is free: the next lease there may be known too.
+        self.known.leave(held);
+        if held.is_tagged() {
+            return self.turn(|desk, turn, _| desk.engine.ended(turn, held));
+        }
+        self.give(held);
+    }
+
+    /// Puts what one lease holds to what another holds.
+    pub(super) fn merge(&'static self, held: &mut Held, other: &mut Held) -> bool {
+        if !held.is_tagged() && !other.is_tagged() {
+            return self.books.lock().merge(held, other);
+        }
+        self.turn(|desk, turn, _| {
+            let (to, from) = (turn.books.tag(*held), turn.books.tag(*other));
+            let amounts = turn.books.amounts(*other);
+            let merged = turn.books.merge(held, other);
+            if merged {
+                desk.engine.handed_over(turn, &amounts, from, to);
+            }
+            merged
+        })
+    }
+
     /// The owner of a reservation gives up. If nobody can be granted because of that, which is the rule, neither the
     /// books nor the clock are needed.
     #[inline(never)]

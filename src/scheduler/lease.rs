@@ -61,6 +61,19 @@ impl Lease {
         lease
     }
 
+    pub(super) fn core(&self) -> &'static Core {
+        self.core
+    }
+
+    pub(super) fn held_mut(&mut self) -> &mut Held {
+        &mut self.held
+    }
+
+    /// A lease keeps its core from passing to another scheduler.
+    pub(super) fn generation(&self) -> u32 {
+        self.core.books.lock().generation()
+    }
+
     fn introduce(&mut self, holder: Holder) {
         self.held = self.core.books.lock().store(self.held).note_known();
         self.core.known.enter(self.held, holder);
@@ -112,7 +125,7 @@ impl Lease {
     /// [`MergeError`] when the other is of another scheduler; the error holds it, so nothing is lost.
     pub fn merge(&mut self, mut other: Lease) -> Result<(), MergeError> {
         // Leases of one scheduler cannot hold more than its capacity together, so their sum is a valid amount.
-        if !std::ptr::eq(self.core, other.core) || !self.core.books.lock().merge(&mut self.held, &mut other.held) {
+        if !std::ptr::eq(self.core, other.core) || !self.core.merge(&mut self.held, &mut other.held) {
             return Err(MergeError(other));
         }
         self.note_amounts();
@@ -157,9 +170,8 @@ impl Lease {
 impl Drop for Lease {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.held.known().is_some() {
-            // Before the place is free: the next lease there may be known too.
-            self.core.known.leave(self.held);
+        if self.held.is_special() {
+            return self.core.give_special(self.held);
         }
         self.core.give(self.held);
     }

@@ -1,8 +1,10 @@
 //! The async shell: handle, reservation, lease, and the task that time drives. The only place with wakers and locks.
 
+mod activity;
 mod builder;
 mod core;
 mod driver;
+mod growth;
 mod known;
 mod lease;
 mod report;
@@ -18,11 +20,13 @@ use crate::model::{
     BudgetId, BudgetStats, CapacityError, CloseReason, Request, Stats, Supply, TryReserveError, VerifyError,
 };
 
+pub use activity::ExternalWait;
 pub use builder::Builder;
 #[cfg(any(feature = "test-util", bursar_loom))]
 pub use builder::HandClock;
 use core::{Core, Desk};
 pub use driver::Driver;
+pub use growth::Growth;
 pub use known::Holder;
 pub use lease::{Lease, MergeError};
 pub use reservation::Reservation;

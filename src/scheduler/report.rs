@@ -99,6 +99,10 @@ pub(super) fn ended(core: &'static Core, names: &Names, request: &Request, ended
     let shortage = || shortage(core, names, request, ended.short);
     match ended.why {
         Verdict::Late => ReserveError::Late { shortage: shortage(), waited: Duration::from_nanos(ended.waited) },
+        Verdict::RollBack => {
+            ReserveError::RolledBack { shortage: shortage(), waited: Duration::from_nanos(ended.waited) }
+        }
+        Verdict::Split => ReserveError::Split { shortage: shortage(), waited: Duration::from_nanos(ended.waited) },
         Verdict::NeverFits => ReserveError::NeverFits(shortage()),
         Verdict::Closed(reason) => ReserveError::Closed { reason, shortage: shortage() },
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures::future::FusedFuture;
 use tokio::task::coop;
@@ -59,6 +60,13 @@ impl Reservation {
     /// Whether it was polled and has not given its result yet. A grant may lie ready for the next poll.
     pub fn is_waiting(&self) -> bool {
         self.slot < DONE
+    }
+
+    /// Another deadline; only before the first poll.
+    pub(super) fn set_deadline(&mut self, within: Duration) {
+        if self.slot == NEW {
+            self.request = std::mem::take(&mut self.request).deadline(within);
+        }
     }
 
     /// What it asks for.
