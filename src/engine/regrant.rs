@@ -88,8 +88,7 @@ impl Engine {
     pub fn settle(&mut self, turn: &mut Turn<'_>) -> Settled {
         self.inherit();
         let settled = if self.dirty.is_clean() { Settled::Done } else { self.regrant(turn) };
-        if settled == Settled::Done && self.look_for_deadlock(turn) {
-            // A verdict ended a wait: what it claimed may serve others.
+        if settled == Settled::Done && self.consider_holders(turn) {
             return Settled::Breath;
         }
         if self.unnamed != 0 {
