@@ -313,7 +313,7 @@ impl Books {
         }
     }
 
-    /// Splits `part` off what a lease holds. The budget that holds less than that, and nothing changed, if there is
+    /// Splits `part` off what a lease holds; it belongs to nobody yet. The budget that holds less than that, and nothing changed, if there is
     /// one.
     ///
     /// # Errors
@@ -323,8 +323,7 @@ impl Books {
         rest.take(part)?;
         self.put(held, rest);
         self.leases += 1;
-        let part = self.store.hold(part.clone(), held.level());
-        Ok(self.tagged(part, self.store.tag(*held)))
+        Ok(self.store.hold(part.clone(), held.level()))
     }
 
     /// Puts what one lease holds to what another holds; the one is left with nothing. `false`, and nothing changed,
