@@ -28,6 +28,7 @@ impl Engine {
         for (slot, rank) in self.inherited() {
             if rank != self.queue.get(slot).rank {
                 let own = self.own_rank(slot);
+                self.inheritances += u64::from(own == self.queue.get(slot).rank);
                 self.rerank(slot, rank);
                 if let Some(flexible) = self.queue.flexible_mut(slot) {
                     flexible.own_rank = Some(own).filter(|&own| own != rank);

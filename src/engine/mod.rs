@@ -121,6 +121,8 @@ pub struct Engine {
     parties: Parties,
     /// When holders that wait for each other get a verdict; `u64::MAX` while there are none.
     verdict_at: u64,
+    /// How often a waiter took over a rank.
+    inheritances: u64,
     settings: Settings,
     /// The shares of modules, if the order goes by them.
     shares: Option<Shares>,
@@ -162,6 +164,7 @@ impl Engine {
             claims: Claims::new(),
             parties: Parties::default(),
             verdict_at: u64::MAX,
+            inheritances: 0,
             settings: Settings {
                 offer_expiry: nanos(config.offer_expiry),
                 edf_horizon: nanos(config.edf_horizon),
@@ -258,6 +261,11 @@ impl Engine {
     /// Active waiters that name a budget.
     pub fn naming(&self, id: BudgetId) -> u64 {
         u64::from(self.naming[id.index()])
+    }
+
+    /// How often a waiter took over the rank of somebody who waits for what its activity holds.
+    pub fn inheritances(&self) -> u64 {
+        self.inheritances
     }
 
     /// Whether it is closed, and why.

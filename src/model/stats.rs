@@ -101,6 +101,8 @@ pub struct Stats {
     pub forgotten: u64,
     /// Offers that expired because nobody polled.
     pub expired_offers: u64,
+    /// How often a wait took over the rank of somebody who waits for what its activity holds.
+    pub inherited: u64,
     /// Whether the scheduler is closed, and why.
     #[cfg_attr(feature = "serde", serde(serialize_with = "reason"))]
     pub closed: Option<CloseReason>,

@@ -183,6 +183,7 @@ impl Scheduler {
             leases: leases.saturating_sub(offers),
             forgotten: desk.sink.forgotten(),
             expired_offers: desk.sink.expired(),
+            inherited: desk.engine.inheritances(),
             closed: desk.engine.closed(),
         }
     }
