@@ -15,17 +15,23 @@ macro_rules! plain {
 const fn lives_as_long_as_it_likes<T: 'static>() {}
 
 // The shell.
-plain!(Scheduler, Builder, Reservation, Lease, Driver, Holder, MergeError);
+plain!(Scheduler, Builder, Reservation, Lease, Driver, Holder, MergeError, Activity, ExternalWait);
+plain!(Growth<'static>);
 assert_impl_all!(Scheduler: Clone, std::fmt::Debug);
 assert_impl_all!(Reservation: Future<Output = Result<Lease, ReserveError>>, FusedFuture, std::fmt::Debug);
+assert_impl_all!(Growth<'static>: Future<Output = Result<(), ReserveError>>, std::fmt::Debug);
+assert_impl_all!(Activity: Clone, Eq, std::fmt::Debug);
 assert_impl_all!(Driver: Future<Output = ()>, std::fmt::Debug);
 assert_impl_all!(Builder: Clone, Default, std::fmt::Debug);
+// A wait that could be cloned would end twice.
+assert_not_impl_any!(ExternalWait: Clone, Copy, Default);
 // A lease that could be cloned would be freed twice.
 assert_not_impl_any!(Lease: Clone, Copy, Default);
 assert_not_impl_any!(Reservation: Clone, Copy);
 
 // Amounts, names and requests.
 plain!(Amounts, Bytes, Share, Unit, BudgetId, BudgetKind, SpaceId, Tier, Priority, Request);
+plain!(Order, Path, Tag, Alternative, Terms);
 assert_impl_all!(Request: Clone, Default, std::fmt::Debug);
 assert_impl_all!(Amounts: Clone, Default, Eq, std::fmt::Debug);
 assert_impl_all!(BudgetId: Copy, Ord, std::hash::Hash, std::fmt::Display);

@@ -120,7 +120,11 @@ impl Actor {
 
     fn keep(&mut self, lease: Option<Lease>) {
         self.leases.extend(lease);
-        self.world.holds.borrow_mut()[self.number] = !self.leases.is_empty();
+        let holds = self.leases.iter().any(|lease| !lease.amounts().is_empty());
+        let held = std::mem::replace(&mut self.world.holds.borrow_mut()[self.number], holds);
+        if held && !holds {
+            self.world.rounds[self.number].send_modify(|round| *round += 1);
+        }
     }
 
     fn reservation(&mut self) -> Reservation {
@@ -221,7 +225,10 @@ impl Actor {
             60..75 => self.rearrange(),
             75..79 => self.wait_outside().await,
             79..80 => return self.stall().await,
-            80..85 => drop(self.leases.pop()),
+            80..85 => {
+                self.leases.pop();
+                self.keep(None);
+            }
             _ => sleep(self.ms(4)).await,
         }
         After::GoOn
@@ -237,6 +244,7 @@ impl Actor {
                     // Some give back a part and try it again.
                     if self.chance(30) && self.leases.len() > 1 {
                         self.leases.pop();
+                        self.keep(None);
                         continue;
                     }
                     break;
@@ -244,7 +252,6 @@ impl Actor {
             }
             self.leases.clear();
             self.keep(None);
-            self.world.rounds[self.number].send_modify(|round| *round += 1);
             sleep(self.ms(2)).await;
         }
     }
