@@ -271,7 +271,7 @@ fn c7_growth_within_a_time_is_late_when_it_passes_and_the_lease_goes_on() {
     drop(growth);
     drop(other);
     lease.try_grow(&of(3)).unwrap();
-    let no_time = assert_ready(task::spawn(lease.grow(&of(9)).within(0 * MS)).poll()).unwrap_err();
+    let no_time = assert_ready(task::spawn(lease.grow(&of(9)).within(std::time::Duration::ZERO)).poll()).unwrap_err();
     assert!(matches!(no_time, ReserveError::Late { .. }));
     assert_eq!(lease.get(GPU), 7);
     drop(lease);

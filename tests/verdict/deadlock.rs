@@ -382,7 +382,7 @@ fn c7_a_verdict_names_budget_label_asked_and_free() {
 /// With no quiet period the verdict comes in the turn that completes the ring.
 #[test]
 fn c7_without_a_quiet_period_the_last_to_come_is_told_at_once() {
-    let rig = Rig::new(config().with_verdict_after(0 * MS));
+    let rig = Rig::new(config().with_verdict_after(std::time::Duration::ZERO));
     let (mut a, mut b) = (take(&rig.scheduler, gpu(5)), take(&rig.scheduler, gpu(5)));
     let growth_a = growing(&mut a, 1);
     let growth_b = growing(&mut b, 1);
