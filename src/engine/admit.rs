@@ -104,7 +104,11 @@ impl Engine {
         for (at, alternative) in (0u8..).zip(&terms.alternatives) {
             let ripe = terms.patience == 0;
             let asks = if ripe { alternative.least() } else { alternative.want() };
-            if !within_limits(turn.books, alternative.least()) {
+            if !self.within_limits(turn.books, terms.tag, alternative.least()) {
+                continue;
+            }
+            if let Some(capped) = self.modules.exceeds(terms.tag, asks) {
+                blocked = blocked.or(Some((capped, asks.get(capped))));
                 continue;
             }
             loop {
@@ -135,8 +139,15 @@ impl Engine {
         self.count(turn.books, slot);
         if flexible {
             self.start_ripening(slot);
+            let guaranteed = rank == Engine::guaranteed_rank(rank.arrival());
+            if guaranteed {
+                self.set_guaranteed(slot);
+            }
             self.note_wait(slot, true);
             self.file_all(turn, slot, None);
+            if guaranteed {
+                self.harden(turn, slot);
+            }
         } else {
             self.queue.join(Filing::new(slot, 0), at);
         }
@@ -188,7 +199,7 @@ impl Engine {
     pub(super) fn settle_on(&mut self, turn: &mut Turn<'_>, filing: Filing) -> bool {
         let rank = self.queue.get(filing.slot()).rank;
         loop {
-            if self.blocking_filing(turn.books, filing).is_some() {
+            if self.is_capped(filing) || self.blocking_filing(turn.books, filing).is_some() {
                 return false;
             }
             self.fit(turn.books, filing);
@@ -218,6 +229,8 @@ impl Engine {
             let filing = Filing::new(slot, alternative);
             if possible & 1 << alternative == 0 {
                 self.queue.leave(filing);
+            } else if self.is_capped(filing) {
+                self.park(turn, filing);
             } else if self.queue.place(filing).is_none()
                 && let Some(at) = self.blocking_filing(turn.books, filing).or(changed)
             {
@@ -251,6 +264,9 @@ impl Engine {
             None if asked.deadline == u64::MAX => self.now.saturating_add(self.settings.edf_horizon),
             None => self.now.saturating_add(asked.deadline),
         };
+        if asked.terms.as_ref().is_some_and(|terms| self.modules.is_inside_minimum(terms.tag, asked.amounts)) {
+            return Engine::guaranteed_rank(self.arrivals + 1);
+        }
         Rank::new(asked.level, order_by, self.arrivals + 1)
     }
 
@@ -261,7 +277,8 @@ impl Engine {
                 u128::from(units) * u128::from(Shares::WHOLE) / u128::from(books.limit(id).max(1))
             };
             let cost = asked.amounts.iter().map(part).max().unwrap_or(0);
-            shares.charge(asked.level, asked.module, rank, cost);
+            let tag = asked.terms.as_ref().map_or(Tag::NOBODY, |terms| terms.tag);
+            shares.charge(asked.level, asked.module, rank, cost, self.modules.weight(tag.module));
         }
     }
 
@@ -271,18 +288,21 @@ impl Engine {
             return Some(Refusal::UnknownBudget(unknown));
         }
         match &asked.terms {
-            None if within_limits(books, asked.amounts) => None,
-            None => Some(Refusal::NeverFits(self.above_limit(books, asked.amounts))),
-            Some(terms) if terms.alternatives.iter().any(|each| within_limits(books, each.least())) => None,
+            None if self.within_limits(books, Tag::NOBODY, asked.amounts) => None,
+            None => Some(Refusal::NeverFits(self.above_limit(books, Tag::NOBODY, asked.amounts))),
+            Some(terms) if terms.alternatives.iter().any(|each| self.within_limits(books, terms.tag, each.least())) => {
+                None
+            }
             Some(terms) => {
                 let first = terms.alternatives.first().map_or(asked.amounts, |first| first.least());
-                Some(Refusal::NeverFits(self.above_limit(books, first)))
+                Some(Refusal::NeverFits(self.above_limit(books, terms.tag, first)))
             }
         }
     }
-}
 
-/// Whether every budget could ever give so much at once.
-pub(super) fn within_limits(books: &Books, amounts: &Amounts) -> bool {
-    amounts.iter().all(|(id, units)| units <= books.limit(id))
+    /// Whether every budget could ever give so much at once.
+    #[inline]
+    fn within_limits(&self, books: &Books, tag: Tag, amounts: &Amounts) -> bool {
+        amounts.iter().all(|(id, units)| units <= self.limit(books, tag, id))
+    }
 }

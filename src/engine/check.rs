@@ -66,11 +66,11 @@ impl Engine {
                 BudgetId::in_set(self.queue.set(slot)).for_each(|id| naming[id.index()] += 1);
             }
             let filed = self.queue.filings(slot).fold(0, |set, (_, id)| set | id.bit());
-            if active != (filed != 0) || filed & !self.queue.set(slot) != 0 {
+            if active != self.is_somewhere(slot) || filed & !self.queue.set(slot) != 0 {
                 let found = format!("slot {slot} is {:?} and stands at {filed:#x}", waiter.state);
                 return Err((BudgetId::first_of(self.queue.set(slot)).unwrap_or(BudgetId::GPU), found));
             }
-            self.verify_claim(slot, active && waiter.hard)?;
+            self.verify_claim(slot, filed != 0 && waiter.hard)?;
         }
         for id in (0..BudgetId::LIMIT).filter_map(BudgetId::from_index) {
             let counted = self.naming[id.index()];

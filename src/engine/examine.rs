@@ -1,7 +1,7 @@
 //! Whether something can be granted, and if not, what keeps it.
 
 use crate::ledger::Books;
-use crate::model::{Amounts, BudgetId, Path, Terms};
+use crate::model::{Amounts, BudgetId, Path, Tag, Terms};
 
 use super::Engine;
 use super::activity::Claimant;
@@ -86,16 +86,34 @@ impl Engine {
         let mut last = (0, chosen.least().clone());
         for (rung, amounts) in chosen.rungs(terms.factor) {
             last = (rung, amounts);
-            if self.blocking_bundle(books, &last.1, who).is_none() {
+            let capped = self.modules.exceeds(terms.tag, &last.1).is_some();
+            if !capped && self.blocking_bundle(books, &last.1, who).is_none() {
                 break;
             }
         }
         (Path { alternative, rung: last.0 }, last.1)
     }
 
+    /// Whether the cap of its module keeps an alternative, with the least that it would do with.
+    #[inline]
+    pub(super) fn is_capped(&self, filing: Filing) -> bool {
+        if self.modules.is_empty() {
+            return false;
+        }
+        let amounts = self.queue.asks(filing.slot(), filing.alternative()).bundle();
+        self.modules.exceeds(self.tag(filing.slot()), &amounts).is_some()
+    }
+
+    /// The most that whoever it is could ever be granted of a budget.
+    #[inline]
+    pub(super) fn limit(&self, books: &Books, tag: Tag, id: BudgetId) -> u64 {
+        if self.modules.is_empty() { books.limit(id) } else { books.limit(id).min(self.modules.cap(tag, id)) }
+    }
+
     /// The alternatives that the budgets could ever serve, as a set.
     pub(super) fn possible(&self, books: &Books, slot: u32) -> u8 {
-        let limits = |amounts: &Amounts| amounts.iter().all(|(id, units)| units <= books.limit(id));
+        let tag = self.tag(slot);
+        let limits = |amounts: &Amounts| amounts.iter().all(|(id, units)| units <= self.limit(books, tag, id));
         match self.queue.flexible(slot) {
             Some(flexible) => possible_terms(&flexible.terms, limits),
             None => match self.queue.asks(slot, 0) {

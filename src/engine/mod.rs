@@ -35,6 +35,7 @@ mod end;
 mod examine;
 mod inherit;
 mod lines;
+mod module;
 mod queue;
 mod regrant;
 mod timeout;
@@ -50,6 +51,7 @@ use activity::Parties;
 pub use check::Peek;
 use claims::Claims;
 pub use effect::{Effect, Ended, Refusal, Short, Submitted, Verdict};
+use module::Modules;
 use queue::{Queue, State};
 use regrant::Dirty;
 pub use regrant::Settled;
@@ -119,6 +121,7 @@ pub struct Engine {
     queue: Queue,
     claims: Claims,
     parties: Parties,
+    modules: Modules,
     /// When holders that wait for each other get a verdict; `u64::MAX` while there are none.
     verdict_at: u64,
     settings: Settings,
@@ -161,6 +164,7 @@ impl Engine {
             queue: Queue::new(),
             claims: Claims::new(),
             parties: Parties::default(),
+            modules: Modules::default(),
             verdict_at: u64::MAX,
             settings: Settings {
                 offer_expiry: nanos(config.offer_expiry),

@@ -109,6 +109,8 @@ pub(super) struct Flexible {
     pub ripe: bool,
     /// The alternative that carries its hard claim, once it has one.
     pub claiming: Option<Filing>,
+    /// It is served from the minimum of its module.
+    pub guaranteed: bool,
     /// Its own rank, while it has inherited another.
     pub own_rank: Option<Rank>,
     /// How it was granted, from the offer on.
@@ -197,6 +199,7 @@ impl Queue {
             ripe_at,
             ripe: ripe_at <= since,
             claiming: None,
+            guaranteed: false,
             own_rank: None,
             granted: Default::default(),
         };

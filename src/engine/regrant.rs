@@ -33,6 +33,8 @@ enum Found {
     Granted,
     /// It is blocked; if not where it stands, by this.
     InVain(Option<BudgetId>),
+    /// The cap of its module keeps it.
+    Capped,
 }
 
 /// The budgets where something changed, and from where in their lines on that matters.
@@ -87,9 +89,10 @@ impl Engine {
     #[inline]
     pub fn settle(&mut self, turn: &mut Turn<'_>) -> Settled {
         self.inherit();
+        self.look_at_modules(turn);
         let settled = if self.dirty.is_clean() { Settled::Done } else { self.regrant(turn) };
-        if settled == Settled::Done && self.look_for_deadlock(turn) {
-            // A verdict ended a wait: what it claimed may serve others.
+        if settled == Settled::Done && (self.look_for_deadlock(turn) || self.modules.have_changed()) {
+            // A wait ended with a verdict, or left room under a cap: that may serve others.
             return Settled::Breath;
         }
         if self.unnamed != 0 {
@@ -131,6 +134,11 @@ impl Engine {
                     in_vain += 1;
                     at = key;
                     instead.into_iter().for_each(|instead| self.move_to(turn, filing, instead));
+                }
+                Found::Capped => {
+                    in_vain += 1;
+                    at = key;
+                    self.park(turn, filing);
                 }
             }
             last = Some(filing);
@@ -209,6 +217,9 @@ impl Engine {
     fn look_at(&mut self, turn: &mut Turn<'_>, filing: Filing, place: BudgetId) -> Found {
         let (slot, alternative) = (filing.slot(), filing.alternative());
         let rank = self.queue.get(slot).rank;
+        if self.is_capped(filing) {
+            return Found::Capped;
+        }
         loop {
             if self.blocks(turn.books, place, self.queue.asks(slot, alternative).get(place), self.claimant(slot)) {
                 return Found::InVain(None);

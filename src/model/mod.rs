@@ -10,6 +10,7 @@ mod config;
 #[cfg(feature = "serde")]
 mod config_file;
 mod error;
+mod module;
 mod order;
 mod priority;
 mod request;
@@ -26,6 +27,7 @@ pub use error::{
     AmountError, CapacityError, CloseReason, ConfigError, LeaseError, RequestError, ReserveError, Shortage,
     TryReserveError, VerifyError,
 };
+pub use module::{ModuleError, Quota};
 pub use order::Order;
 pub use priority::Priority;
 pub use request::Request;

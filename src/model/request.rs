@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::activity::Activity;
@@ -269,6 +270,14 @@ impl Request {
     /// scheduler's desk, some ten times as slow as one without.
     pub fn activity(mut self, activity: &Activity) -> Self {
         self.rare().tag.activity = activity.id();
+        self
+    }
+
+    /// The registered module that asks.
+    pub(crate) fn of_module(mut self, number: u64, name: &Arc<str>) -> Self {
+        let rare = self.rare();
+        rare.tag.module = number;
+        rare.module = Some(name.to_string().into());
         self
     }
 

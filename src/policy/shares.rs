@@ -41,9 +41,9 @@ impl Shares {
         self.virtual_time[level.index()].max(finish.unwrap_or(0))
     }
 
-    /// A request that starts at the order of `rank` waits or was served; it costs so much.
-    pub(crate) fn charge(&mut self, level: Priority, module: Option<&str>, rank: Rank, cost: u128) {
-        let takes = u64::try_from(cost.max(1) * Self::FINENESS).unwrap_or(u64::MAX);
+    /// A request that starts at the order of `rank` waits or was served; it costs so much, to a module of this weight.
+    pub(crate) fn charge(&mut self, level: Priority, module: Option<&str>, rank: Rank, cost: u128, weight: u32) {
+        let takes = u64::try_from(cost.max(1) * Self::FINENESS / u128::from(weight.max(1))).unwrap_or(u64::MAX);
         self.finish.insert((level, module.unwrap_or_default().to_owned()), rank.order_by().saturating_add(takes));
     }
 
