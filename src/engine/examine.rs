@@ -37,7 +37,14 @@ impl Engine {
             });
         }
         let free = books.loan_free(id);
-        free < units || free - units < self.claimed_above(id, who, free)
+        free < units || free - units < self.claimed_above(id, who, free).saturating_add(self.kept(books, id, who))
+    }
+
+    /// What new requests leave for growth: nothing if nothing runs that could grow (C7).
+    #[inline]
+    fn kept(&self, books: &Books, id: BudgetId, who: Claimant) -> u64 {
+        let waived = self.reserved & id.bit() == 0 || who.holds != 0 || books.granted(id) == 0;
+        if waived { 0 } else { self.reserves.get(&id).copied().unwrap_or(0) }
     }
 
     /// What higher ranks claim of a budget, as far as that binds somebody: a claim does not bind who holds what the

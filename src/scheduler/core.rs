@@ -150,8 +150,11 @@ impl Core {
         };
         let mut books = core.books.lock();
         books.open(&config.budgets, now);
+        let reserved = config.budgets.iter().filter(|budget| budget.growth_reserve > 0);
+        books.gate(reserved.fold(0, |set, budget| set | budget.id.bit()));
         if config.order == Order::Shares {
-            books.gate();
+            // Whose turn it is depends on what was granted before.
+            books.gate(u64::MAX);
         }
         core.rates.store(books.rates(), Ordering::Relaxed);
         drop(books);

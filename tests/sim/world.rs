@@ -51,7 +51,7 @@ impl World {
         let mut books = Books::new();
         books.open(&config.budgets, clock);
         if config.order == Order::Shares {
-            books.gate();
+            books.gate(u64::MAX);
         }
         let mut budgets: Vec<_> = config.budgets.iter().map(|budget| budget.id).collect();
         budgets.sort();
