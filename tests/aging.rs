@@ -67,7 +67,8 @@ fn c4_idle_ages_only_if_configured() {
         let mut rig = rig(Config { age_idle, ..Config::new() });
         let idle = queued(&rig.scheduler, one(Priority::Idle));
         rig.pass(3 * STEP);
-        let mut waiting = [idle, queued(&rig.scheduler, one(Priority::Low)), queued(&rig.scheduler, one(Priority::High))];
+        let (low, high) = (queued(&rig.scheduler, one(Priority::Low)), queued(&rig.scheduler, one(Priority::High)));
+        let mut waiting = [idle, low, high];
         let expected = if age_idle { [0, 2, 1] } else { [2, 1, 0] };
         assert_eq!(order_of_grants(&rig, &mut waiting), expected);
     }

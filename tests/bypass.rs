@@ -350,8 +350,8 @@ fn c3_p21_several_large_ones_start_one_after_the_other_in_their_order() {
     let mut large: Vec<_> = (0..3).map(|_| queued(&rig.scheduler, gpu(8))).collect();
     assert_eq!(passes(&rig, &gpu(1)), 2, "one grant passes all three");
     drop(held);
-    for at in 0..3 {
-        let lease = granted(&mut large[at]);
+    for (at, large) in large.iter_mut().enumerate() {
+        let lease = granted(large);
         assert_eq!(passes(&rig, &gpu(1)), if at < 2 { 0 } else { 1_000 });
         drop(lease);
     }

@@ -167,6 +167,23 @@ fn a_deadline_of_zero_is_granted_at_once_or_never() {
     assert_untouched(&rig.scheduler);
 }
 
+/// P28: the release that makes room grants the CRITICAL one, whatever waits below.
+#[test]
+fn p28_a_critical_grant_comes_in_the_call_that_makes_room_for_it_whoever_waits() {
+    let budgets = Config::new().with(Budget::loan(GPU, 10)).with(Budget::loan(HOST, 10));
+    let rig = Rig::new(Config { look_ahead: 1, ..budgets });
+    let mut held = take(&rig.scheduler, gpu(10).host(10u64));
+    let request = gpu(3).host(10u64).priority(Priority::Idle);
+    let flood: Vec<_> = (0..10_000).map(|_| queued(&rig.scheduler, request.clone())).collect();
+    let mut critical = queued(&rig.scheduler, gpu(5).host(5u64).priority(Priority::Critical));
+    held.shrink(&bundle(&[(GPU, 5)])).unwrap();
+    assert_waits(&mut critical);
+    held.shrink(&bundle(&[(HOST, 5)])).unwrap();
+    drop(granted(&mut critical));
+    assert!(flood.iter().all(|waiting| !waiting.is_woken()));
+    drop(take(&rig.scheduler, gpu(5).host(5u64).priority(Priority::Critical)));
+}
+
 /// P28: how many wait at lower levels is nothing to a CRITICAL grant. With a look-ahead of one, a turn that looks at a
 /// second waiter in vain leaves the rest to another turn of the scheduler task, and turns can be counted.
 #[test]
