@@ -93,7 +93,7 @@ impl Engine {
 
     /// The first alternative that can be granted at once, or what blocks the first possible one.
     fn admit_flexibly(&mut self, turn: &mut Turn<'_>, terms: &Terms, rank: Rank) -> Result<Chosen, Blocking> {
-        let mut blocked = None;
+        let mut first = None;
         for (at, alternative) in (0u8..).zip(&terms.alternatives) {
             let ripe = terms.patience == 0;
             let asks = if ripe { alternative.least() } else { alternative.want() };
@@ -101,8 +101,8 @@ impl Engine {
                 continue;
             }
             loop {
-                if let Some(at) = self.blocking(turn.books, Asks::Many(asks), rank) {
-                    blocked = blocked.or(Some((at, asks.get(at))));
+                if self.blocking(turn.books, Asks::Many(asks), rank).is_some() {
+                    first = first.or(Some(asks));
                     break;
                 }
                 let chosen = self.best_rung(turn.books, terms, at, ripe, rank);
@@ -111,8 +111,10 @@ impl Engine {
                 }
             }
         }
-        // At least one alternative is possible, or the request would have been refused.
-        Err(blocked.unwrap_or((BudgetId::GPU, 0)))
+        // As of now: those whom a later alternative would have passed may have hardened. At least one alternative is
+        // possible, or the request would have been refused.
+        let blocked = first.and_then(|asks| Some((self.blocking(turn.books, Asks::Many(asks), rank)?, asks)));
+        Err(blocked.map_or((BudgetId::GPU, 0), |(at, asks)| (at, asks.get(at))))
     }
 
     fn enqueue(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>, rank: Rank, at: BudgetId) -> u32 {
