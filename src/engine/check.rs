@@ -90,7 +90,8 @@ impl Engine {
         let rank = self.queue.get(slot).rank;
         let claims = |id: &BudgetId| self.claims.of(*id, rank).is_some();
         let claimed = BudgetId::in_set(self.queue.set(slot)).find(claims);
-        if hard != claimed.is_some() {
+        let insists = self.queue.flexible(slot).is_some_and(|flexible| !flexible.ripe);
+        if hard != claimed.is_some() && !(hard && insists) {
             let found = format!("slot {slot} is hard: {hard}, and claims at {claimed:?}");
             return Err((claimed.unwrap_or(BudgetId::GPU), found));
         }

@@ -9,6 +9,7 @@
 //! around it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Bound;
 
 use crate::model::{BudgetId, Priority};
@@ -80,8 +81,25 @@ impl Lane {
 struct Line {
     levels: u8,
     lane: [Lane; Priority::COUNT],
-    /// No one here asks for less. Only the line's end raises it, so it may be too small.
-    least: u64,
+    /// How many here ask for how much of a loan, so that a release that is too small for all looks at nobody.
+    asks: BTreeMap<u64, u32>,
+}
+
+impl Line {
+    #[inline]
+    fn count_in(&mut self, units: u64) {
+        *self.asks.entry(units).or_insert(0) += 1;
+    }
+
+    #[inline]
+    fn count_out(&mut self, units: u64) {
+        if let Entry::Occupied(mut count) = self.asks.entry(units) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
 }
 
 /// The lines of all budgets.
@@ -91,20 +109,21 @@ pub(super) struct Lines(Vec<Line>);
 impl Lines {
     pub(super) fn new() -> Self {
         let lane = || Lane { head: NONE, tail: NONE, last: Rank::BEFORE_ALL, sorted: BTreeMap::new() };
-        let line = || Line { levels: 0, lane: std::array::from_fn(|_| lane()), least: u64::MAX };
+        let line = || Line { levels: 0, lane: std::array::from_fn(|_| lane()), asks: BTreeMap::new() };
         Lines((0..BudgetId::LIMIT).map(|_| line()).collect())
     }
 
-    /// No one in this line asks for less.
+    /// The least that anybody in this line asks for.
     #[inline]
     pub(super) fn least(&self, budget: BudgetId) -> u64 {
-        self.0[budget.index()].least
+        self.0[budget.index()].asks.first_key_value().map_or(u64::MAX, |(&units, _)| units)
     }
 
-    /// Somebody in this line would do with less now.
-    pub(super) fn lower(&mut self, budget: BudgetId, units: u64) {
+    /// Somebody in this line asks for something else now.
+    pub(super) fn ask_again(&mut self, budget: BudgetId, before: u64, now: u64) {
         let line = &mut self.0[budget.index()];
-        line.least = line.least.min(units);
+        line.count_out(before);
+        line.count_in(now);
     }
 
     #[inline]
@@ -164,7 +183,7 @@ impl Queue {
         let listed = waiter.deadline == u64::MAX;
         let line = &mut self.lines.0[budget.index()];
         line.levels |= 1 << level;
-        line.least = line.least.min(units);
+        line.count_in(units);
         let lane = &mut line.lane[level];
         let listed = listed && (lane.head == NONE || lane.last < rank);
         let mut link = Link { prev: NONE, next: NONE, place: budget.index() as u8, sorted: !listed };
@@ -189,7 +208,10 @@ impl Queue {
         let Link { prev, next, place, sorted } = *self.link(filing);
         let rank = self.get(filing.slot()).rank;
         let level = rank.level().index();
-        let Some(line) = self.lines.0.get_mut(usize::from(place)) else { return };
+        let Some(budget) = BudgetId::from_index(usize::from(place)) else { return };
+        let units = self.asks(filing.slot(), filing.alternative()).get(budget);
+        let line = &mut self.lines.0[budget.index()];
+        line.count_out(units);
         let lane = &mut line.lane[level];
         if sorted {
             lane.sorted.remove(&(rank, filing.alternative()));
@@ -203,9 +225,6 @@ impl Queue {
         }
         if lane.is_empty() {
             line.levels &= !(1 << level);
-            if line.levels == 0 {
-                line.least = u64::MAX;
-            }
         }
         if !sorted && prev != NONE {
             self.link_mut(Filing(prev), |before| before.next = next);

@@ -43,11 +43,13 @@ pub(super) struct Dirty {
     set: u64,
     /// Who comes up to here was looked at since.
     after: [Key; BudgetId::LIMIT],
+    /// Who was looked at last there: where to go on without a walk, if that one still stands there.
+    last: [Option<Filing>; BudgetId::LIMIT],
 }
 
 impl Dirty {
     pub(super) fn none() -> Self {
-        Dirty { set: 0, after: [(Rank::BEFORE_ALL, 0); BudgetId::LIMIT] }
+        Dirty { set: 0, after: [(Rank::BEFORE_ALL, 0); BudgetId::LIMIT], last: [None; BudgetId::LIMIT] }
     }
 
     /// Units came back, or may be taken otherwise than before.
@@ -116,8 +118,8 @@ impl Engine {
     fn regrant(&mut self, turn: &mut Turn<'_>) -> Settled {
         let mut granted = self.regrant_heads(turn);
         let mut in_vain = 0;
-        let (mut at, mut last) = ((Rank::BEFORE_ALL, 0), None);
-        while let Some((key, filing, place)) = self.next_dirty(turn, at, last) {
+        let mut at = (Rank::BEFORE_ALL, 0);
+        while let Some((key, filing, place)) = self.next_dirty(turn, at) {
             if granted == BREATH {
                 return Settled::Breath;
             }
@@ -141,7 +143,7 @@ impl Engine {
                     self.park(turn, filing);
                 }
             }
-            last = Some(filing);
+            self.dirty.last[place.index()] = Some(filing);
         }
         Settled::Done
     }
@@ -174,7 +176,7 @@ impl Engine {
 
     /// The first in line at any dirty budget that comes after `at`. Budgets without one are clean.
     #[inline]
-    fn next_dirty(&mut self, turn: &Turn<'_>, at: Key, last: Option<Filing>) -> Option<(Key, Filing, BudgetId)> {
+    fn next_dirty(&mut self, turn: &Turn<'_>, at: Key) -> Option<(Key, Filing, BudgetId)> {
         let mut first: Option<(Key, Filing, BudgetId)> = None;
         for id in BudgetId::in_set(self.dirty.set) {
             let after = self.dirty.after[id.index()].max(at);
@@ -183,7 +185,7 @@ impl Engine {
             } else if after.0 == Rank::BEFORE_ALL {
                 self.queue.head(id)
             } else {
-                self.queue.next(id, after, last)
+                self.queue.next(id, after, self.dirty.last[id.index()])
             };
             match found {
                 None => self.dirty.set &= !id.bit(),

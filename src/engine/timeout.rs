@@ -3,7 +3,8 @@
 use crate::ledger::Books;
 use crate::model::BudgetId;
 
-use super::queue::State;
+use super::lines::Filing;
+use super::queue::{Flexible, State};
 use super::{Effect, Engine, Turn, Verdict};
 
 /// How many in line at a rate are asked when they are ready. Those behind them are looked at once one of these is
@@ -42,12 +43,10 @@ impl Engine {
         let rank = self.queue.get(slot).rank;
         let filed: Vec<_> = self.queue.filings(slot).collect();
         for (filing, place) in filed {
-            let elastic = self.queue.flexible(slot).and_then(|all| {
-                all.terms.alternatives.get(usize::from(filing.alternative())).filter(|each| each.is_elastic())
+            let elastic = self.queue.flexible(slot).is_some_and(|all| {
+                all.terms.alternatives.get(usize::from(filing.alternative())).is_some_and(|each| each.is_elastic())
             });
-            if elastic.is_some() {
-                let units = self.queue.asks(slot, filing.alternative()).get(place);
-                self.queue.lines.lower(place, units);
+            if elastic {
                 self.mark_from(place, rank);
             }
         }
@@ -56,11 +55,23 @@ impl Engine {
 
     /// Notes that the patience of a waiter has run out, if it has.
     pub(super) fn ripen_if_due(&mut self, slot: u32) {
-        let now = self.now;
-        let arrival = self.queue.get(slot).rank.arrival();
-        if let Some(flexible) = self.queue.flexible_mut(slot).filter(|flexible| flexible.ripe_at <= now) {
+        let due = |flexible: &Flexible| !flexible.ripe && flexible.ripe_at <= self.now;
+        let Some(ripe_at) = self.queue.flexible(slot).filter(|flexible| due(flexible)).map(|flexible| flexible.ripe_at)
+        else {
+            return;
+        };
+        self.ripenings.remove(&self.timer(slot, ripe_at));
+        let asks = |engine: &Engine, (filing, place): (Filing, BudgetId)| {
+            (place, engine.queue.asks(slot, filing.alternative()).get(place))
+        };
+        let filed: Vec<_> = self.queue.filings(slot).collect();
+        let before: Vec<_> = filed.iter().map(|&filed| asks(self, filed)).collect();
+        if let Some(flexible) = self.queue.flexible_mut(slot) {
             flexible.ripe = true;
-            self.ripenings.remove(&(flexible.ripe_at, arrival, slot));
+        }
+        for (&filed, (place, before)) in filed.iter().zip(before) {
+            let (_, now) = asks(self, filed);
+            self.queue.lines.ask_again(place, before, now);
         }
     }
 

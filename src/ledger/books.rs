@@ -323,7 +323,12 @@ impl Books {
         rest.take(part)?;
         self.put(held, rest);
         self.leases += 1;
-        let part = self.store.hold(part.clone(), held.level());
+        let mut part = self.store.hold(part.clone(), held.level());
+        let path = self.store.path(*held);
+        if path != Path::default() {
+            part = self.store(part);
+            self.store.set_path(part, path);
+        }
         Ok(self.tagged(part, self.store.tag(*held)))
     }
 

@@ -294,12 +294,13 @@ impl Model {
     /// impossible.
     fn refit(&mut self, at: usize, id: BudgetId) {
         if self.waiters[at].state == State::Waiting {
+            let claimed = self.claim(&self.waiters[at]);
             for alternative in 0..self.waiters[at].ladders.len() {
                 let waiter = &self.waiters[at];
                 match (waiter.filed[alternative], self.possible(waiter, alternative)) {
                     (Some(_), false) => {
                         if waiter.claiming == Some(alternative) {
-                            self.withdraw(at);
+                            self.waiters[at].claiming = None;
                         }
                         self.unfile(at, alternative);
                     }
@@ -312,6 +313,7 @@ impl Model {
                 }
             }
             self.pick_if_none(at);
+            self.mark_lowered(at, claimed);
         }
         let waiter = &self.waiters[at];
         if !(0..waiter.ladders.len()).any(|alternative| self.possible(waiter, alternative)) {

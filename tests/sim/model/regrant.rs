@@ -103,9 +103,7 @@ impl Model {
             if let Some(elsewhere) = self.witness(low, waiter.rank) {
                 return Err(Some(elsewhere));
             }
-            let changed = |other: &usize| waiter.filed[*other].is_some_and(|place| self.dirty.contains_key(&place));
-            let preferred = (0..alternative).filter(changed).find_map(|other| self.path(waiter, other));
-            let path = preferred.or_else(|| self.path(waiter, alternative)).expect("nothing blocks its low ask");
+            let path = self.path(waiter, alternative).expect("nothing blocks its low ask");
             let bundle = waiter.ladders[path.0][path.1].clone();
             if !self.harden_due(&bundle, self.waiters[at].rank) {
                 self.offer(at, path, place);
