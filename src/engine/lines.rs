@@ -83,12 +83,17 @@ struct Line {
     lane: [Lane; Priority::COUNT],
     /// How many here ask for how much of a loan, so that a release that is too small for all looks at nobody.
     asks: BTreeMap<u64, u32>,
+    /// The entry there that stands for nobody.
+    idle: Option<u64>,
 }
 
 impl Line {
     #[inline]
     fn count_in(&mut self, units: u64) {
         *self.asks.entry(units).or_insert(0) += 1;
+        if let Some(idle) = self.idle.take().filter(|&idle| idle != units) {
+            self.asks.remove(&idle);
+        }
     }
 
     #[inline]
@@ -96,7 +101,13 @@ impl Line {
         if let Entry::Occupied(mut count) = self.asks.entry(units) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
-                count.remove();
+                // The last entry stays until there is another: a line that empties and fills up again allocates
+                // nothing.
+                if self.levels == 0 {
+                    self.idle = Some(units);
+                } else {
+                    count.remove();
+                }
             }
         }
     }
@@ -109,14 +120,18 @@ pub(super) struct Lines(Vec<Line>);
 impl Lines {
     pub(super) fn new() -> Self {
         let lane = || Lane { head: NONE, tail: NONE, last: Rank::BEFORE_ALL, sorted: BTreeMap::new() };
-        let line = || Line { levels: 0, lane: std::array::from_fn(|_| lane()), asks: BTreeMap::new() };
+        let line = || Line { levels: 0, lane: std::array::from_fn(|_| lane()), asks: BTreeMap::new(), idle: None };
         Lines((0..BudgetId::LIMIT).map(|_| line()).collect())
     }
 
     /// The least that anybody in this line asks for.
     #[inline]
     pub(super) fn least(&self, budget: BudgetId) -> u64 {
-        self.0[budget.index()].asks.first_key_value().map_or(u64::MAX, |(&units, _)| units)
+        let line = &self.0[budget.index()];
+        if line.levels == 0 {
+            return u64::MAX;
+        }
+        line.asks.first_key_value().map_or(u64::MAX, |(&units, _)| units)
     }
 
     /// Somebody in this line asks for something else now.
@@ -211,7 +226,6 @@ impl Queue {
         let Some(budget) = BudgetId::from_index(usize::from(place)) else { return };
         let units = self.asks(filing.slot(), filing.alternative()).get(budget);
         let line = &mut self.lines.0[budget.index()];
-        line.count_out(units);
         let lane = &mut line.lane[level];
         if sorted {
             lane.sorted.remove(&(rank, filing.alternative()));
@@ -226,6 +240,7 @@ impl Queue {
         if lane.is_empty() {
             line.levels &= !(1 << level);
         }
+        line.count_out(units);
         if !sorted && prev != NONE {
             self.link_mut(Filing(prev), |before| before.next = next);
         }

@@ -1,10 +1,11 @@
 //! When holders wait for each other (C7).
 //!
-//! Holders are told to roll back, or to split, when none of them can ever be served: what is free, with all that is held
-//! by others than holders, is not enough for any, and would not be after those were served that can be. This is the
-//! reduction of a resource allocation graph (Coffman, Elphick and Shoshani, "System Deadlocks", 1971, section on
+//! Holders are told to roll back, or to split, when none of them can ever be served: what is free, with all that is
+//! held by others than holders, is not enough for any, and would not be after those were served that can be. This is
+//! the reduction of a resource allocation graph (Coffman, Elphick and Shoshani, "System Deadlocks", 1971, section on
 //! detection), with declared waits outside as holders that never finish. Claims count as free, as they do not bind
-//! holders (R3). A holder whose grant lies ready is not waiting, so nothing is decided while a wake is on its way (P36).
+//! holders (R3). A holder whose grant lies ready is not waiting, so nothing is decided while a wake is on its way
+//! (P36).
 //!
 //! A deadlock that lasts `verdict_after` ends with a verdict for the lowest rank among the waiters of those holders.
 //! Each verdict ends a wait; an activity is told to roll back `roll_backs` times at most before it is told to split,
