@@ -312,6 +312,8 @@ fn put<T>(table: &mut Vec<T>, free: &mut Vec<u32>, value: T) -> u32 {
         }
         None => {
             table.push(value);
+            // So that freeing them all never allocates.
+            free.reserve(table.len());
             // Fewer than `max_waiters`, which is at most 2^30.
             table.len() as u32 - 1
         }
