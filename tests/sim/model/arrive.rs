@@ -50,12 +50,14 @@ impl Model {
         if let Some(unknown) = arrival.ask.budgets().find(|id| !self.stocks.contains_key(id)) {
             return refused(Refused::UnknownBudget(unknown));
         }
-        let (waiter, finish) = self.newcomer(arrival);
+        let (waiter, _) = self.newcomer(arrival);
         if !(0..waiter.ladders.len()).any(|alternative| self.possible(&waiter, alternative)) {
             return refused(Refused::NeverFits(self.above_limit(&waiter)));
         }
         // What an earlier turn left undone goes first (R11).
         self.resume();
+        // With whatever that granted, the virtual time went on.
+        let (waiter, finish) = self.newcomer(arrival);
         let module = (waiter.level, arrival.ask.module);
         if let Some(path) = self.admit(&waiter) {
             self.finish.insert(module, finish);
