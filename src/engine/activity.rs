@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::ledger::Held;
-use crate::model::{Amounts, BudgetId, Tag};
+use crate::model::{Amounts, Tag};
 use crate::policy::Rank;
 
 use super::{Engine, Turn};
@@ -21,10 +21,14 @@ pub(super) struct Party {
     pub outside: u32,
     /// How often it was told to roll back since it last held nothing.
     pub roll_backs: u32,
+    /// Since when it can be served no more however the others end.
+    pub stuck_since: Option<u64>,
+    /// When it was last told a verdict.
+    pub told_at: Option<u64>,
 }
 
 impl Party {
-    fn is_gone(&self) -> bool {
+    pub(super) fn is_gone(&self) -> bool {
         self.held.is_empty() && self.waiters.is_empty() && self.outside == 0
     }
 
@@ -67,8 +71,20 @@ impl Parties {
         }
     }
 
+    /// From now on these are stuck, and no others.
+    pub(super) fn note_stuck(&mut self, stuck: &[u64], now: u64) {
+        for (activity, party) in &mut self.all {
+            party.stuck_since = stuck.contains(activity).then(|| party.stuck_since.unwrap_or(now));
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.all.is_empty()
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Party)> {
+        self.all.iter().map(|(&id, party)| (id, party))
     }
 }
 
@@ -110,7 +126,6 @@ impl Engine {
                 let _ = party.held.put_all(&loans);
             });
             self.modules.count(tag, &loans, true);
-            self.holdings_changed(tag);
         }
     }
 
@@ -126,17 +141,53 @@ impl Engine {
                 }
             });
             self.modules.count(tag, &loans, false);
-            self.holdings_changed(tag);
         }
     }
 
-    /// What does not bind a holder binds it again, or no more: its waiters are looked at.
-    fn holdings_changed(&mut self, tag: Tag) {
-        let waiters = self.parties.get(tag.activity).map(|party| party.waiters.clone()).unwrap_or_default();
-        for slot in waiters {
-            let rank = self.queue.get(slot).rank;
-            let places: Vec<BudgetId> = self.queue.filings(slot).map(|(_, place)| place).collect();
-            places.into_iter().for_each(|place| self.mark_from(place, rank));
+    /// What the end of a turn means to holders: their ranks, the claims that bind them, and whether they wait for each
+    /// other. Whether somebody is to be looked at because of that.
+    pub(super) fn consider_holders(&mut self, turn: &mut Turn<'_>) -> bool {
+        if self.parties.is_empty() {
+            self.verdict_at = u64::MAX;
+            return false;
+        }
+        // Who was granted is waited for no more.
+        self.inherit();
+        self.mark_unbound(turn);
+        !self.dirty.is_clean() || self.look_for_deadlock(turn)
+    }
+
+    /// Which claims bind a holder changes with every wait and every grant (R3): marks the lines of those that a claim
+    /// kept out and keeps out no more.
+    fn mark_unbound(&mut self, turn: &mut Turn<'_>) {
+        let claimed = self.claims.claimed();
+        if claimed == 0 {
+            return;
+        }
+        let slots: Vec<u32> = self.parties.holders().flat_map(|(_, party)| party.waiters.iter().copied()).collect();
+        for slot in slots {
+            let who = self.claimant(slot);
+            let filed: Vec<_> = self.queue.filings(slot).filter(|(_, place)| claimed & place.bit() != 0).collect();
+            for (filing, place) in filed {
+                let units = self.queue.asks(slot, filing.alternative()).get(place);
+                if !self.blocks(turn.books, place, units, who) {
+                    self.mark_from(place, who.rank);
+                }
+            }
+        }
+    }
+
+    /// The budgets that a waiter waits for, and those that the holders of these wait for, and so on (R3).
+    pub(super) fn awaited_by(&self, slot: u32) -> u64 {
+        let places = |slot: u32| self.queue.filings(slot).fold(0, |set, (_, place)| set | place.bit());
+        let mut awaited = places(slot);
+        loop {
+            let holders = self.parties.holders().filter(|(_, party)| party.held.set() & awaited != 0);
+            let more = holders.flat_map(|(_, party)| &party.waiters).fold(awaited, |set, &slot| set | places(slot));
+            if more == awaited {
+                return awaited;
+            }
+            awaited = more;
         }
     }
 

@@ -73,10 +73,11 @@ impl Engine {
     /// One level up, as if it had arrived there at `due`.
     fn raise(&mut self, slot: u32, due: u64) {
         self.stop_aging(slot);
-        let own = self.queue.flexible(slot).and_then(|flexible| flexible.own_rank);
-        let rank = own.unwrap_or(self.queue.get(slot).rank);
+        let rank = self.own_rank(slot);
         let level = Priority::ALL[rank.level().index().saturating_sub(1)];
         let order_by = match &self.shares {
+            // Growth goes before admission of whatever level it has risen to (C7).
+            _ if self.queue.flexible(slot).is_some_and(|flexible| flexible.terms.grows) => 0,
             // Its turn is now, in virtual time.
             Some(shares) => shares.now(level),
             None => due.saturating_add(self.settings.edf_horizon),
@@ -95,8 +96,10 @@ impl Engine {
         }
     }
 
-    /// Gives a waiter another rank: it stands in the same lines, in another place, and claims the same.
+    /// Gives a waiter another rank: it stands in the same lines, in another place, and claims the same. Those whom its
+    /// claim binds no more, as it has fallen behind them, are to be looked at.
     pub(super) fn rerank(&mut self, slot: u32, rank: Rank) {
+        let before = self.queue.get(slot).rank;
         let filed: Vec<_> = self.queue.filings(slot).collect();
         let claimed = self.unclaim(slot);
         filed.iter().for_each(|&(filing, _)| self.queue.leave(filing));
@@ -108,6 +111,11 @@ impl Engine {
             self.queue.join(filing, place);
             self.mark_from(place, rank);
         }
-        claimed.iter().for_each(|&(id, units)| self.claims.add(id, rank, units, slot));
+        for &(id, units) in &claimed {
+            self.claims.add(id, rank, units, slot);
+            if before < rank {
+                self.mark_from(id, before);
+            }
+        }
     }
 }

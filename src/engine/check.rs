@@ -1,6 +1,5 @@
 //! What must hold whenever the engine has settled, and a look at the queue for models.
 
-#[cfg(debug_assertions)]
 use crate::ledger::Books;
 use crate::model::{BudgetId, Priority};
 
@@ -31,7 +30,7 @@ impl Engine {
     pub(super) fn assert_sound(&self, books: &Books) {
         if self.queue.len() <= WHOLE_QUEUE {
             let shut = books.shut();
-            let found = books.verify().and_then(|()| self.verify(shut));
+            let found = books.verify().and_then(|()| self.verify(shut)).and_then(|()| self.verify_parties(books));
             if let Err((id, found)) = found {
                 panic!("budget {id}: {found}");
             }
@@ -81,6 +80,38 @@ impl Engine {
         }
         if waiting != self.waiting {
             return Err((BudgetId::GPU, format!("{} active waiters counted, {waiting} there", self.waiting)));
+        }
+        Ok(())
+    }
+
+    /// Checks that what is known of activities agrees with the waiters and with the books.
+    ///
+    /// # Errors
+    /// The budget and the figures that do not fit.
+    pub fn verify_parties(&self, books: &Books) -> Result<(), (BudgetId, String)> {
+        let at = |slot: u32| BudgetId::first_of(self.queue.set(slot)).unwrap_or(BudgetId::GPU);
+        let mut known = 0;
+        for (activity, party) in self.parties.iter() {
+            for &slot in &party.waiters {
+                known += 1;
+                if self.queue.get(slot).state != State::Waiting || self.tag(slot).activity != activity {
+                    return Err((at(slot), format!("slot {slot} is no waiter of activity {activity}")));
+                }
+            }
+            if party.is_gone() {
+                return Err((BudgetId::GPU, format!("activity {activity} is gone and not forgotten")));
+            }
+        }
+        let theirs = |slot: &u32| self.queue.get(*slot).state == State::Waiting && self.tag(*slot).activity != 0;
+        let there = self.queue.iter().filter(|(slot, _)| theirs(slot)).count();
+        if known != there {
+            return Err((BudgetId::GPU, format!("{known} waiters of activities counted, {there} there")));
+        }
+        for id in BudgetId::in_set(books.budgets() & !books.rates()) {
+            let held: u128 = self.parties.iter().map(|(_, party)| u128::from(party.held.get(id))).sum();
+            if held > u128::from(books.granted(id)) {
+                return Err((id, format!("activities hold {held}, and {} are granted", books.granted(id))));
+            }
         }
         Ok(())
     }

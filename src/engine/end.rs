@@ -30,11 +30,12 @@ impl Engine {
         self.forget(slot);
     }
 
-    /// The same for a waiter that nobody waits for and nothing is due for, and that is not the last at any of its
-    /// budgets. `false`, and nothing happened, when that is not so.
+    /// The same for a waiter that nobody waits for, nobody inherits from and nothing is due for, and that is not the
+    /// last at any of its budgets. `false`, and nothing happened, when that is not so.
     pub fn cancel_quietly(&mut self, slot: u32) -> bool {
         let waiter = self.queue.get(slot);
         let plain = waiter.state == State::Waiting && !waiter.hard && self.queue.flexible(slot).is_none();
+        let plain = plain && self.parties.is_empty();
         if !plain || BudgetId::in_set(self.queue.set(slot)).any(|id| self.naming[id.index()] < 2) {
             return false;
         }

@@ -48,14 +48,16 @@ impl Engine {
     }
 
     /// What higher ranks claim of a budget, as far as that binds somebody: a claim does not bind who holds what the
-    /// claimant waits for (R3).
+    /// claimant waits for, be it through other holders (R3).
     #[inline]
     pub(super) fn claimed_above(&self, id: BudgetId, who: Claimant, enough: u64) -> u64 {
         if who.holds == 0 {
             return self.claims.above(id, who.rank, enough);
         }
-        let binds = |slot: u32| self.queue.filings(slot).all(|(_, place)| who.holds & place.bit() == 0);
-        self.claims.above_if(id, who.rank, binds)
+        if self.claims.claimed() & id.bit() == 0 {
+            return 0;
+        }
+        self.claims.above_if(id, who.rank, |slot| self.awaited_by(slot) & who.holds == 0)
     }
 
     /// The same for an alternative of a waiter, with the least that it would do with.

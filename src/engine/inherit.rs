@@ -1,59 +1,83 @@
 //! Inheritance (R8, P25): who holds what a higher rank waits for waits with that rank.
 //!
 //! Priority inheritance for holders of many resources (Sha, Rajkumar and Lehoczky, "Priority Inheritance Protocols",
-//! 1990), transitive. A holder inherits the level, and goes before all that it inherits from; when nobody of that rank
-//! waits for what it holds any more, it falls back.
+//! 1990), transitive. A holder comes right behind whom it inherits from: before all whom that one goes before, and not
+//! before itself, which takes what both could use. When nobody of that rank waits for what it holds any more, it falls
+//! back. What is inherited is found anew each time from the ranks that waiters have of their own, so holders that wait
+//! for each other do not keep a rank among them whose owner is gone.
 
+use std::collections::BTreeMap;
+
+use crate::model::BudgetId;
 use crate::policy::Rank;
 
 use super::Engine;
 
 impl Engine {
-    /// Brings the ranks of the holders' waiters up to date, until nothing changes: each round passes a rank on by one
-    /// holder, so there are at most as many rounds as holders.
-    #[inline]
+    /// The rank that a waiter has of its own, whatever it has inherited.
+    pub(super) fn own_rank(&self, slot: u32) -> Rank {
+        let own = self.queue.flexible(slot).and_then(|flexible| flexible.own_rank);
+        own.unwrap_or(self.queue.get(slot).rank)
+    }
+
+    /// Brings the ranks of the holders' waiters up to date.
     pub(super) fn inherit(&mut self) {
-        if !self.parties.is_empty() {
-            let holders = self.parties.holders().count();
-            for _ in 0..holders {
-                if !self.inherit_once() {
-                    break;
+        if self.parties.is_empty() {
+            return;
+        }
+        for (slot, rank) in self.inherited() {
+            if rank != self.queue.get(slot).rank {
+                let own = self.own_rank(slot);
+                self.rerank(slot, rank);
+                if let Some(flexible) = self.queue.flexible_mut(slot) {
+                    flexible.own_rank = Some(own).filter(|&own| own != rank);
                 }
             }
         }
     }
 
-    fn inherit_once(&mut self) -> bool {
-        let mut changes = Vec::new();
-        for (_, party) in self.parties.holders() {
-            let wanted = crate::model::BudgetId::in_set(party.held.set());
-            let foremost = wanted.filter_map(|id| self.foremost(id, &party.waiters)).min();
-            for &slot in &party.waiters {
-                let now = self.queue.get(slot).rank;
-                let own = self.queue.flexible(slot).and_then(|flexible| flexible.own_rank).unwrap_or(now);
-                let rank = match foremost.filter(|first| first.level() < own.level()) {
-                    Some(first) => Rank::new(first.level(), 0, own.arrival()),
-                    None => own,
-                };
-                if rank != now {
-                    changes.push((slot, rank, own));
+    /// The rank of every waiter of a holder: its own, or right behind the first of those who wait, directly or through
+    /// others, for what its activity holds. Each round passes ranks on by one holder, so there are at most as many
+    /// rounds as holders: nobody comes before the one that a rank set out from.
+    fn inherited(&self) -> BTreeMap<u32, Rank> {
+        let slots = self.parties.holders().flat_map(|(_, party)| party.waiters.iter().copied());
+        let mut ranks: BTreeMap<u32, Rank> = slots.map(|slot| (slot, self.own_rank(slot))).collect();
+        if ranks.is_empty() {
+            return ranks;
+        }
+        let held = self.parties.holders().fold(0, |set, (_, party)| set | party.held.set());
+        let mut others: [Option<Rank>; BudgetId::LIMIT] = [None; BudgetId::LIMIT];
+        for id in BudgetId::in_set(held) {
+            others[id.index()] = self.first_in_line(id, |slot| !ranks.contains_key(&slot));
+        }
+        loop {
+            let mut lines = others;
+            for (&slot, &rank) in &ranks {
+                for (_, place) in self.queue.filings(slot) {
+                    let first = &mut lines[place.index()];
+                    *first = Some(first.map_or(rank, |first| first.min(rank)));
                 }
             }
-        }
-        for &(slot, rank, own) in &changes {
-            self.rerank(slot, rank);
-            if let Some(flexible) = self.queue.flexible_mut(slot) {
-                flexible.own_rank = Some(own).filter(|&own| own != rank);
+            let mut changed = false;
+            for (_, party) in self.parties.holders() {
+                let first = BudgetId::in_set(party.held.set()).filter_map(|id| lines[id.index()]).min();
+                for &slot in &party.waiters {
+                    let own = self.own_rank(slot);
+                    let rank = first.map_or(own, |first| first.behind(own.arrival()).min(own));
+                    changed |= ranks.insert(slot, rank) != Some(rank);
+                }
+            }
+            if !changed {
+                return ranks;
             }
         }
-        !changes.is_empty()
     }
 
-    /// The first in the line of a budget that is none of these.
-    fn foremost(&self, id: crate::model::BudgetId, but: &[u32]) -> Option<Rank> {
+    /// The first in the line of a budget that counts.
+    fn first_in_line(&self, id: BudgetId, counts: impl Fn(u32) -> bool) -> Option<Rank> {
         let mut next = self.queue.head(id);
         while let Some((rank, filing)) = next {
-            if !but.contains(&filing.slot()) {
+            if counts(filing.slot()) {
                 return Some(rank);
             }
             next = self.queue.next(id, (rank, filing.alternative()), Some(filing));

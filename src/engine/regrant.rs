@@ -94,8 +94,8 @@ impl Engine {
         self.inherit();
         self.look_at_modules(turn);
         let settled = if self.dirty.is_clean() { Settled::Done } else { self.regrant(turn) };
-        if settled == Settled::Done && (self.look_for_deadlock(turn) || self.modules.have_changed()) {
-            // A wait ended with a verdict, or left room under a cap: that may serve others.
+        if settled == Settled::Done && (self.consider_holders(turn) || self.modules.have_changed()) {
+            // What holders may have, or what a cap leaves room for, is to be looked at.
             return Settled::Breath;
         }
         if self.unnamed != 0 {

@@ -4,88 +4,136 @@
 //! held by others than holders, is not enough for any, and would not be after those were served that can be. This is
 //! the reduction of a resource allocation graph (Coffman, Elphick and Shoshani, "System Deadlocks", 1971, section on
 //! detection), with declared waits outside as holders that never finish. Claims count as free, as they do not bind
-//! holders (R3). A holder whose grant lies ready is not waiting, so nothing is decided while a wake is on its way
-//! (P36).
+//! those on whom the claimant depends (R3). Who has a grant that lies ready, or was just told a verdict, is taken to go
+//! on, so nothing is decided while a wake is on its way (P36).
 //!
-//! A deadlock that lasts `verdict_after` ends with a verdict for the lowest rank among the waiters of those holders.
-//! Each verdict ends a wait; an activity is told to roll back `roll_backs` times at most before it is told to split,
-//! until it has held nothing once. So no two holders are parked for ever, and none is sent round for ever.
+//! A holder that has been stuck for `verdict_after` without a break may get a verdict: it goes to the lowest rank, by
+//! the level of the request, among those who hold what is awaited. Who waits for what itself holds gets its verdict
+//! before them, as nothing that others give back would help it; it is told to split. Each verdict ends a wait, and what
+//! its activity holds counts as coming back; whoever is stuck all the same has waited long enough and needs no further
+//! delay. An activity is told to roll back `roll_backs` times at most before it is told to split, until it has held
+//! nothing once. So no two holders are parked for ever, and none is sent round for ever.
 
 use crate::model::{Amounts, BudgetId};
 
 use super::activity::Party;
 use super::{Engine, Turn, Verdict};
 
+/// What will be there of each budget; below zero while a shrunk budget is overdrawn.
+type There = [i128; BudgetId::LIMIT];
+
 impl Engine {
     /// Looks for holders that wait for each other; decides, or notes when to decide. Whether it ended a wait.
-    #[inline]
     pub(super) fn look_for_deadlock(&mut self, turn: &mut Turn<'_>) -> bool {
-        if self.parties.is_empty() {
-            self.verdict_at = u64::MAX;
-            return false;
-        }
-        let stuck = self.stuck(turn);
-        let Some(victim) = self.victim(&stuck) else {
-            self.verdict_at = u64::MAX;
-            return false;
-        };
-        if self.verdict_at == u64::MAX {
+        self.verdict_at = u64::MAX;
+        let (mut stuck, mut there) = self.stuck(turn, &[]);
+        let going: Vec<u64> = stuck.iter().copied().filter(|&activity| self.goes_on(turn, activity)).collect();
+        if !going.is_empty() {
+            // They may well come to nothing, and no event need follow when they do.
             self.verdict_at = self.now.saturating_add(self.settings.verdict_after);
+            (stuck, there) = self.stuck(turn, &going);
         }
-        let due = self.verdict_at <= self.now;
-        if due {
-            self.verdict_at = u64::MAX;
-            self.decide(turn, victim, stuck.len());
+        self.parties.note_stuck(&stuck, self.now);
+        let mut due = Vec::new();
+        for &activity in &stuck {
+            let Some(party) = self.parties.get(activity).filter(|party| !party.waiters.is_empty()) else { continue };
+            let at = party.stuck_since.unwrap_or(self.now).saturating_add(self.settings.verdict_after);
+            if at <= self.now {
+                due.push(activity);
+            } else {
+                self.verdict_at = self.verdict_at.min(at);
+            }
         }
-        due
+        let Some((victim, verdict)) = self.victim(turn, &stuck, &due, &there) else { return false };
+        self.decide(turn, victim, verdict);
+        true
     }
 
-    /// The holders that cannot be served however the others end.
-    fn stuck(&self, turn: &Turn<'_>) -> Vec<u64> {
-        let mut stuck: Vec<(u64, &Party)> = self.parties.holders().collect();
+    /// Whether a wake is on its way to an activity: a grant of its lies ready, or it was just told something.
+    fn goes_on(&self, turn: &Turn<'_>, activity: u64) -> bool {
+        let told = self.parties.get(activity).and_then(|party| party.told_at);
+        let of_it = |slot: u32| self.tag(slot).activity == activity && !turn.board.accepted(slot);
+        told.is_some_and(|told| self.now < told.saturating_add(self.settings.verdict_after))
+            || self.offers.iter().any(|&(_, slot)| of_it(slot))
+    }
+
+    /// The holders that cannot be served however the others end, if these go on; and what there will be without them.
+    fn stuck(&self, turn: &Turn<'_>, going: &[u64]) -> (Vec<u64>, There) {
+        let mut stuck: Vec<(u64, &Party)> =
+            self.parties.holders().filter(|(activity, _)| !going.contains(activity)).collect();
+        let mut there = [0; BudgetId::LIMIT];
         if stuck.is_empty() {
-            return Vec::new();
+            return (Vec::new(), there);
         }
         // What is not held by holders: free, or coming back.
-        let mut there: Vec<u64> = (0..BudgetId::LIMIT)
-            .filter_map(BudgetId::from_index)
-            .map(|id| {
-                stuck.iter().fold(turn.books.capacity(id), |left, (_, party)| left.saturating_sub(party.held.get(id)))
-            })
-            .collect();
+        for id in BudgetId::in_set(turn.books.budgets() & !turn.books.rates()) {
+            let held = stuck.iter().map(|(_, party)| i128::from(party.held.get(id))).sum::<i128>();
+            there[id.index()] = i128::from(turn.books.capacity(id)) - held;
+        }
         while let Some(at) = stuck.iter().position(|(_, party)| self.can_be_served(turn, party, &there)) {
             let (_, served) = stuck.swap_remove(at);
-            served.held.iter().for_each(|(id, units)| there[id.index()] = there[id.index()].saturating_add(units));
+            served.held.iter().for_each(|(id, units)| there[id.index()] += i128::from(units));
         }
-        stuck.into_iter().map(|(activity, _)| activity).collect()
+        (stuck.into_iter().map(|(activity, _)| activity).collect(), there)
     }
 
-    /// Whether one of the waits of a holder can end, given what will be there. Rates come back with time.
-    fn can_be_served(&self, turn: &Turn<'_>, party: &Party, there: &[u64]) -> bool {
+    /// The budgets that have too little for each of the alternatives that a party waits for. Rates come back with time.
+    fn lacks<'a>(&'a self, turn: &Turn<'_>, party: &'a Party, there: &'a There) -> impl Iterator<Item = u64> + 'a {
         let rates = turn.books.rates();
-        let fits =
-            |amounts: &Amounts| amounts.iter().all(|(id, units)| rates & id.bit() != 0 || units <= there[id.index()]);
-        let served = |&slot: &u32| {
-            let flexible = self.queue.flexible(slot);
-            flexible.is_some_and(|flexible| flexible.terms.alternatives.iter().any(|each| fits(each.least())))
+        let short = move |amounts: &Amounts| {
+            let short = amounts.iter().filter(|&(id, units)| i128::from(units) > there[id.index()]);
+            short.fold(0, |set, (id, _)| set | id.bit()) & !rates
         };
-        party.waiters.iter().any(served)
+        let terms = party.waiters.iter().filter_map(|&slot| self.queue.flexible(slot));
+        terms.flat_map(|flexible| &flexible.terms.alternatives).map(move |each| short(each.least()))
     }
 
-    /// The lowest rank among the waiters of these activities. One that only waits outside cannot be told anything.
-    fn victim(&self, stuck: &[u64]) -> Option<u32> {
-        let waiters = stuck.iter().filter_map(|&activity| self.parties.get(activity)).flat_map(|party| &party.waiters);
-        waiters.copied().max_by_key(|&slot| self.queue.get(slot).rank)
+    /// Whether one of the waits of a holder can end, given what will be there.
+    fn can_be_served(&self, turn: &Turn<'_>, party: &Party, there: &There) -> bool {
+        self.lacks(turn, party, there).any(|lacks| lacks == 0)
     }
 
-    fn decide(&mut self, turn: &mut Turn<'_>, slot: u32, stuck: usize) {
-        let activity = self.tag(slot).activity;
-        let told = self.parties.get(activity).map_or(0, |party| party.roll_backs);
-        // If it is the only one, what it would give back would help nobody.
-        let verdict = if stuck > 1 && told < self.settings.roll_backs { Verdict::RollBack } else { Verdict::Split };
-        if verdict == Verdict::RollBack {
-            self.parties.change(activity, |party| party.roll_backs += 1);
+    /// Whether a holder could not be served even if it were alone.
+    fn blocks_itself(&self, turn: &Turn<'_>, party: &Party) -> bool {
+        let mut alone = [0; BudgetId::LIMIT];
+        for id in BudgetId::in_set(turn.books.budgets() & !turn.books.rates()) {
+            alone[id.index()] = i128::from(turn.books.capacity(id)) - i128::from(party.held.get(id));
         }
+        !self.can_be_served(turn, party, &alone)
+    }
+
+    /// Who of those whose time has come is told what. One that only waits outside cannot be told anything.
+    fn victim(&self, turn: &Turn<'_>, stuck: &[u64], due: &[u64], there: &There) -> Option<(u32, Verdict)> {
+        let party = |&activity: &u64| self.parties.get(activity);
+        let awaited = stuck.iter().filter_map(party).flat_map(|party| self.lacks(turn, party, there));
+        let awaited = awaited.fold(0, |set, lacks| set | lacks);
+        let due: Vec<&Party> = due.iter().filter_map(party).collect();
+        let pick =
+            |concerned: &dyn Fn(&Party) -> bool| self.last_of(&mut due.iter().copied().filter(|&p| concerned(p)));
+        if let Some(slot) = pick(&|party| self.blocks_itself(turn, party)) {
+            return Some((slot, Verdict::Split));
+        }
+        let slot = pick(&|party| party.held.set() & awaited != 0).or_else(|| pick(&|_| true))?;
+        let told = self.parties.get(self.tag(slot).activity).map_or(0, |party| party.roll_backs);
+        let verdict = if told < self.settings.roll_backs { Verdict::RollBack } else { Verdict::Split };
+        Some((slot, verdict))
+    }
+
+    /// The last of the waiters of some parties, in the order of what they asked for: a rank that one of them has from
+    /// another, or from waiting long, is no reason to tell somebody else.
+    fn last_of(&self, parties: &mut dyn Iterator<Item = &Party>) -> Option<u32> {
+        parties.flat_map(|party| party.waiters.iter().copied()).max_by_key(|&slot| {
+            let own = self.own_rank(slot);
+            (self.queue.get(slot).base, own.order_by(), own.arrival())
+        })
+    }
+
+    fn decide(&mut self, turn: &mut Turn<'_>, slot: u32, verdict: Verdict) {
+        let now = self.now;
+        self.parties.change(self.tag(slot).activity, |party| {
+            party.roll_backs += u32::from(verdict == Verdict::RollBack);
+            (party.told_at, party.stuck_since) = (Some(now), None);
+        });
         self.end(turn, slot, verdict);
     }
 }

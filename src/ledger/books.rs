@@ -313,8 +313,8 @@ impl Books {
         }
     }
 
-    /// Splits `part` off what a lease holds. The budget that holds less than that, and nothing changed, if there is
-    /// one.
+    /// Splits `part` off what a lease holds; it belongs to nobody yet. The budget that holds less than that, and
+    /// nothing changed, if there is one.
     ///
     /// # Errors
     /// The budget.
@@ -329,7 +329,7 @@ impl Books {
             part = self.store(part);
             self.store.set_path(part, path);
         }
-        Ok(self.tagged(part, self.store.tag(*held)))
+        Ok(part)
     }
 
     /// Puts what one lease holds to what another holds; the one is left with nothing. `false`, and nothing changed,

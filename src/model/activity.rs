@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// A scheduler that knows this can tell when everybody who could free what is awaited is waiting itself, and then tells
 /// one of them to [roll back](crate::ReserveError::RolledBack) or to [split](crate::ReserveError::Split) instead of
 /// leaving all of them parked for ever. Leases without an activity are taken to end by themselves; one that
-/// [grows](crate::Lease::grow) becomes an activity of its own.
+/// [grows](crate::Lease::grow) becomes an activity of its own, and what is [split](crate::Lease::split) off it is not
+/// part of that.
 ///
 /// ```
 /// use bursar::{Activity, Request};
@@ -25,6 +26,9 @@ pub struct Activity {
     name: Arc<str>,
 }
 
+/// Set in the numbers of activities that nobody has declared.
+pub(crate) const UNDECLARED: u64 = 1 << 63;
+
 impl Activity {
     /// Another one. The name is for errors and reports.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
@@ -32,9 +36,14 @@ impl Activity {
     }
 
     /// Numbers never come twice in a process; zero is none.
-    pub(crate) fn next_id() -> u64 {
+    fn next_id() -> u64 {
         static LAST: AtomicU64 = AtomicU64::new(0);
         LAST.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The number of an activity that nobody has declared: that of one lease, see [`Tag::is_declared`].
+    pub(crate) fn undeclared_id() -> u64 {
+        Self::next_id() | UNDECLARED
     }
 
     pub(crate) fn id(&self) -> u64 {

@@ -1,5 +1,6 @@
 //! What few requests say beyond one fixed bundle: other ways to serve them, and how little would do.
 
+use super::activity::UNDECLARED;
 use super::amounts::Amounts;
 use super::budget::BudgetId;
 
@@ -110,6 +111,12 @@ pub struct Tag {
 impl Tag {
     /// Nobody in particular.
     pub const NOBODY: Tag = Tag { module: 0, activity: 0 };
+
+    /// Whether somebody has said what belongs to the activity, and so that none of it comes back while it waits. If
+    /// not, it is that of one lease, and has no part in what is split off the lease.
+    pub(crate) fn is_declared(self) -> bool {
+        self.activity & UNDECLARED == 0
+    }
 }
 
 /// How a request was served.

@@ -33,6 +33,11 @@ impl Rank {
         Rank { arrival: self.arrival.saturating_sub(1), ..self }
     }
 
+    /// The rank of another arrival that goes right behind this one: before all that are later by more than an instant.
+    pub(crate) fn behind(self, arrival: u64) -> Rank {
+        Rank::new(self.level(), self.order_by() + 1, arrival)
+    }
+
     /// Its number among all arrivals.
     #[inline]
     pub fn arrival(self) -> u64 {

@@ -25,7 +25,7 @@ use tokio::runtime::Handle;
 
 use crate::engine::{Effect, Engine, Settled, Turn};
 use crate::ledger::{Board, Books, Held};
-use crate::model::{Budget, BudgetId, CloseReason, Config, Order, Unit};
+use crate::model::{Amounts, Budget, BudgetId, CloseReason, Config, Order, Tag, Unit};
 use crate::observe::Sink;
 use crate::rt::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::rt::{Clock, Short};
@@ -232,6 +232,23 @@ impl Core {
             return self.turn(|desk, turn, _| desk.engine.ended(turn, held));
         }
         self.give(held);
+    }
+
+    /// Splits `part` off what a lease holds. It stays with the activity, if that is more than the one lease.
+    pub(super) fn split(&'static self, held: &mut Held, part: &Amounts) -> Result<Held, BudgetId> {
+        if !held.is_tagged() {
+            return self.books.lock().split(held, part);
+        }
+        self.turn(|desk, turn, _| {
+            let split = turn.books.split(held, part)?;
+            let tag = turn.books.tag(*held);
+            if tag.is_declared() {
+                return Ok(turn.books.tagged(split, tag));
+            }
+            let rest = Tag { activity: 0, ..tag };
+            desk.engine.handed_over(turn, part, tag, rest);
+            Ok(turn.books.tagged(split, rest))
+        })
     }
 
     /// Puts what one lease holds to what another holds.

@@ -15,7 +15,7 @@ impl Lease {
     /// Asks for more, all of it at once or nothing while it waits. Growth goes before new requests of the same level,
     /// and is not kept out by a claim whose owner waits for what this lease's activity holds.
     ///
-    /// A lease without an [`Activity`] becomes one of its own by this.
+    /// A lease without an [`Activity`] becomes one of its own by this; parts that are split off it are not in it.
     ///
     /// # Errors
     /// As for a reservation; and [`ReserveError::RolledBack`] or [`ReserveError::Split`] when all who could free what
@@ -69,7 +69,7 @@ impl Lease {
             if tag.activity != 0 {
                 return tag;
             }
-            let own = Tag { activity: Activity::next_id(), ..tag };
+            let own = Tag { activity: Activity::undeclared_id(), ..tag };
             *held = turn.books.tagged(*held, own);
             let amounts = turn.books.amounts(*held);
             desk.engine.handed_over(turn, &amounts, tag, own);

@@ -104,12 +104,12 @@ impl Lease {
         self.core.known.get(self.held).map(|holder| holder.label.into_owned())
     }
 
-    /// Takes a part out into a lease of its own.
+    /// Takes a part out into a lease of its own, of the same [`Activity`](crate::Activity) if the request named one.
     ///
     /// # Errors
     /// [`LeaseError::HoldsLess`]; the lease is unchanged.
     pub fn split(&mut self, part: &Amounts) -> Result<Lease, LeaseError> {
-        let split = self.core.books.lock().split(&mut self.held, part);
+        let split = self.core.split(&mut self.held, part);
         let held = split.map_err(|budget| self.holds_less(budget, part))?;
         let mut split = Lease::plain(self.core, held);
         self.note_amounts();

@@ -268,8 +268,10 @@ fn verify(core: &'static Core) -> Result<(), VerifyError> {
         let books = core.books.lock();
         books.verify().map(|()| books.shut())
     };
-    // While the desk is locked no flag changes, so the queue can be gone through without the books.
+    // While the desk is locked no flag changes, so the queue can be gone through without the books. What activities
+    // hold ends at the desk.
     let found = found.and_then(|shut| desk.engine.verify(shut));
+    let found = found.and_then(|()| desk.engine.verify_parties(&core.books.lock()));
     found.map_err(|(id, found)| VerifyError { budget: desk.names.of(id).0, found })
 }
 

@@ -3,10 +3,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::model::{Activity, BudgetId, ModuleError, Quota, Request};
+use crate::model::{BudgetId, ModuleError, Quota, Request};
 
 use super::Scheduler;
+
+/// Numbers never come twice in a process, so a request never finds another module by an old number; zero is none.
+fn next_number() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
 
 /// A module about to be registered: what [`Scheduler::module`] returns.
 #[derive(Debug)]
@@ -45,7 +52,7 @@ impl ModuleBuilder {
     /// [`ModuleError`]; nothing is registered.
     pub fn register(self) -> Result<Module, ModuleError> {
         let ModuleBuilder { scheduler, name, weight, quotas } = self;
-        let number = Activity::next_id();
+        let number = next_number();
         scheduler.core.turn(|desk, turn, _| match desk.engine.closed() {
             Some(_) => Err(ModuleError::Closed),
             None => desk.engine.register(turn, number, &name, weight, &quotas),
