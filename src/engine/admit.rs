@@ -60,7 +60,7 @@ impl Engine {
         }
         // Whatever an earlier turn left undone has the older right.
         self.resume(turn);
-        let rank = self.rank_of(asked);
+        let rank = self.rank_of(asked, self.now);
         let chosen = match &asked.terms {
             None => self.admit_bundle(turn, asked.amounts, rank).map(|()| None),
             Some(terms) => self.admit_flexibly(turn, terms, rank).map(Some),
@@ -234,11 +234,11 @@ impl Engine {
     }
 
     /// The rank of a request that arrives now.
-    fn rank_of(&self, asked: &Asked<'_>) -> Rank {
+    pub(super) fn rank_of(&self, asked: &Asked<'_>, now: u64) -> Rank {
         let order_by = match &self.shares {
             Some(shares) => shares.start(asked.level, asked.module),
-            None if asked.deadline == u64::MAX => self.now.saturating_add(self.settings.edf_horizon),
-            None => self.now.saturating_add(asked.deadline),
+            None if asked.deadline == u64::MAX => now.saturating_add(self.settings.edf_horizon),
+            None => now.saturating_add(asked.deadline),
         };
         Rank::new(asked.level, order_by, self.arrivals + 1)
     }
@@ -254,7 +254,7 @@ impl Engine {
         }
     }
 
-    fn impossible(&self, books: &mut Books, asked: &Asked<'_>) -> Option<Refusal> {
+    pub(super) fn impossible(&self, books: &mut Books, asked: &Asked<'_>) -> Option<Refusal> {
         let set = asked.terms.as_ref().map_or(asked.amounts.set(), |terms| terms.set());
         if let Some(unknown) = BudgetId::first_of(set & !books.budgets()) {
             return Some(Refusal::UnknownBudget(unknown));

@@ -32,6 +32,7 @@ mod claims;
 mod effect;
 mod end;
 mod examine;
+mod explain;
 mod lines;
 mod queue;
 mod regrant;

@@ -9,9 +9,11 @@ mod config;
 #[cfg(feature = "serde")]
 mod config_file;
 mod error;
+mod explain;
 mod order;
 mod priority;
 mod request;
+mod sentence;
 mod stats;
 mod terms;
 
@@ -24,6 +26,7 @@ pub use error::{
     AmountError, CapacityError, CloseReason, ConfigError, LeaseError, RequestError, ReserveError, Shortage,
     TryReserveError, VerifyError,
 };
+pub use explain::{Ahead, Blocker, Cause, Ending, Explanation, Holding, Next, WaitState};
 pub use order::Order;
 pub use priority::Priority;
 pub use request::Request;

@@ -3,6 +3,7 @@
 mod builder;
 mod core;
 mod driver;
+mod explain;
 mod known;
 mod lease;
 mod report;
