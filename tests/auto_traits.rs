@@ -39,6 +39,10 @@ plain!(Config, Order, Budget, Supply, Machine, Stats, BudgetStats, LevelStats, W
 assert_impl_all!(Config: Clone, Eq, std::fmt::Debug);
 assert_impl_all!(Stats: Clone, Eq, std::fmt::Display);
 
+// Why somebody waits.
+plain!(Explanation, Blocker, Ahead, Holding, Next, Cause, WaitState, Ending);
+assert_impl_all!(Explanation: Clone, Eq, std::fmt::Display);
+
 // Errors.
 plain!(AmountError, CapacityError, CloseReason, ConfigError, LeaseError, RequestError, ReserveError, Shortage);
 plain!(TryReserveError, VerifyError);

@@ -61,7 +61,7 @@ impl Engine {
         }
         // Whatever an earlier turn left undone has the older right.
         self.resume(turn);
-        let rank = self.rank_of(asked);
+        let rank = self.rank_of(asked, self.now);
         let tag = asked.terms.as_ref().map_or(Tag::NOBODY, |terms| terms.tag);
         let who = Claimant { rank, holds: self.parties.holds(tag.activity) };
         let chosen = match &asked.terms {
@@ -260,13 +260,13 @@ impl Engine {
     }
 
     /// The rank of a request that arrives now.
-    fn rank_of(&self, asked: &Asked<'_>) -> Rank {
+    pub(super) fn rank_of(&self, asked: &Asked<'_>, now: u64) -> Rank {
         let order_by = match &self.shares {
             // Growth goes before admission at equal priority (C7).
             _ if asked.terms.as_ref().is_some_and(|terms| terms.grows) => 0,
             Some(shares) => shares.start(asked.level, asked.module),
-            None if asked.deadline == u64::MAX => self.now.saturating_add(self.settings.edf_horizon),
-            None => self.now.saturating_add(asked.deadline),
+            None if asked.deadline == u64::MAX => now.saturating_add(self.settings.edf_horizon),
+            None => now.saturating_add(asked.deadline),
         };
         if asked.terms.as_ref().is_some_and(|terms| self.modules.is_inside_minimum(terms.tag, asked.amounts)) {
             return Engine::guaranteed_rank(self.arrivals + 1);
@@ -295,7 +295,7 @@ impl Engine {
         }
     }
 
-    fn impossible(&self, books: &mut Books, asked: &Asked<'_>) -> Option<Refusal> {
+    pub(super) fn impossible(&self, books: &mut Books, asked: &Asked<'_>) -> Option<Refusal> {
         let set = asked.terms.as_ref().map_or(asked.amounts.set(), |terms| terms.set());
         if let Some(unknown) = BudgetId::first_of(set & !books.budgets()) {
             return Some(Refusal::UnknownBudget(unknown));

@@ -260,6 +260,24 @@ impl Queue {
         if lane.sorted.is_empty() { listed } else { earlier(listed, lane.sorted.first_key_value()) }
     }
 
+    /// Those in a line who rank before `rank`, each by one of its alternatives, in no particular order.
+    pub(super) fn before(&self, budget: BudgetId, rank: Rank) -> impl Iterator<Item = Filing> + '_ {
+        let filing = |at: u32| (at != NONE).then_some(Filing(at));
+        let lanes = &self.lines.0[budget.index()].lane[..=rank.level().index()];
+        let all = lanes.iter().flat_map(move |lane| {
+            let listed = std::iter::successors(filing(lane.head), move |&at| filing(self.link(at).next));
+            let listed = listed.take_while(move |at| self.get(at.slot()).rank < rank);
+            listed.chain(lane.sorted.range(..(rank, 0)).map(|(_, &at)| at))
+        });
+        all.filter(move |&at| at.alternative() == 0 || !self.stands_before(at, budget))
+    }
+
+    /// Whether an alternative that the waiter prefers to this one stands in the same line.
+    fn stands_before(&self, filing: Filing, budget: BudgetId) -> bool {
+        let earlier = (0..filing.alternative()).map(|alternative| Filing::new(filing.slot(), alternative));
+        earlier.into_iter().any(|earlier| self.place(earlier) == Some(budget))
+    }
+
     /// The first in a line that comes after `after`. `hint`: a filing to look from, if it still stands there.
     pub(super) fn next(&self, budget: BudgetId, after: Key, hint: Option<Filing>) -> Option<(Rank, Filing)> {
         let line = &self.lines.0[budget.index()];

@@ -33,6 +33,7 @@ mod claims;
 mod effect;
 mod end;
 mod examine;
+mod explain;
 mod inherit;
 mod lines;
 mod module;

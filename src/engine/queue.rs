@@ -291,6 +291,11 @@ impl Queue {
         }
     }
 
+    /// The waiter in a slot, if there is one.
+    pub(super) fn find(&self, slot: u32) -> Option<&Waiter> {
+        self.slots.get(slot as usize).filter(|waiter| waiter.state != State::Free)
+    }
+
     /// Slots in use, with their waiters: for checks, closing and capacity changes.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Waiter)> {
         let used = |(_, waiter): &(usize, &Waiter)| waiter.state != State::Free;

@@ -371,6 +371,12 @@ impl Request {
         self.deadline_ns
     }
 
+    /// The label, to keep.
+    pub(crate) fn label_of(&self) -> Option<Cow<'static, str>> {
+        let owned = self.rare.as_ref().and_then(|rare| rare.label.clone());
+        owned.map(Cow::Owned).or(self.label.map(Cow::Borrowed))
+    }
+
     /// Takes the label out, for the table of known holders.
     pub(crate) fn take_label(&mut self) -> Option<Cow<'static, str>> {
         let owned = self.rare.as_mut().and_then(|rare| rare.label.take());

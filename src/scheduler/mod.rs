@@ -4,6 +4,7 @@ mod activity;
 mod builder;
 mod core;
 mod driver;
+mod explain;
 mod growth;
 mod known;
 mod lease;
