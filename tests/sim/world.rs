@@ -418,6 +418,7 @@ fn reason(why: Verdict) -> Why {
     match why {
         Verdict::Late => Why::Late,
         Verdict::NeverFits => Why::NeverFits,
+        Verdict::RollBack | Verdict::Split => unreachable!("no trace has activities"),
         Verdict::Closed(_) => Why::Closed,
     }
 }
