@@ -9,8 +9,8 @@ use super::lines::Filing;
 use super::queue::Asks;
 
 impl Engine {
-    /// The budget that cannot give a bundle to a waiter of this rank: the first loan that has too little beyond the hard
-    /// claims of higher ranks; if none, the first such rate, as rates are tested last (R7).
+    /// The budget that cannot give a bundle to a waiter of this rank: the first loan that has too little beyond the
+    /// hard claims of higher ranks; if none, the first such rate, as rates are tested last (R7).
     #[inline]
     pub(super) fn blocking(&self, books: &mut Books, asks: Asks<'_>, rank: Rank) -> Option<BudgetId> {
         match asks {

@@ -86,7 +86,8 @@ impl Engine {
         self.dirty.set |= id.bit();
     }
 
-    /// Regrants: looks at those who stand in line at dirty budgets, in order of rank, until nobody there can be granted.
+    /// Regrants: looks at those who stand in line at dirty budgets, in order of rank, until nobody there can be
+    /// granted.
     ///
     /// One pass in that order is complete: a grant takes units and withdraws a claim, and both matter only to lower
     /// ranks.

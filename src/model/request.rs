@@ -186,8 +186,8 @@ impl Request {
     }
 
     /// Another way to serve the request, if what was said so far cannot be had: the amounts of `other`, with its floors
-    /// and its own alternatives. Nothing else of `other` counts. The reservation waits for all of them at once and takes
-    /// the first that can be had, the earlier named one if two can.
+    /// and its own alternatives. Nothing else of `other` counts. The reservation waits for all of them at once and
+    /// takes the first that can be had, the earlier named one if two can.
     ///
     /// ```
     /// use bursar::{GIB, Request};
@@ -248,8 +248,8 @@ impl Request {
         self
     }
 
-    /// How long the reservation insists on the whole of its elastic amounts, counted from its first poll. Nothing if not
-    /// said: it takes less at once.
+    /// How long the reservation insists on the whole of its elastic amounts, counted from its first poll. Nothing if
+    /// not said: it takes less at once.
     pub fn patience(mut self, within: Duration) -> Self {
         self.rare().patience_ns = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX);
         self
