@@ -136,6 +136,7 @@ impl Engine {
         let due = self.now.saturating_add(asked.deadline);
         let deadline = if Rank::is_never(due) { u64::MAX } else { due };
         let (amounts, base, since, flexible) = (asked.amounts, asked.level, self.now, asked.terms.is_some());
+        let guaranteed = self.is_guaranteed(&asked);
         let slot = self.queue.insert(Newcomer { rank, base, amounts, terms: asked.terms, since, deadline });
         turn.board.open(slot);
         self.start_deadline(slot);
@@ -143,7 +144,6 @@ impl Engine {
         self.count(turn.books, slot);
         if flexible {
             self.start_ripening(slot);
-            let guaranteed = rank == Engine::guaranteed_rank(rank.arrival());
             if guaranteed {
                 self.set_guaranteed(slot);
             }
@@ -259,6 +259,11 @@ impl Engine {
         }
     }
 
+    /// Whether a request is wholly inside what its module has not used of its minimum.
+    fn is_guaranteed(&self, asked: &Asked<'_>) -> bool {
+        asked.terms.as_ref().is_some_and(|terms| self.modules.is_inside_minimum(terms.tag, asked.amounts))
+    }
+
     /// The rank of a request that arrives now.
     pub(super) fn rank_of(&self, asked: &Asked<'_>, now: u64) -> Rank {
         let order_by = match &self.shares {
@@ -268,7 +273,7 @@ impl Engine {
             None if asked.deadline == u64::MAX => now.saturating_add(self.settings.edf_horizon),
             None => now.saturating_add(asked.deadline),
         };
-        if asked.terms.as_ref().is_some_and(|terms| self.modules.is_inside_minimum(terms.tag, asked.amounts)) {
+        if self.is_guaranteed(asked) {
             return Engine::guaranteed_rank(self.arrivals + 1);
         }
         Rank::new(asked.level, order_by, self.arrivals + 1)

@@ -66,21 +66,27 @@ impl Dirty {
         self.set == 0
     }
 
-    pub(super) fn has(&self, id: BudgetId) -> bool {
-        self.set & id.bit() != 0
-    }
-
     pub(super) fn clear(&mut self) {
         self.set = 0;
     }
 }
 
+/// What comes before a filing, with nothing in between.
+fn just_before((rank, alternative): Key) -> Key {
+    if alternative > 0 { (rank, alternative - 1) } else { (rank.before(), u8::MAX) }
+}
+
 impl Engine {
     /// A change that matters from a rank on.
     pub(super) fn mark_from(&mut self, id: BudgetId, rank: Rank) {
+        self.mark_from_filing(id, (rank, 0));
+    }
+
+    /// A change that matters from a filing on.
+    pub(super) fn mark_from_filing(&mut self, id: BudgetId, key: Key) {
         let after = &mut self.dirty.after[id.index()];
-        let from = (rank.before(), u8::MAX);
-        *after = if self.dirty.set & id.bit() == 0 { from } else { from.min(*after) };
+        let before = just_before(key);
+        *after = if self.dirty.set & id.bit() == 0 { before } else { before.min(*after) };
         self.dirty.set |= id.bit();
     }
 
@@ -207,8 +213,8 @@ impl Engine {
         turn.books.rates() & id.bit() == 0 && turn.books.loan_free(id) < self.queue.lines.least(id).max(1)
     }
 
-    fn leave_off_before(&mut self, (rank, alternative): Key) {
-        let at = if alternative > 0 { (rank, alternative - 1) } else { (rank.before(), u8::MAX) };
+    fn leave_off_before(&mut self, key: Key) {
+        let at = just_before(key);
         for id in BudgetId::in_set(self.dirty.set) {
             let after = &mut self.dirty.after[id.index()];
             *after = at.max(*after);

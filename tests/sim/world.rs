@@ -280,6 +280,7 @@ impl World {
             hard: peek.hard,
             level: peek.level,
             filed: peek.filed,
+            claims: peek.claims,
         };
         let mut standing: Vec<_> = self.engine.peek().into_iter().map(stands).collect();
         standing.sort_by_key(|standing| standing.id);

@@ -117,7 +117,6 @@ impl Model {
         }
         for (alternative, place) in waiter.filed.iter().enumerate() {
             if let Some(place) = place.filter(|_| waiter.ladders[alternative].len() > 1) {
-                self.lower_least(at, alternative);
                 self.mark(place, waiter.rank);
             }
         }

@@ -75,7 +75,7 @@ impl Model {
     fn next(&mut self, done: Option<(Rank, usize)>) -> Option<Filing> {
         let mut first: Option<Filing> = None;
         for (place, from) in self.dirty.clone() {
-            let least = self.least.get(&place).copied().unwrap_or(u64::MAX);
+            let least = self.least(place);
             let stock = &self.stocks[&place];
             let line = if !stock.is_rate() && stock.free(self.now) < least { Vec::new() } else { self.line(place) };
             let to_look_at = |(rank, alternative, _): &(Rank, usize, usize)| {
