@@ -15,7 +15,9 @@ mod rt;
 mod scheduler;
 
 pub use model::*;
-pub use scheduler::{Builder, Driver, ExternalWait, Growth, Holder, Lease, MergeError, Reservation, Scheduler};
+pub use scheduler::{
+    Builder, Driver, ExternalWait, Growth, Holder, Lease, MergeError, Module, ModuleBuilder, Reservation, Scheduler,
+};
 
 /// The engine, the books and a hand-driven clock, for simulations and models. Not covered by semver.
 #[cfg(any(feature = "test-util", bursar_loom))]

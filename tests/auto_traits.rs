@@ -35,12 +35,18 @@ plain!(Order, Path, Tag, Alternative, Terms);
 assert_impl_all!(Request: Clone, Default, std::fmt::Debug);
 assert_impl_all!(Amounts: Clone, Default, Eq, std::fmt::Debug);
 assert_impl_all!(BudgetId: Copy, Ord, std::hash::Hash, std::fmt::Display);
+assert_impl_all!(Path: Copy, Eq, Default, std::fmt::Debug);
+assert_impl_all!(Order: Copy, Eq, Default, std::fmt::Debug);
 assert_impl_all!(Priority: Copy, Ord, std::hash::Hash, std::fmt::Display, Default);
 
 // Configuration and figures.
-plain!(Config, Budget, Supply, Machine, Stats, BudgetStats, LevelStats, WaitSummary);
+plain!(Config, Order, Budget, Supply, Machine, Stats, BudgetStats, LevelStats, WaitSummary);
 assert_impl_all!(Config: Clone, Eq, std::fmt::Debug);
 assert_impl_all!(Stats: Clone, Eq, std::fmt::Display);
+
+// Why somebody waits.
+plain!(Explanation, Blocker, Ahead, Holding, Next, Cause, WaitState, Ending);
+assert_impl_all!(Explanation: Clone, Eq, std::fmt::Display);
 
 // Errors.
 plain!(AmountError, CapacityError, CloseReason, ConfigError, LeaseError, RequestError, ReserveError, Shortage);

@@ -15,7 +15,7 @@ use tokio_test::task;
 
 #[test]
 fn p01_dropping_a_blocked_head_grants_the_next_in_the_same_call() {
-    let rig = Rig::loans(10, 10);
+    let rig = Rig::strict(10, 10);
     let held = take(&rig.scheduler, gpu(5));
     let head = queued(&rig.scheduler, gpu(8));
     let mut next = queued(&rig.scheduler, gpu(3));
@@ -28,7 +28,7 @@ fn p01_dropping_a_blocked_head_grants_the_next_in_the_same_call() {
 /// P01 across budgets: the head blocks others at each budget that it is short of.
 #[test]
 fn p01_dropping_a_head_that_is_short_of_two_budgets_grants_those_behind_it_at_both() {
-    let rig = Rig::loans(10, 10);
+    let rig = Rig::strict(10, 10);
     let held = take(&rig.scheduler, gpu(5).host(5u64));
     let head = queued(&rig.scheduler, gpu(8).host(8u64));
     let mut behind = [queued(&rig.scheduler, gpu(3)), queued(&rig.scheduler, host(3))];

@@ -14,7 +14,11 @@ use common::*;
 
 /// Three labelled holders and one without a label on 10 GiB of GPU memory; I/O at 100 MiB/s; 8 compute slots.
 fn busy() -> (Rig, Vec<bursar::Lease>) {
-    let config = Config::new()
+    busy_with(Config::new())
+}
+
+fn busy_with(config: Config) -> (Rig, Vec<bursar::Lease>) {
+    let config = config
         .with(Budget::loan(GPU, 10 * GIB))
         .with(Budget::loan(BudgetId::COMPUTE, 8))
         .with(Budget::loan(BudgetId::ATTENTION, 1_000_000))
@@ -65,8 +69,8 @@ fn c6_not_now() {
 }
 
 #[test]
-fn c6_not_now_because_somebody_ahead_waits() {
-    let (rig, _leases) = busy();
+fn c6_not_now_because_of_the_claim_of_somebody_ahead() {
+    let (rig, _leases) = busy_with(Config { bypass_limit: 0, ..Config::new() });
     let _ahead = queued(&rig.scheduler, gpu(2 * GIB));
     let attempt = rig.scheduler.try_reserve(gpu(GIB)).unwrap_err();
     let TryReserveError::NotNow(short) = &attempt else { panic!("{attempt}") };
@@ -304,8 +308,8 @@ fn c6_late_names_the_budget_that_it_waited_for_even_if_that_came_free_before_the
 }
 
 #[test]
-fn c6_late_names_the_budget_where_somebody_was_ahead() {
-    let mut rig = Rig::loans(10, 10);
+fn c6_late_names_the_budget_where_somebody_ahead_had_a_claim() {
+    let mut rig = Rig::strict(10, 10);
     let _held = take(&rig.scheduler, host(5));
     let _ahead = queued(&rig.scheduler, host(6).priority(Priority::High));
     let mut late = queued(&rig.scheduler, gpu(1).host(2u64).deadline(10 * MS));

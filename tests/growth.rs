@@ -361,7 +361,8 @@ fn c7_merging_leases_of_different_activities_hands_over_what_is_held() {
     assert_untouched(&rig.scheduler);
 }
 
-/// R3: the claim of a waiter does not keep out a holder whose units it waits for: neither a growth nor a nested request.
+/// R3: the claim of a waiter does not keep out a holder whose units it waits for: neither a growth nor a nested
+/// request.
 #[test]
 fn r3_a_claim_does_not_keep_a_holder_out_whose_units_the_claimant_waits_for() {
     for nested in [false, true] {
@@ -396,8 +397,9 @@ fn r3_a_claim_keeps_out_holders_of_something_else() {
     assert_untouched(&rig.scheduler);
 }
 
-/// R3, through another holder: W claims GPU and waits for HOST, which B holds, who waits for DISK, which A holds. A claim
-/// that kept A from the GPU would keep W waiting for ever, and no verdict would end that, as there is enough of the GPU.
+/// R3, through another holder: W claims GPU and waits for HOST, which B holds, who waits for DISK, which A holds. A
+/// claim that kept A from the GPU would keep W waiting for ever, and no verdict would end that, as there is enough of
+/// the GPU.
 #[test]
 fn r3_a_claim_does_not_keep_a_holder_out_on_whom_the_claimant_depends_through_another() {
     let disk = BudgetId::DISK;

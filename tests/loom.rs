@@ -23,7 +23,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bursar::internals::HandClock;
-use bursar::{Amounts, BudgetId, CloseReason, Driver, Lease, Request, Reservation, ReserveError, Scheduler};
+use bursar::{
+    Amounts, Budget, BudgetId, CloseReason, Config, Driver, Lease, Request, Reservation, ReserveError, Scheduler,
+};
 use loom::model;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
@@ -32,6 +34,12 @@ const EXPIRY: Duration = Duration::from_millis(100);
 
 fn scheduler() -> (Scheduler, Driver, HandClock) {
     Scheduler::builder().gpu(2u64).offer_expiry(EXPIRY).build_by_hand().unwrap()
+}
+
+/// The same, in strict head-of-line order.
+fn strict() -> (Scheduler, Driver, HandClock) {
+    let config = Config { bypass_limit: 0, offer_expiry: EXPIRY, ..Config::new() };
+    Scheduler::builder().config(config.with(Budget::loan(BudgetId::GPU, 2))).build_by_hand().unwrap()
 }
 
 fn gpu(units: u64) -> Request {
@@ -107,7 +115,7 @@ fn c5_a_grant_against_the_drop_of_its_reservation() {
 #[test]
 fn p01_the_drop_of_a_blocked_head_against_a_newcomer_and_an_attempt() {
     model(|| {
-        let (scheduler, _driver, _clock) = scheduler();
+        let (scheduler, _driver, _clock) = strict();
         let held = scheduler.try_reserve(gpu(1)).unwrap();
         let (head, _) = queued(&scheduler, 2);
         let cancel = thread::spawn(move || drop(head));
@@ -129,17 +137,39 @@ fn p01_the_drop_of_a_blocked_head_against_a_newcomer_and_an_attempt() {
     });
 }
 
-/// P23: an attempt of equal rank gets nothing before the release, when somebody is ahead, and nothing after it.
+/// P23, in strict order: an attempt of equal rank gets nothing before the release, when somebody is ahead, and nothing
+/// after it.
 #[test]
 fn p23_an_attempt_never_passes_a_waiter_while_a_release_is_under_way() {
     model(|| {
-        let (scheduler, _driver, _clock) = scheduler();
+        let (scheduler, _driver, _clock) = strict();
         let held = scheduler.try_reserve(gpu(1)).unwrap();
         let (mut waiting, woken) = queued(&scheduler, 2);
         let release = thread::spawn(move || drop(held));
         assert!(scheduler.try_reserve(gpu(1)).is_err(), "it barged in");
         release.join().unwrap();
         assert!(matches!(poll(&mut waiting, &woken), Poll::Ready(Ok(_))));
+        assert_untouched(&scheduler);
+    });
+}
+
+/// R10: two releases race for one waiter that takes either; it takes one, and the other stays free.
+#[test]
+fn r10_two_releases_against_a_waiter_that_takes_either_grant_it_once() {
+    model(|| {
+        let builder = Scheduler::builder().gpu(2u64).host(2u64);
+        let (scheduler, _driver, _clock) = builder.build_by_hand().unwrap();
+        let held = [gpu(2), Request::new().host(2u64)].map(|request| scheduler.try_reserve(request).unwrap());
+        let (mut either, woken) = (scheduler.reserve(gpu(2).or(Request::new().host(2u64))), Woken::new());
+        assert!(poll(&mut either, &woken).is_pending());
+        let [on_gpu, on_host] = held;
+        let release = thread::spawn(move || drop(on_gpu));
+        drop(on_host);
+        release.join().unwrap();
+        assert_eq!(woken.times(), 1);
+        let Poll::Ready(Ok(lease)) = poll(&mut either, &woken) else { panic!("it was woken for nothing") };
+        assert_eq!(lease.get(BudgetId::GPU) + lease.get(BudgetId::HOST), 2);
+        drop(lease);
         assert_untouched(&scheduler);
     });
 }

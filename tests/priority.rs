@@ -102,8 +102,8 @@ fn c3_any_mixture_leaves_in_the_one_total_order() {
 
 /// C3, strict head of line order: a blocked head is not passed, neither by small ones nor by those that fit.
 #[test]
-fn c3_a_blocked_head_is_passed_by_nobody_of_lower_rank() {
-    let rig = Rig::loans(10, 10);
+fn c3_in_strict_order_a_blocked_head_is_passed_by_nobody_of_lower_rank() {
+    let rig = Rig::strict(10, 10);
     let held = take(&rig.scheduler, gpu(5));
     let mut head = queued(&rig.scheduler, gpu(8).priority(Priority::High));
     let mut small: Vec<_> = (0..5).map(|_| queued(&rig.scheduler, gpu(1))).collect();
@@ -130,7 +130,7 @@ fn c3_requests_that_share_no_short_budget_never_block_each_other() {
 
 #[test]
 fn c6_a_deadline_that_passes_ends_the_wait_and_frees_the_way_for_those_behind() {
-    let mut rig = Rig::loans(10, 10);
+    let mut rig = Rig::strict(10, 10);
     let _held = take(&rig.scheduler, gpu(5));
     let mut head = queued(&rig.scheduler, gpu(8).deadline(20 * MS));
     let mut behind = queued(&rig.scheduler, gpu(3).priority(Priority::Low));
@@ -167,6 +167,23 @@ fn a_deadline_of_zero_is_granted_at_once_or_never() {
     assert_untouched(&rig.scheduler);
 }
 
+/// P28: the release that makes room grants the CRITICAL one, whatever waits below.
+#[test]
+fn p28_a_critical_grant_comes_in_the_call_that_makes_room_for_it_whoever_waits() {
+    let budgets = Config::new().with(Budget::loan(GPU, 10)).with(Budget::loan(HOST, 10));
+    let rig = Rig::new(Config { look_ahead: 1, ..budgets });
+    let mut held = take(&rig.scheduler, gpu(10).host(10u64));
+    let request = gpu(3).host(10u64).priority(Priority::Idle);
+    let flood: Vec<_> = (0..10_000).map(|_| queued(&rig.scheduler, request.clone())).collect();
+    let mut critical = queued(&rig.scheduler, gpu(5).host(5u64).priority(Priority::Critical));
+    held.shrink(&bundle(&[(GPU, 5)])).unwrap();
+    assert_waits(&mut critical);
+    held.shrink(&bundle(&[(HOST, 5)])).unwrap();
+    drop(granted(&mut critical));
+    assert!(flood.iter().all(|waiting| !waiting.is_woken()));
+    drop(take(&rig.scheduler, gpu(5).host(5u64).priority(Priority::Critical)));
+}
+
 /// P28: how many wait at lower levels is nothing to a CRITICAL grant. With a look-ahead of one, a turn that looks at a
 /// second waiter in vain leaves the rest to another turn of the scheduler task, and turns can be counted.
 #[test]
@@ -193,16 +210,19 @@ fn p28_a_critical_grant_looks_at_no_more_waiters_with_100_000_idle_ones_than_wit
     }
 }
 
-/// Waiters that come first at one budget, each short of another one of its own.
+fn own(at: u8) -> BudgetId {
+    BudgetId::custom(at).unwrap()
+}
+
+/// Waiters that come first at one budget that has nothing, each short of another one of its own as well.
 fn heads_in_vain(rig: &Rig, count: u8) -> Vec<Waiting> {
-    let own = |at: u8| BudgetId::custom(at).unwrap();
     (0..count).for_each(|at| std::mem::forget(take(&rig.scheduler, Request::new().amount(own(at), 1))));
     (0..count).map(|at| queued(&rig.scheduler, gpu(1).amount(own(at), 1))).collect()
 }
 
 fn look_ahead(look_ahead: usize) -> Rig {
-    let own = (0..20).map(|at| Budget::loan(BudgetId::custom(at).unwrap(), 1));
-    let budgets = own.chain([Budget::loan(GPU, 10), Budget::loan(HOST, 10)]);
+    let budgets = (0..20).map(|at| Budget::loan(own(at), 1));
+    let budgets = budgets.chain([Budget::loan(GPU, 10), Budget::loan(HOST, 10)]);
     Rig::new(Config::new().with_budgets(budgets).with_look_ahead(look_ahead))
 }
 
@@ -217,10 +237,23 @@ fn r11_a_regrant_that_reached_its_bound_is_finished_by_the_scheduler_task() {
     drop(held);
     assert!(!last.is_woken(), "it lies behind the bound");
     assert!(rig.driver.is_woken());
-    assert!(rig.scheduler.try_reserve(gpu(1)).is_err(), "the flag stays set in between");
     rig.run();
     drop(granted(&mut last));
     in_vain.iter_mut().for_each(assert_waits);
+    rig.scheduler.verify().unwrap();
+}
+
+/// R11: the flags stay set in between, so a newcomer goes on with it and is looked at after those who waited.
+#[test]
+fn r11_p23_an_unfinished_regrant_goes_on_before_a_newcomer_is_looked_at() {
+    let rig = look_ahead(4);
+    let held = take(&rig.scheduler, gpu(10));
+    let in_vain = heads_in_vain(&rig, 6);
+    let mut last = queued(&rig.scheduler, gpu(10));
+    drop(held);
+    assert!(!last.is_woken(), "it lies behind the bound");
+    assert!(rig.scheduler.try_reserve(gpu(1)).is_err());
+    drop((granted(&mut last), in_vain));
     rig.scheduler.verify().unwrap();
 }
 
@@ -231,7 +264,7 @@ fn r11_an_unfinished_regrant_is_continued_by_the_next_call_from_anywhere() {
     let calls: [Call; 4] = [
         |rig| drop(rig.scheduler.stats()),
         |rig| assert!(rig.scheduler.try_reserve(gpu(11)).is_err()),
-        |rig| drop(queued(&rig.scheduler, gpu(1).priority(Priority::Idle))),
+        |rig| drop(queued(&rig.scheduler, Request::new().amount(own(0), 1).priority(Priority::Idle))),
         |rig| rig.scheduler.set_capacity(HOST, 10).unwrap(),
     ];
     for call in calls {

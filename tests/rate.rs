@@ -119,10 +119,10 @@ fn r7_a_cancelled_offer_is_refunded_and_a_lease_never() {
     rig.scheduler.verify().unwrap();
 }
 
-/// C3 on a rate: who fits now does not pass who came before.
+/// C3 on a rate, in strict order: who fits now does not pass who came before.
 #[test]
-fn c3_a_small_request_does_not_pass_a_large_one_that_waits_for_the_rate() {
-    let mut rig = metered(10, 10, 0);
+fn c3_in_strict_order_a_small_request_does_not_pass_a_large_one_that_waits_for_the_rate() {
+    let mut rig = Rig::new(Config { bypass_limit: 0, ..Config::new().with(Budget::rate(IO, 10)) });
     spend(&rig, 5);
     let mut large = queued(&rig.scheduler, io(10));
     let mut small = queued(&rig.scheduler, io(1));

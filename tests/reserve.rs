@@ -114,8 +114,8 @@ fn c2_a_refused_attempt_takes_nothing_of_any_budget() {
 
 /// P23. The fast path, a newcomer's first poll and `try_reserve` are the three ways to barge.
 #[test]
-fn p23_nobody_passes_a_waiter_of_equal_or_higher_rank() {
-    let rig = Rig::loans(10, 10);
+fn p23_in_strict_order_nobody_passes_a_waiter_of_equal_or_higher_rank() {
+    let rig = Rig::strict(10, 10);
     let held = take(&rig.scheduler, gpu(6));
     let mut waiting = queued(&rig.scheduler, gpu(8));
     for level in [Priority::Normal, Priority::Low, Priority::Idle] {
@@ -135,7 +135,7 @@ fn p23_nobody_passes_a_waiter_of_equal_or_higher_rank() {
 /// R1: the flag is set while somebody waits and cleared with the last one, whatever way the wait ends.
 #[test]
 fn r1_the_way_past_the_queue_is_shut_exactly_while_somebody_waits() {
-    let mut rig = Rig::loans(10, 10);
+    let mut rig = Rig::strict(10, 10);
     type End = fn(&mut Rig, Waiting);
     let ends: [End; 3] = [
         |_, waiting| drop(waiting),
@@ -161,16 +161,21 @@ fn r1_the_way_past_the_queue_is_shut_exactly_while_somebody_waits() {
     }
 }
 
-/// R2, the soft part: a claim leaves its units in `free`, covers the short budgets only, and binds lower ranks only.
+/// R2: a claim leaves its units in `free`, covers the whole bundle once it is hard, and binds lower ranks only. Before
+/// that, who fits may pass.
 #[test]
-fn r2_a_waiter_claims_its_short_budgets_and_holds_nothing_of_them() {
-    let rig = Rig::loans(10, 10);
+fn r2_a_waiter_holds_nothing_and_claims_its_bundle_once_its_claim_is_hard() {
+    let config = Config::new().with(Budget::loan(GPU, 10)).with(Budget::loan(HOST, 10));
+    let rig = Rig::new(Config { bypass_limit: 1, ..config });
     let held = take(&rig.scheduler, host(6));
     let mut waiting = queued(&rig.scheduler, gpu(10).host(5u64));
-    assert_eq!(free(&rig.scheduler, HOST), 4, "claimed units stay free");
-    assert!(rig.scheduler.try_reserve(host(4)).is_err(), "equal rank obeys the claim");
+    drop(take(&rig.scheduler, gpu(10)));
+    drop(take(&rig.scheduler, host(4)));
+    assert_eq!((free(&rig.scheduler, GPU), free(&rig.scheduler, HOST)), (10, 4), "claimed units stay free");
+    assert!(rig.scheduler.try_reserve(host(1)).is_err(), "equal rank obeys the claim");
+    assert!(rig.scheduler.try_reserve(gpu(1)).is_err(), "also where the waiter lacks nothing");
     drop(take(&rig.scheduler, host(4).priority(Priority::High)));
-    let gpu_lease = take(&rig.scheduler, gpu(10));
+    let gpu_lease = take(&rig.scheduler, gpu(10).priority(Priority::High));
     drop(held);
     assert_waits(&mut waiting);
     drop(gpu_lease);

@@ -168,7 +168,7 @@ fn a_waker_that_panics_when_cloned_does_not_lose_a_verdict() {
 #[test]
 fn a_waker_that_panics_when_dropped_does_not_disturb_the_cancel() {
     for offered in [false, true] {
-        let rig = Rig::loans(10, 10);
+        let rig = Rig::strict(10, 10);
         let mut held = Some(take(&rig.scheduler, gpu(if offered { 10 } else { 4 })));
         let (waker, armed, panics) = bad_waker(Use::Drop);
         let mut bad = rig.scheduler.reserve(gpu(8).priority(Priority::High));

@@ -202,3 +202,30 @@ fn grants_are_the_leases_that_were_taken_up_and_the_offers_that_expired() {
     assert_eq!(stats.expired_offers, 1);
     assert_eq!(stats.grants(), taken_up + stats.expired_offers, "{stats}");
 }
+
+/// A lease that ends on another thread puts its units back before its turn at the desk. Whoever has a turn in between
+/// finds units that nobody has been told of yet, and nothing wrong with that.
+#[cfg(feature = "test-util")]
+#[test]
+fn r1_a_release_that_is_on_its_way_to_the_engine_is_no_defect() {
+    use bursar::internals::{Asked, Board, Books, Engine, Settled, Submitted, Turn};
+    let config = Config::new().with(Budget::loan(GPU, 10)).with(Budget::loan(HOST, 10));
+    let (mut engine, mut books, board) = (Engine::new(&config), Books::new(), Board::default());
+    books.open(&config.budgets, 0);
+    let (all, other) = (gpu(10), host(1));
+    let mut step = |books: &mut Books, event: &dyn Fn(&mut Engine, &mut Turn<'_>)| {
+        let mut turn = Turn { books, board: &board, now: 0 };
+        event(&mut engine, &mut turn);
+        assert_eq!(engine.settle(&mut turn), Settled::Done);
+    };
+    let held = books.take(all.amounts(), Priority::Normal);
+    step(&mut books, &|engine, turn| {
+        assert!(matches!(engine.submit(turn, Asked::of(&all)), Submitted::Waiting(0)));
+    });
+    let flagged = books.give(held).expect("somebody waits");
+    step(&mut books, &|engine, turn| {
+        assert!(matches!(engine.submit(turn, Asked::of(&other)), Submitted::Granted(_)));
+    });
+    step(&mut books, &|engine, turn| engine.released(turn, flagged));
+    assert_eq!(books.free(GPU), 0, "it was granted");
+}

@@ -125,6 +125,7 @@ impl Engine {
             self.parties.change(tag.activity, |party| {
                 let _ = party.held.put_all(&loans);
             });
+            self.modules.count(tag, &loans, true);
         }
     }
 
@@ -139,6 +140,7 @@ impl Engine {
                     party.roll_backs = 0;
                 }
             });
+            self.modules.count(tag, &loans, false);
         }
     }
 
@@ -219,6 +221,9 @@ impl Engine {
     /// A waiter of an activity becomes active, or is no more.
     pub(super) fn note_wait(&mut self, slot: u32, begins: bool) {
         let tag = self.tag(slot);
+        if !self.modules.is_empty() {
+            self.note_module_wait(slot, begins);
+        }
         self.parties.change(tag.activity, |party| {
             if begins {
                 party.waiters.push(slot);

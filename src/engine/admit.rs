@@ -61,7 +61,7 @@ impl Engine {
         }
         // Whatever an earlier turn left undone has the older right.
         self.resume(turn);
-        let rank = self.rank_of(asked);
+        let rank = self.rank_of(asked, self.now);
         let tag = asked.terms.as_ref().map_or(Tag::NOBODY, |terms| terms.tag);
         let who = Claimant { rank, holds: self.parties.holds(tag.activity) };
         let chosen = match &asked.terms {
@@ -100,16 +100,16 @@ impl Engine {
 
     /// The first alternative that can be granted at once, or what blocks the first possible one.
     fn admit_flexibly(&mut self, turn: &mut Turn<'_>, terms: &Terms, who: Claimant) -> Result<Chosen, Blocking> {
-        let mut blocked = None;
+        let mut first = None;
         for (at, alternative) in (0u8..).zip(&terms.alternatives) {
             let ripe = terms.patience == 0;
             let asks = if ripe { alternative.least() } else { alternative.want() };
-            if !within_limits(turn.books, alternative.least()) {
+            if !self.within_limits(turn.books, terms.tag, alternative.least()) {
                 continue;
             }
             loop {
-                if let Some(at) = self.blocking(turn.books, Asks::Many(asks), who) {
-                    blocked = blocked.or(Some((at, asks.get(at))));
+                if self.keeps(turn.books, terms.tag, asks, who).is_some() {
+                    first = first.or(Some(asks));
                     break;
                 }
                 let chosen = self.best_rung(turn.books, terms, at, ripe, who);
@@ -118,8 +118,16 @@ impl Engine {
                 }
             }
         }
-        // At least one alternative is possible, or the request would have been refused.
-        Err(blocked.unwrap_or((BudgetId::GPU, 0)))
+        // As of now: those whom a later alternative would have passed may have hardened. At least one alternative is
+        // possible, or the request would have been refused.
+        let blocked = first.and_then(|asks| Some((self.keeps(turn.books, terms.tag, asks, who)?, asks)));
+        Err(blocked.map_or((BudgetId::GPU, 0), |(at, asks)| (at, asks.get(at))))
+    }
+
+    /// The cap or the budget that keeps a bundle from being granted.
+    fn keeps(&self, books: &mut Books, tag: Tag, amounts: &Amounts, who: Claimant) -> Option<BudgetId> {
+        let capped = self.modules.exceeds(tag, amounts);
+        capped.or_else(|| self.blocking(books, Asks::Many(amounts), who))
     }
 
     fn enqueue(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>, rank: Rank, at: BudgetId) -> u32 {
@@ -128,6 +136,7 @@ impl Engine {
         let due = self.now.saturating_add(asked.deadline);
         let deadline = if Rank::is_never(due) { u64::MAX } else { due };
         let (amounts, base, since, flexible) = (asked.amounts, asked.level, self.now, asked.terms.is_some());
+        let guaranteed = self.is_guaranteed(&asked);
         let slot = self.queue.insert(Newcomer { rank, base, amounts, terms: asked.terms, since, deadline });
         turn.board.open(slot);
         self.start_deadline(slot);
@@ -135,8 +144,14 @@ impl Engine {
         self.count(turn.books, slot);
         if flexible {
             self.start_ripening(slot);
+            if guaranteed {
+                self.set_guaranteed(slot);
+            }
             self.note_wait(slot, true);
             self.file_all(turn, slot, None);
+            if guaranteed {
+                self.harden(turn, slot);
+            }
         } else {
             self.queue.join(Filing::new(slot, 0), at);
         }
@@ -188,7 +203,7 @@ impl Engine {
     pub(super) fn settle_on(&mut self, turn: &mut Turn<'_>, filing: Filing) -> bool {
         let rank = self.queue.get(filing.slot()).rank;
         loop {
-            if self.blocking_filing(turn.books, filing).is_some() {
+            if self.is_capped(filing) || self.blocking_filing(turn.books, filing).is_some() {
                 return false;
             }
             self.fit(turn.books, filing);
@@ -218,6 +233,8 @@ impl Engine {
             let filing = Filing::new(slot, alternative);
             if possible & 1 << alternative == 0 {
                 self.queue.leave(filing);
+            } else if self.is_capped(filing) {
+                self.park(turn, filing);
             } else if self.queue.place(filing).is_none()
                 && let Some(at) = self.blocking_filing(turn.books, filing).or(changed)
             {
@@ -242,47 +259,68 @@ impl Engine {
         }
     }
 
+    /// Whether a request is wholly inside what its module has not used of its minimum.
+    fn is_guaranteed(&self, asked: &Asked<'_>) -> bool {
+        asked.terms.as_ref().is_some_and(|terms| self.modules.is_inside_minimum(terms.tag, asked.amounts))
+    }
+
     /// The rank of a request that arrives now.
-    fn rank_of(&self, asked: &Asked<'_>) -> Rank {
+    pub(super) fn rank_of(&self, asked: &Asked<'_>, now: u64) -> Rank {
         let order_by = match &self.shares {
             // Growth goes before admission at equal priority (C7).
             _ if asked.terms.as_ref().is_some_and(|terms| terms.grows) => 0,
             Some(shares) => shares.start(asked.level, asked.module),
-            None if asked.deadline == u64::MAX => self.now.saturating_add(self.settings.edf_horizon),
-            None => self.now.saturating_add(asked.deadline),
+            None if asked.deadline == u64::MAX => now.saturating_add(self.settings.edf_horizon),
+            None => now.saturating_add(asked.deadline),
         };
+        if self.is_guaranteed(asked) {
+            return Engine::guaranteed_rank(self.arrivals + 1);
+        }
         Rank::new(asked.level, order_by, self.arrivals + 1)
     }
 
     /// Charges the share of a module for a request that was not refused.
     fn note_share(&mut self, books: &Books, asked: &Asked<'_>, rank: Rank) {
+        // What can never be had is not charged.
+        let possible = |terms: &Terms| {
+            let mut all = terms.alternatives.iter();
+            all.find(|each| self.within_limits(books, terms.tag, each.least())).map(|each| each.want().clone())
+        };
+        if self.shares.is_none() {
+            return;
+        }
+        let amounts = asked.terms.as_ref().and_then(|terms| possible(terms)).unwrap_or_else(|| asked.amounts.clone());
         if let Some(shares) = &mut self.shares {
             let part = |(id, units): (BudgetId, u64)| {
                 u128::from(units) * u128::from(Shares::WHOLE) / u128::from(books.limit(id).max(1))
             };
-            let cost = asked.amounts.iter().map(part).max().unwrap_or(0);
-            shares.charge(asked.level, asked.module, rank, cost);
+            let cost = amounts.iter().map(part).max().unwrap_or(0).min(u128::from(Shares::WHOLE));
+            let tag = asked.terms.as_ref().map_or(Tag::NOBODY, |terms| terms.tag);
+            shares.charge(asked.level, asked.module, rank, cost, self.modules.weight(tag.module));
         }
     }
 
-    fn impossible(&self, books: &mut Books, asked: &Asked<'_>) -> Option<Refusal> {
+    pub(super) fn impossible(&self, books: &mut Books, asked: &Asked<'_>) -> Option<Refusal> {
         let set = asked.terms.as_ref().map_or(asked.amounts.set(), |terms| terms.set());
         if let Some(unknown) = BudgetId::first_of(set & !books.budgets()) {
             return Some(Refusal::UnknownBudget(unknown));
         }
         match &asked.terms {
-            None if within_limits(books, asked.amounts) => None,
-            None => Some(Refusal::NeverFits(self.above_limit(books, asked.amounts))),
-            Some(terms) if terms.alternatives.iter().any(|each| within_limits(books, each.least())) => None,
+            None if self.within_limits(books, Tag::NOBODY, asked.amounts) => None,
+            None => Some(Refusal::NeverFits(self.above_limit(books, Tag::NOBODY, asked.amounts))),
+            Some(terms) if terms.alternatives.iter().any(|each| self.within_limits(books, terms.tag, each.least())) => {
+                None
+            }
             Some(terms) => {
                 let first = terms.alternatives.first().map_or(asked.amounts, |first| first.least());
-                Some(Refusal::NeverFits(self.above_limit(books, first)))
+                Some(Refusal::NeverFits(self.above_limit(books, terms.tag, first)))
             }
         }
     }
-}
 
-/// Whether every budget could ever give so much at once.
-pub(super) fn within_limits(books: &Books, amounts: &Amounts) -> bool {
-    amounts.iter().all(|(id, units)| units <= books.limit(id))
+    /// Whether every budget could ever give so much at once.
+    #[inline]
+    fn within_limits(&self, books: &Books, tag: Tag, amounts: &Amounts) -> bool {
+        amounts.iter().all(|(id, units)| units <= self.limit(books, tag, id))
+    }
 }

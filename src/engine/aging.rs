@@ -103,7 +103,10 @@ impl Engine {
         let filed: Vec<_> = self.queue.filings(slot).collect();
         let claimed = self.unclaim(slot);
         filed.iter().for_each(|&(filing, _)| self.queue.leave(filing));
-        self.queue.get_mut(slot).rank = rank;
+        let old = std::mem::replace(&mut self.queue.get_mut(slot).rank, rank);
+        if !self.modules.is_empty() {
+            self.rerank_parked(slot, old, rank);
+        }
         for &(filing, place) in &filed {
             self.queue.join(filing, place);
             self.mark_from(place, rank);

@@ -1,7 +1,8 @@
 //! Protected bypass (C3, R4): who fits may pass who does not, but not too often and not for too long.
 //!
 //! A waiter is *passed* by a grant to a lower rank that takes units of a budget in whose line the waiter stands, as one
-//! of the first `look_ahead` there, and by having to stand in another line: somebody took there what it lacks now.
+//! of the first `look_ahead` there, and by having to stand in another line: somebody took there what it lacks now. Who
+//! that was is not known any more; if it was a higher rank, the claim hardens a little early.
 //! After `bypass_limit` passes, or at the first attempt to pass it `bypass_time` after the first, its claim is *hard*:
 //! lower ranks can take of the budgets of its bundle only what lies beyond it.
 //!
@@ -64,7 +65,7 @@ impl Engine {
     #[inline]
     pub(super) fn count_passes(&mut self, turn: &mut Turn<'_>, set: u64, rank: Rank) {
         if self.passes_somebody(set, rank) {
-            self.passing += 1;
+            self.passing = self.passing.wrapping_add(1);
             let grant = self.passing;
             for slot in self.passed_by(set, rank) {
                 if std::mem::replace(&mut self.queue.get_mut(slot).passed_by, grant) != grant {
@@ -104,6 +105,10 @@ impl Engine {
             flexible.claiming = Some(filing);
         }
         let asks = self.queue.asks(slot, filing.alternative()).bundle();
+        // Who insists, for now, on more than there ever is keeps nobody from it meanwhile.
+        if asks.iter().any(|(id, units)| units > turn.books.limit(id)) {
+            return;
+        }
         for (id, units) in asks.iter() {
             let units = turn.books.bucket(id).map_or(units, |bucket| units.min(bucket.burst()));
             self.claims.add(id, waiter.rank, units, slot);

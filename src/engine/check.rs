@@ -23,6 +23,8 @@ pub struct Peek {
     pub level: Priority,
     /// Its alternatives that stand in line, and where.
     pub filed: Vec<(u8, BudgetId)>,
+    /// What it claims.
+    pub claims: Vec<(BudgetId, u64)>,
 }
 
 impl Engine {
@@ -46,8 +48,14 @@ impl Engine {
             hard: waiter.hard,
             level: waiter.rank.level(),
             filed: self.queue.filings(slot).map(|(filing, id)| (filing.alternative(), id)).collect(),
+            claims: self.claims_of(slot).collect(),
         };
         active.map(look).collect()
+    }
+
+    fn claims_of(&self, slot: u32) -> impl Iterator<Item = (BudgetId, u64)> {
+        let rank = self.queue.get(slot).rank;
+        BudgetId::in_set(self.queue.set(slot)).filter_map(move |id| Some((id, self.claims.of(id, rank)?)))
     }
 
     /// Checks that counts, filings and the flags `shut` of the books (R1) agree with the waiters. The books check
@@ -65,11 +73,11 @@ impl Engine {
                 BudgetId::in_set(self.queue.set(slot)).for_each(|id| naming[id.index()] += 1);
             }
             let filed = self.queue.filings(slot).fold(0, |set, (_, id)| set | id.bit());
-            if active != (filed != 0) || filed & !self.queue.set(slot) != 0 {
+            if active != self.is_somewhere(slot) || filed & !self.queue.set(slot) != 0 {
                 let found = format!("slot {slot} is {:?} and stands at {filed:#x}", waiter.state);
                 return Err((BudgetId::first_of(self.queue.set(slot)).unwrap_or(BudgetId::GPU), found));
             }
-            self.verify_claim(slot, active && waiter.hard)?;
+            self.verify_claim(slot, filed != 0 && waiter.hard)?;
         }
         for id in (0..BudgetId::LIMIT).filter_map(BudgetId::from_index) {
             let counted = self.naming[id.index()];
@@ -118,10 +126,9 @@ impl Engine {
 
     /// A hard waiter that stands in line claims something, and nobody else does.
     fn verify_claim(&self, slot: u32, hard: bool) -> Result<(), (BudgetId, String)> {
-        let rank = self.queue.get(slot).rank;
-        let claims = |id: &BudgetId| self.claims.of(*id, rank).is_some();
-        let claimed = BudgetId::in_set(self.queue.set(slot)).find(claims);
-        if hard != claimed.is_some() {
+        let claimed = self.claims_of(slot).next().map(|(id, _)| id);
+        let insists = self.queue.flexible(slot).is_some_and(|flexible| !flexible.ripe);
+        if hard != claimed.is_some() && !(hard && insists) {
             let found = format!("slot {slot} is hard: {hard}, and claims at {claimed:?}");
             return Err((claimed.unwrap_or(BudgetId::GPU), found));
         }

@@ -1,7 +1,7 @@
 //! How waits end other than by a grant, and how grants are undone.
 
 use crate::ledger::{Books, Held};
-use crate::model::{Amounts, BudgetId};
+use crate::model::{Amounts, BudgetId, Tag};
 
 use super::lines::Filing;
 use super::queue::State;
@@ -93,7 +93,7 @@ impl Engine {
         self.forget_timers(slot);
         let short = match blocked {
             Some(by) => self.short_of(turn.books, by),
-            None => self.above_limit(turn.books, &self.floors(slot)),
+            None => self.above_limit(turn.books, self.tag(slot), &self.floors(slot)),
         };
         self.ended.insert(slot, Ended { why, waited: self.now - waiter.since, short });
         turn.board.end(slot);
@@ -151,8 +151,9 @@ impl Engine {
     }
 
     /// The first budget that could never give so much, in figures.
-    pub(super) fn above_limit(&self, books: &mut Books, amounts: &Amounts) -> Short {
-        let above = amounts.iter().find(|&(id, units)| units > books.limit(id));
-        self.short_of(books, above.or(amounts.iter().next()).unwrap_or((BudgetId::GPU, 0)))
+    pub(super) fn above_limit(&self, books: &mut Books, tag: Tag, amounts: &Amounts) -> Short {
+        let above = amounts.iter().find(|&(id, units)| units > self.limit(books, tag, id));
+        let (budget, asked) = above.or(amounts.iter().next()).unwrap_or((BudgetId::GPU, 0));
+        Short { limit: self.limit(books, tag, budget), ..self.short_of(books, (budget, asked)) }
     }
 }

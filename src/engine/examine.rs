@@ -1,7 +1,7 @@
 //! Whether something can be granted, and if not, what keeps it.
 
 use crate::ledger::Books;
-use crate::model::{Amounts, BudgetId, Path, Terms};
+use crate::model::{Amounts, BudgetId, Path, Tag, Terms};
 
 use super::Engine;
 use super::activity::Claimant;
@@ -9,8 +9,8 @@ use super::lines::Filing;
 use super::queue::Asks;
 
 impl Engine {
-    /// The budget that cannot give a bundle to a waiter of this rank: the first loan that has too little beyond the hard
-    /// claims of higher ranks; if none, the first such rate, as rates are tested last (R7).
+    /// The budget that cannot give a bundle to a waiter of this rank: the first loan that has too little beyond the
+    /// hard claims of higher ranks; if none, the first such rate, as rates are tested last (R7).
     #[inline]
     pub(super) fn blocking(&self, books: &mut Books, asks: Asks<'_>, who: Claimant) -> Option<BudgetId> {
         match asks {
@@ -37,7 +37,14 @@ impl Engine {
             });
         }
         let free = books.loan_free(id);
-        free < units || free - units < self.claimed_above(id, who, free)
+        free < units || free - units < self.claimed_above(id, who, free).saturating_add(self.kept(books, id, who))
+    }
+
+    /// What new requests leave for growth: nothing if nothing runs that could grow (C7).
+    #[inline]
+    fn kept(&self, books: &Books, id: BudgetId, who: Claimant) -> u64 {
+        let waived = self.reserved & id.bit() == 0 || who.holds != 0 || books.granted(id) == 0;
+        if waived { 0 } else { self.reserves.get(&id).copied().unwrap_or(0) }
     }
 
     /// What higher ranks claim of a budget, as far as that binds somebody: a claim does not bind who holds what the
@@ -88,16 +95,34 @@ impl Engine {
         let mut last = (0, chosen.least().clone());
         for (rung, amounts) in chosen.rungs(terms.factor) {
             last = (rung, amounts);
-            if self.blocking_bundle(books, &last.1, who).is_none() {
+            let capped = self.modules.exceeds(terms.tag, &last.1).is_some();
+            if !capped && self.blocking_bundle(books, &last.1, who).is_none() {
                 break;
             }
         }
         (Path { alternative, rung: last.0 }, last.1)
     }
 
+    /// Whether the cap of its module keeps an alternative, with the least that it would do with.
+    #[inline]
+    pub(super) fn is_capped(&self, filing: Filing) -> bool {
+        if self.modules.is_empty() {
+            return false;
+        }
+        let amounts = self.queue.asks(filing.slot(), filing.alternative()).bundle();
+        self.modules.exceeds(self.tag(filing.slot()), &amounts).is_some()
+    }
+
+    /// The most that whoever it is could ever be granted of a budget.
+    #[inline]
+    pub(super) fn limit(&self, books: &Books, tag: Tag, id: BudgetId) -> u64 {
+        if self.modules.is_empty() { books.limit(id) } else { books.limit(id).min(self.modules.cap(tag, id)) }
+    }
+
     /// The alternatives that the budgets could ever serve, as a set.
     pub(super) fn possible(&self, books: &Books, slot: u32) -> u8 {
-        let limits = |amounts: &Amounts| amounts.iter().all(|(id, units)| units <= books.limit(id));
+        let tag = self.tag(slot);
+        let limits = |amounts: &Amounts| amounts.iter().all(|(id, units)| units <= self.limit(books, tag, id));
         match self.queue.flexible(slot) {
             Some(flexible) => possible_terms(&flexible.terms, limits),
             None => match self.queue.asks(slot, 0) {

@@ -9,6 +9,7 @@
 //! around it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Bound;
 
 use crate::model::{BudgetId, Priority};
@@ -80,8 +81,36 @@ impl Lane {
 struct Line {
     levels: u8,
     lane: [Lane; Priority::COUNT],
-    /// No one here asks for less. Only the line's end raises it, so it may be too small.
-    least: u64,
+    /// How many here ask for how much of a loan, so that a release that is too small for all looks at nobody.
+    asks: BTreeMap<u64, u32>,
+    /// The entry there that stands for nobody.
+    idle: Option<u64>,
+}
+
+impl Line {
+    #[inline]
+    fn count_in(&mut self, units: u64) {
+        *self.asks.entry(units).or_insert(0) += 1;
+        if let Some(idle) = self.idle.take().filter(|&idle| idle != units) {
+            self.asks.remove(&idle);
+        }
+    }
+
+    #[inline]
+    fn count_out(&mut self, units: u64) {
+        if let Entry::Occupied(mut count) = self.asks.entry(units) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                // The last entry stays until there is another: a line that empties and fills up again allocates
+                // nothing.
+                if self.levels == 0 {
+                    self.idle = Some(units);
+                } else {
+                    count.remove();
+                }
+            }
+        }
+    }
 }
 
 /// The lines of all budgets.
@@ -91,20 +120,25 @@ pub(super) struct Lines(Vec<Line>);
 impl Lines {
     pub(super) fn new() -> Self {
         let lane = || Lane { head: NONE, tail: NONE, last: Rank::BEFORE_ALL, sorted: BTreeMap::new() };
-        let line = || Line { levels: 0, lane: std::array::from_fn(|_| lane()), least: u64::MAX };
+        let line = || Line { levels: 0, lane: std::array::from_fn(|_| lane()), asks: BTreeMap::new(), idle: None };
         Lines((0..BudgetId::LIMIT).map(|_| line()).collect())
     }
 
-    /// No one in this line asks for less.
+    /// The least that anybody in this line asks for.
     #[inline]
     pub(super) fn least(&self, budget: BudgetId) -> u64 {
-        self.0[budget.index()].least
+        let line = &self.0[budget.index()];
+        if line.levels == 0 {
+            return u64::MAX;
+        }
+        line.asks.first_key_value().map_or(u64::MAX, |(&units, _)| units)
     }
 
-    /// Somebody in this line would do with less now.
-    pub(super) fn lower(&mut self, budget: BudgetId, units: u64) {
+    /// Somebody in this line asks for something else now.
+    pub(super) fn ask_again(&mut self, budget: BudgetId, before: u64, now: u64) {
         let line = &mut self.0[budget.index()];
-        line.least = line.least.min(units);
+        line.count_out(before);
+        line.count_in(now);
     }
 
     #[inline]
@@ -164,7 +198,7 @@ impl Queue {
         let listed = waiter.deadline == u64::MAX;
         let line = &mut self.lines.0[budget.index()];
         line.levels |= 1 << level;
-        line.least = line.least.min(units);
+        line.count_in(units);
         let lane = &mut line.lane[level];
         let listed = listed && (lane.head == NONE || lane.last < rank);
         let mut link = Link { prev: NONE, next: NONE, place: budget.index() as u8, sorted: !listed };
@@ -189,7 +223,9 @@ impl Queue {
         let Link { prev, next, place, sorted } = *self.link(filing);
         let rank = self.get(filing.slot()).rank;
         let level = rank.level().index();
-        let Some(line) = self.lines.0.get_mut(usize::from(place)) else { return };
+        let Some(budget) = BudgetId::from_index(usize::from(place)) else { return };
+        let units = self.asks(filing.slot(), filing.alternative()).get(budget);
+        let line = &mut self.lines.0[budget.index()];
         let lane = &mut line.lane[level];
         if sorted {
             lane.sorted.remove(&(rank, filing.alternative()));
@@ -203,10 +239,8 @@ impl Queue {
         }
         if lane.is_empty() {
             line.levels &= !(1 << level);
-            if line.levels == 0 {
-                line.least = u64::MAX;
-            }
         }
+        line.count_out(units);
         if !sorted && prev != NONE {
             self.link_mut(Filing(prev), |before| before.next = next);
         }
@@ -224,6 +258,24 @@ impl Queue {
         let lane = line.lane.get(line.levels.trailing_zeros() as usize)?;
         let listed = (lane.head != NONE).then(|| (self.get(lane.head >> 3).rank, Filing(lane.head)));
         if lane.sorted.is_empty() { listed } else { earlier(listed, lane.sorted.first_key_value()) }
+    }
+
+    /// Those in a line who rank before `rank`, each by one of its alternatives, in no particular order.
+    pub(super) fn before(&self, budget: BudgetId, rank: Rank) -> impl Iterator<Item = Filing> + '_ {
+        let filing = |at: u32| (at != NONE).then_some(Filing(at));
+        let lanes = &self.lines.0[budget.index()].lane[..=rank.level().index()];
+        let all = lanes.iter().flat_map(move |lane| {
+            let listed = std::iter::successors(filing(lane.head), move |&at| filing(self.link(at).next));
+            let listed = listed.take_while(move |at| self.get(at.slot()).rank < rank);
+            listed.chain(lane.sorted.range(..(rank, 0)).map(|(_, &at)| at))
+        });
+        all.filter(move |&at| at.alternative() == 0 || !self.stands_before(at, budget))
+    }
+
+    /// Whether an alternative that the waiter prefers to this one stands in the same line.
+    fn stands_before(&self, filing: Filing, budget: BudgetId) -> bool {
+        let earlier = (0..filing.alternative()).map(|alternative| Filing::new(filing.slot(), alternative));
+        earlier.into_iter().any(|earlier| self.place(earlier) == Some(budget))
     }
 
     /// The first in a line that comes after `after`. `hint`: a filing to look from, if it still stands there.

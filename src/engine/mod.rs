@@ -33,8 +33,10 @@ mod claims;
 mod effect;
 mod end;
 mod examine;
+mod explain;
 mod inherit;
 mod lines;
+mod module;
 mod queue;
 mod regrant;
 mod timeout;
@@ -50,6 +52,7 @@ use activity::Parties;
 pub use check::Peek;
 use claims::Claims;
 pub use effect::{Effect, Ended, Refusal, Short, Submitted, Verdict};
+use module::Modules;
 use queue::{Queue, State};
 use regrant::Dirty;
 pub use regrant::Settled;
@@ -119,6 +122,10 @@ pub struct Engine {
     queue: Queue,
     claims: Claims,
     parties: Parties,
+    modules: Modules,
+    /// What of each budget is kept for growth, and the budgets where something is.
+    reserves: BTreeMap<BudgetId, u64>,
+    reserved: u64,
     /// When holders that wait for each other get a verdict; `u64::MAX` while there are none.
     verdict_at: u64,
     /// How often a waiter took over a rank.
@@ -159,10 +166,15 @@ impl Engine {
     /// An engine with nobody waiting.
     pub fn new(config: &Config) -> Self {
         let nanos = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let kept = config.budgets.iter().filter(|budget| budget.growth_reserve > 0);
+        let reserves: BTreeMap<_, _> = kept.map(|budget| (budget.id, budget.growth_reserve)).collect();
         Engine {
             queue: Queue::new(),
             claims: Claims::new(),
             parties: Parties::default(),
+            modules: Modules::default(),
+            reserved: reserves.keys().fold(0, |set, id| set | id.bit()),
+            reserves,
             verdict_at: u64::MAX,
             inheritances: 0,
             settings: Settings {

@@ -109,6 +109,8 @@ pub(super) struct Flexible {
     pub ripe: bool,
     /// The alternative that carries its hard claim, once it has one.
     pub claiming: Option<Filing>,
+    /// It is served from the minimum of its module.
+    pub guaranteed: bool,
     /// Its own rank, while it has inherited another.
     pub own_rank: Option<Rank>,
     /// How it was granted, from the offer on.
@@ -197,6 +199,7 @@ impl Queue {
             ripe_at,
             ripe: ripe_at <= since,
             claiming: None,
+            guaranteed: false,
             own_rank: None,
             granted: Default::default(),
         };
@@ -288,6 +291,11 @@ impl Queue {
         }
     }
 
+    /// The waiter in a slot, if there is one.
+    pub(super) fn find(&self, slot: u32) -> Option<&Waiter> {
+        self.slots.get(slot as usize).filter(|waiter| waiter.state != State::Free)
+    }
+
     /// Slots in use, with their waiters: for checks, closing and capacity changes.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Waiter)> {
         let used = |(_, waiter): &(usize, &Waiter)| waiter.state != State::Free;
@@ -309,6 +317,8 @@ fn put<T>(table: &mut Vec<T>, free: &mut Vec<u32>, value: T) -> u32 {
         }
         None => {
             table.push(value);
+            // So that freeing them all never allocates.
+            free.reserve(table.len());
             // Fewer than `max_waiters`, which is at most 2^30.
             table.len() as u32 - 1
         }

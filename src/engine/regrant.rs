@@ -33,6 +33,8 @@ enum Found {
     Granted,
     /// It is blocked; if not where it stands, by this.
     InVain(Option<BudgetId>),
+    /// The cap of its module keeps it.
+    Capped,
 }
 
 /// The budgets where something changed, and from where in their lines on that matters.
@@ -41,11 +43,13 @@ pub(super) struct Dirty {
     set: u64,
     /// Who comes up to here was looked at since.
     after: [Key; BudgetId::LIMIT],
+    /// Who was looked at last there: where to go on without a walk, if that one still stands there.
+    last: [Option<Filing>; BudgetId::LIMIT],
 }
 
 impl Dirty {
     pub(super) fn none() -> Self {
-        Dirty { set: 0, after: [(Rank::BEFORE_ALL, 0); BudgetId::LIMIT] }
+        Dirty { set: 0, after: [(Rank::BEFORE_ALL, 0); BudgetId::LIMIT], last: [None; BudgetId::LIMIT] }
     }
 
     /// Units came back, or may be taken otherwise than before.
@@ -62,33 +66,42 @@ impl Dirty {
         self.set == 0
     }
 
-    pub(super) fn has(&self, id: BudgetId) -> bool {
-        self.set & id.bit() != 0
-    }
-
     pub(super) fn clear(&mut self) {
         self.set = 0;
     }
 }
 
+/// What comes before a filing, with nothing in between.
+fn just_before((rank, alternative): Key) -> Key {
+    if alternative > 0 { (rank, alternative - 1) } else { (rank.before(), u8::MAX) }
+}
+
 impl Engine {
     /// A change that matters from a rank on.
     pub(super) fn mark_from(&mut self, id: BudgetId, rank: Rank) {
+        self.mark_from_filing(id, (rank, 0));
+    }
+
+    /// A change that matters from a filing on.
+    pub(super) fn mark_from_filing(&mut self, id: BudgetId, key: Key) {
         let after = &mut self.dirty.after[id.index()];
-        let from = (rank.before(), u8::MAX);
-        *after = if self.dirty.set & id.bit() == 0 { from } else { from.min(*after) };
+        let before = just_before(key);
+        *after = if self.dirty.set & id.bit() == 0 { before } else { before.min(*after) };
         self.dirty.set |= id.bit();
     }
 
-    /// Regrants: looks at those who stand in line at dirty budgets, in order of rank, until nobody there can be granted.
+    /// Regrants: looks at those who stand in line at dirty budgets, in order of rank, until nobody there can be
+    /// granted.
     ///
     /// One pass in that order is complete: a grant takes units and withdraws a claim, and both matter only to lower
     /// ranks.
     #[inline]
     pub fn settle(&mut self, turn: &mut Turn<'_>) -> Settled {
         self.inherit();
+        self.look_at_modules(turn);
         let settled = if self.dirty.is_clean() { Settled::Done } else { self.regrant(turn) };
-        if settled == Settled::Done && self.consider_holders(turn) {
+        if settled == Settled::Done && (self.consider_holders(turn) || self.modules.have_changed()) {
+            // What holders may have, or what a cap leaves room for, is to be looked at.
             return Settled::Breath;
         }
         if self.unnamed != 0 {
@@ -112,8 +125,8 @@ impl Engine {
     fn regrant(&mut self, turn: &mut Turn<'_>) -> Settled {
         let mut granted = self.regrant_heads(turn);
         let mut in_vain = 0;
-        let (mut at, mut last) = ((Rank::BEFORE_ALL, 0), None);
-        while let Some((key, filing, place)) = self.next_dirty(turn, at, last) {
+        let mut at = (Rank::BEFORE_ALL, 0);
+        while let Some((key, filing, place)) = self.next_dirty(turn, at) {
             if granted == BREATH {
                 return Settled::Breath;
             }
@@ -131,8 +144,13 @@ impl Engine {
                     at = key;
                     instead.into_iter().for_each(|instead| self.move_to(turn, filing, instead));
                 }
+                Found::Capped => {
+                    in_vain += 1;
+                    at = key;
+                    self.park(turn, filing);
+                }
             }
-            last = Some(filing);
+            self.dirty.last[place.index()] = Some(filing);
         }
         Settled::Done
     }
@@ -165,7 +183,7 @@ impl Engine {
 
     /// The first in line at any dirty budget that comes after `at`. Budgets without one are clean.
     #[inline]
-    fn next_dirty(&mut self, turn: &Turn<'_>, at: Key, last: Option<Filing>) -> Option<(Key, Filing, BudgetId)> {
+    fn next_dirty(&mut self, turn: &Turn<'_>, at: Key) -> Option<(Key, Filing, BudgetId)> {
         let mut first: Option<(Key, Filing, BudgetId)> = None;
         for id in BudgetId::in_set(self.dirty.set) {
             let after = self.dirty.after[id.index()].max(at);
@@ -174,7 +192,7 @@ impl Engine {
             } else if after.0 == Rank::BEFORE_ALL {
                 self.queue.head(id)
             } else {
-                self.queue.next(id, after, last)
+                self.queue.next(id, after, self.dirty.last[id.index()])
             };
             match found {
                 None => self.dirty.set &= !id.bit(),
@@ -195,8 +213,8 @@ impl Engine {
         turn.books.rates() & id.bit() == 0 && turn.books.loan_free(id) < self.queue.lines.least(id).max(1)
     }
 
-    fn leave_off_before(&mut self, (rank, alternative): Key) {
-        let at = if alternative > 0 { (rank, alternative - 1) } else { (rank.before(), u8::MAX) };
+    fn leave_off_before(&mut self, key: Key) {
+        let at = just_before(key);
         for id in BudgetId::in_set(self.dirty.set) {
             let after = &mut self.dirty.after[id.index()];
             *after = at.max(*after);
@@ -208,6 +226,9 @@ impl Engine {
     fn look_at(&mut self, turn: &mut Turn<'_>, filing: Filing, place: BudgetId) -> Found {
         let (slot, alternative) = (filing.slot(), filing.alternative());
         let rank = self.queue.get(slot).rank;
+        if self.is_capped(filing) {
+            return Found::Capped;
+        }
         loop {
             if self.blocks(turn.books, place, self.queue.asks(slot, alternative).get(place), self.claimant(slot)) {
                 return Found::InVain(None);

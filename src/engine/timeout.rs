@@ -2,8 +2,10 @@
 
 use crate::ledger::Books;
 use crate::model::BudgetId;
+use crate::policy::Rank;
 
-use super::queue::State;
+use super::lines::{Filing, Key};
+use super::queue::{Flexible, State};
 use super::{Effect, Engine, Turn, Verdict};
 
 /// How many in line at a rate are asked when they are ready. Those behind them are looked at once one of these is
@@ -17,6 +19,22 @@ impl Engine {
         self.now = self.now.max(turn.now);
         if !(self.deadlines.is_empty() && self.ripenings.is_empty() && self.raises.is_empty()) {
             self.advance_timers(turn);
+        }
+        if self.waiting > 0 && turn.books.rates() != 0 {
+            self.look_at_rates(turn.books);
+        }
+    }
+
+    /// Whoever in line at a rate can be served by now is looked at before anybody else takes what has come in. Only
+    /// from the first such filing on: what is being looked at already goes on where it was, and would get nowhere if
+    /// it started over each time.
+    fn look_at_rates(&mut self, books: &mut Books) {
+        for id in BudgetId::in_set(books.rates()) {
+            let now = self.now;
+            let first = self.in_line_at_a_rate(books, id).find(|&(_, ready_at)| ready_at <= now);
+            if let Some((key, _)) = first {
+                self.mark_from_filing(id, key);
+            }
         }
     }
 
@@ -42,12 +60,10 @@ impl Engine {
         let rank = self.queue.get(slot).rank;
         let filed: Vec<_> = self.queue.filings(slot).collect();
         for (filing, place) in filed {
-            let elastic = self.queue.flexible(slot).and_then(|all| {
-                all.terms.alternatives.get(usize::from(filing.alternative())).filter(|each| each.is_elastic())
+            let elastic = self.queue.flexible(slot).is_some_and(|all| {
+                all.terms.alternatives.get(usize::from(filing.alternative())).is_some_and(|each| each.is_elastic())
             });
-            if elastic.is_some() {
-                let units = self.queue.asks(slot, filing.alternative()).get(place);
-                self.queue.lines.lower(place, units);
+            if elastic {
                 self.mark_from(place, rank);
             }
         }
@@ -56,11 +72,23 @@ impl Engine {
 
     /// Notes that the patience of a waiter has run out, if it has.
     pub(super) fn ripen_if_due(&mut self, slot: u32) {
-        let now = self.now;
-        let arrival = self.queue.get(slot).rank.arrival();
-        if let Some(flexible) = self.queue.flexible_mut(slot).filter(|flexible| flexible.ripe_at <= now) {
+        let due = |flexible: &Flexible| !flexible.ripe && flexible.ripe_at <= self.now;
+        let Some(ripe_at) = self.queue.flexible(slot).filter(|flexible| due(flexible)).map(|flexible| flexible.ripe_at)
+        else {
+            return;
+        };
+        self.ripenings.remove(&self.timer(slot, ripe_at));
+        let asks = |engine: &Engine, (filing, place): (Filing, BudgetId)| {
+            (place, engine.queue.asks(slot, filing.alternative()).get(place))
+        };
+        let filed: Vec<_> = self.queue.filings(slot).collect();
+        let before: Vec<_> = filed.iter().map(|&filed| asks(self, filed)).collect();
+        if let Some(flexible) = self.queue.flexible_mut(slot) {
             flexible.ripe = true;
-            self.ripenings.remove(&(flexible.ripe_at, arrival, slot));
+        }
+        for (&filed, (place, before)) in filed.iter().zip(before) {
+            let (_, now) = asks(self, filed);
+            self.queue.lines.ask_again(place, before, now);
         }
     }
 
@@ -106,12 +134,6 @@ impl Engine {
         if self.waiting > 0 && self.next_expiry <= self.now {
             self.expire_offers(turn);
         }
-        for id in BudgetId::in_set(turn.books.rates()) {
-            // One that is being looked at goes on where it was; started over each time, it would get nowhere.
-            if !self.dirty.has(id) && self.rate_ready_at(turn.books, id) <= self.now {
-                self.dirty.mark(id.bit());
-            }
-        }
     }
 
     /// Brings the rates up to now.
@@ -145,18 +167,24 @@ impl Engine {
 
     /// When the first of those in line at a rate can be served, as far as the rate goes.
     fn rate_ready_at(&self, books: &mut Books, id: BudgetId) -> u64 {
-        let mut next = self.queue.head(id);
-        let mut ready = u64::MAX;
-        for _ in 0..FIRST_AT_A_RATE {
-            let Some((rank, filing)) = next else { break };
+        self.in_line_at_a_rate(books, id).map(|(_, ready_at)| ready_at).min().unwrap_or(u64::MAX)
+    }
+
+    /// The first in line at a rate, and when the rate can serve them.
+    fn in_line_at_a_rate<'a>(&'a self, books: &'a mut Books, id: BudgetId) -> impl Iterator<Item = (Key, u64)> + 'a {
+        let head = self.queue.head(id);
+        let mut bucket = if head.is_some() { books.bucket_mut(id) } else { None };
+        if let Some(bucket) = &mut bucket {
+            bucket.refill(self.now);
+        }
+        let after =
+            move |&(rank, filing): &(Rank, Filing)| self.queue.next(id, (rank, filing.alternative()), Some(filing));
+        std::iter::successors(head, after).take(FIRST_AT_A_RATE).map(move |(rank, filing)| {
             let units = self.queue.asks(filing.slot(), filing.alternative()).get(id);
             let claimed = self.claimed_above(id, self.claimant(filing.slot()), u64::MAX);
-            let Some(bucket) = books.bucket_mut(id) else { break };
-            bucket.refill(self.now);
-            ready = ready.min(bucket.ready_at(units, claimed));
-            next = self.queue.next(id, (rank, filing.alternative()), Some(filing));
-        }
-        ready
+            let ready_at = bucket.as_ref().map_or(u64::MAX, |bucket| bucket.ready_at(units, claimed));
+            ((rank, filing.alternative()), ready_at)
+        })
     }
 
     /// Takes back offers whose time has passed, while somebody is blocked at a budget of theirs (R5): one at a time,

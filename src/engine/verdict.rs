@@ -1,8 +1,8 @@
 //! When holders wait for each other (C7).
 //!
-//! Holders are told to roll back, or to split, when none of them can ever be served: what is free, with all that is held
-//! by others than holders, is not enough for any, and would not be after those were served that can be. This is the
-//! reduction of a resource allocation graph (Coffman, Elphick and Shoshani, "System Deadlocks", 1971, section on
+//! Holders are told to roll back, or to split, when none of them can ever be served: what is free, with all that is
+//! held by others than holders, is not enough for any, and would not be after those were served that can be. This is
+//! the reduction of a resource allocation graph (Coffman, Elphick and Shoshani, "System Deadlocks", 1971, section on
 //! detection), with declared waits outside as holders that never finish. Claims count as free, as they do not bind
 //! those on whom the claimant depends (R3). Who has a grant that lies ready, or was just told a verdict, is taken to go
 //! on, so nothing is decided while a wake is on its way (P36).

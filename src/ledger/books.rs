@@ -18,8 +18,8 @@ pub struct Books {
     shut: u64,
     /// Budgets whose gives the engine must hear of: those, or all once the scheduler is closed.
     watched: u64,
-    /// Set when every take goes to the engine.
-    gated: bool,
+    /// Budgets of which every take goes to the engine.
+    gated: u64,
     /// Set once the scheduler grants nothing any more.
     closed: bool,
     /// Counts the schedulers that have used these books; a reservation of an earlier one is refused.
@@ -50,7 +50,7 @@ impl Books {
             open: 0,
             shut: 0,
             watched: u64::MAX,
-            gated: false,
+            gated: 0,
             closed: true,
             generation: 0,
             leases: 0,
@@ -88,12 +88,12 @@ impl Books {
     fn derive(&mut self) {
         let closed = if self.closed { u64::MAX } else { 0 };
         self.watched = self.shut | closed;
-        self.open = if self.gated { 0 } else { self.loans & !self.watched };
+        self.open = self.loans & !self.watched & !self.gated;
     }
 
-    /// From now on the engine is asked for everything: the order depends on what was granted before.
-    pub fn gate(&mut self) {
-        self.gated = true;
+    /// From now on the engine is asked for these budgets whether anybody waits or not.
+    pub fn gate(&mut self, budgets: u64) {
+        self.gated |= budgets;
         self.derive();
     }
 
@@ -313,8 +313,8 @@ impl Books {
         }
     }
 
-    /// Splits `part` off what a lease holds; it belongs to nobody yet. The budget that holds less than that, and nothing changed, if there is
-    /// one.
+    /// Splits `part` off what a lease holds; it belongs to nobody yet. The budget that holds less than that, and
+    /// nothing changed, if there is one.
     ///
     /// # Errors
     /// The budget.
@@ -323,7 +323,13 @@ impl Books {
         rest.take(part)?;
         self.put(held, rest);
         self.leases += 1;
-        Ok(self.store.hold(part.clone(), held.level()))
+        let mut part = self.store.hold(part.clone(), held.level());
+        let path = self.store.path(*held);
+        if path != Path::default() {
+            part = self.store(part);
+            self.store.set_path(part, path);
+        }
+        Ok(part)
     }
 
     /// Puts what one lease holds to what another holds; the one is left with nothing. `false`, and nothing changed,

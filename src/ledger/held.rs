@@ -162,10 +162,15 @@ impl Store {
     /// Holds a bundle that was chosen among several.
     pub(super) fn keep_chosen(&mut self, amounts: Amounts, path: Path, level: Priority) -> Held {
         let held = self.keep(amounts, level);
+        self.set_path(held, path);
+        held
+    }
+
+    /// Notes how it was chosen.
+    pub(super) fn set_path(&mut self, held: Held, path: Path) {
         if let Some(place) = held.place().filter(|_| path != Path::default()) {
             self.paths.insert(place, path);
         }
-        held
     }
 
     /// Whom what is held belongs to.

@@ -124,6 +124,11 @@ impl Bucket {
         self.level.max(0) as u64
     }
 
+    /// By how much it is below zero.
+    pub fn debt(&self) -> u64 {
+        self.level.min(0).unsigned_abs()
+    }
+
     /// The largest level.
     pub fn burst(&self) -> u64 {
         self.burst

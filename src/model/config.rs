@@ -96,25 +96,36 @@ pub struct Budget {
     pub unit: Unit,
     /// How it comes by its units.
     pub supply: Supply,
+    /// Units of a loan that new requests leave for leases that [grow](crate::Lease::grow), as long as anything of the
+    /// budget is held: holders that find a little more can end and give back what they hold. With a reserve, every
+    /// request for the budget goes to the scheduler's desk.
+    pub growth_reserve: u64,
 }
 
 impl Budget {
     /// `capacity` units to lend, with the usual name and unit of `id`.
     pub fn loan(id: BudgetId, capacity: u64) -> Self {
         let (name, unit) = usual(id);
-        Budget { id, name, unit, supply: Supply::loan(capacity) }
+        Budget { id, name, unit, supply: Supply::loan(capacity), growth_reserve: 0 }
     }
 
     /// `per_second` units a second, with a burst of one second's worth and no debt.
     pub fn rate(id: BudgetId, per_second: u64) -> Self {
         let (name, unit) = usual(id);
-        Budget { id, name, unit, supply: Supply::rate(per_second) }
+        Budget { id, name, unit, supply: Supply::rate(per_second), growth_reserve: 0 }
     }
 
     /// Another name.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
+        self
+    }
+
+    /// See [`Budget::growth_reserve`].
+    #[must_use]
+    pub fn growth_reserve(mut self, units: u64) -> Self {
+        self.growth_reserve = units;
         self
     }
 

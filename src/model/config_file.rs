@@ -96,6 +96,8 @@ struct BudgetFile {
     burst: Option<Written>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_debt: Option<Written>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    growth_reserve: Option<Written>,
 }
 
 /// A time in milliseconds. Whole ones are written as such, others as a fraction if that reads back as the same time,
@@ -220,7 +222,8 @@ impl BudgetFile {
                 ));
             }
         };
-        Ok(Budget { id: self.id, name, unit, supply })
+        let growth_reserve = read("growth_reserve", &self.growth_reserve)?.unwrap_or(0);
+        Ok(Budget { id: self.id, name, unit, supply, growth_reserve })
     }
 }
 
@@ -239,6 +242,7 @@ impl From<&Budget> for BudgetFile {
             rate,
             burst,
             max_debt,
+            growth_reserve: (budget.growth_reserve > 0).then(|| Written::exactly(budget.growth_reserve, budget.unit)),
         }
     }
 }

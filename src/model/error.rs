@@ -200,8 +200,8 @@ pub enum ReserveError {
         /// For how long.
         waited: Duration,
     },
-    /// Everybody who could free what it waits for waits as well, and it is the last of them in rank. Its activity has to
-    /// give back what it holds, so that the others can go on, and then ask again.
+    /// Everybody who could free what it waits for waits as well, and it is the last of them in rank. Its activity has
+    /// to give back what it holds, so that the others can go on, and then ask again.
     #[error("rolled back after {}: {shortage}; all who hold it wait as well; give back what the activity holds, then ask \
              again", fmt_ms(*.waited))]
     RolledBack {
@@ -210,8 +210,8 @@ pub enum ReserveError {
         /// For how long.
         waited: Duration,
     },
-    /// What it waits for cannot come free while its own activity holds what it holds, and rolling back would free it for
-    /// nobody else, or was tried often enough. The work has to be split into parts that need less at once.
+    /// What it waits for cannot come free while its own activity holds what it holds, and rolling back would free it
+    /// for nobody else, or was tried often enough. The work has to be split into parts that need less at once.
     #[error("to be split after {}: {shortage}; what is missing is held by the activity itself, or rolling back did not \
              help; do the work in smaller parts", fmt_ms(*.waited))]
     Split {

@@ -10,9 +10,12 @@ mod config;
 #[cfg(feature = "serde")]
 mod config_file;
 mod error;
+mod explain;
+mod module;
 mod order;
 mod priority;
 mod request;
+mod sentence;
 mod stats;
 mod terms;
 
@@ -26,6 +29,8 @@ pub use error::{
     AmountError, CapacityError, CloseReason, ConfigError, LeaseError, RequestError, ReserveError, Shortage,
     TryReserveError, VerifyError,
 };
+pub use explain::{Ahead, Blocker, Cause, Ending, Explanation, Holding, Next, WaitState};
+pub use module::{ModuleError, Quota};
 pub use order::Order;
 pub use priority::Priority;
 pub use request::Request;

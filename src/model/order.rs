@@ -11,6 +11,8 @@ pub enum Order {
     Deadline,
     /// Modules share each level in proportion to their weights, by start-time fair queuing (Goyal, Vin and Cheng,
     /// 1996). A request costs its dominant share: the largest fraction of a budget that it wants. A module that was
-    /// idle starts where the others are, so it neither lost its turn nor saved it up.
+    /// idle starts where the others are, so it neither lost its turn nor saved it up. Modules are told apart by name,
+    /// registered or not, and each new name starts now: name parts of the service, not sessions, or an endless row of
+    /// new names goes before the second request of an old one until that has aged.
     Shares,
 }

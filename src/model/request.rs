@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::activity::Activity;
@@ -196,8 +197,8 @@ impl Request {
     }
 
     /// Another way to serve the request, if what was said so far cannot be had: the amounts of `other`, with its floors
-    /// and its own alternatives. Nothing else of `other` counts. The reservation waits for all of them at once and takes
-    /// the first that can be had, the earlier named one if two can.
+    /// and its own alternatives. Nothing else of `other` counts. The reservation waits for all of them at once and
+    /// takes the first that can be had, the earlier named one if two can.
     ///
     /// ```
     /// use bursar::{GIB, Request};
@@ -258,8 +259,8 @@ impl Request {
         self
     }
 
-    /// How long the reservation insists on the whole of its elastic amounts, counted from its first poll. Nothing if not
-    /// said: it takes less at once.
+    /// How long the reservation insists on the whole of its elastic amounts, counted from its first poll. Nothing if
+    /// not said: it takes less at once.
     pub fn patience(mut self, within: Duration) -> Self {
         self.rare().patience_ns = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX);
         self
@@ -269,6 +270,14 @@ impl Request {
     /// scheduler's desk, some ten times as slow as one without.
     pub fn activity(mut self, activity: &Activity) -> Self {
         self.rare().tag.activity = activity.id();
+        self
+    }
+
+    /// The registered module that asks.
+    pub(crate) fn of_module(mut self, number: u64, name: &Arc<str>) -> Self {
+        let rare = self.rare();
+        rare.tag.module = number;
+        rare.module = Some(name.to_string().into());
         self
     }
 
@@ -360,6 +369,12 @@ impl Request {
     #[inline]
     pub(crate) const fn deadline_ns(&self) -> u64 {
         self.deadline_ns
+    }
+
+    /// The label, to keep.
+    pub(crate) fn label_of(&self) -> Option<Cow<'static, str>> {
+        let owned = self.rare.as_ref().and_then(|rare| rare.label.clone());
+        owned.map(Cow::Owned).or(self.label.map(Cow::Borrowed))
     }
 
     /// Takes the label out, for the table of known holders.

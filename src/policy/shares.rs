@@ -41,10 +41,10 @@ impl Shares {
         self.virtual_time[level.index()].max(finish.unwrap_or(0))
     }
 
-    /// A request of this rank waits or was served; it costs so much. One that goes before its turn is charged from where
-    /// its turn would have been.
-    pub(crate) fn charge(&mut self, level: Priority, module: Option<&str>, rank: Rank, cost: u128) {
-        let takes = u64::try_from(cost.max(1) * Self::FINENESS).unwrap_or(u64::MAX);
+    /// A request of this rank waits or was served; it costs so much, to a module of this weight. One that goes before
+    /// its turn is charged from where its turn would have been.
+    pub(crate) fn charge(&mut self, level: Priority, module: Option<&str>, rank: Rank, cost: u128, weight: u32) {
+        let takes = u64::try_from(cost.max(1) * Self::FINENESS / u128::from(weight.max(1))).unwrap_or(u64::MAX);
         let start = rank.order_by().max(self.start(level, module));
         self.finish.insert((level, module.unwrap_or_default().to_owned()), start.saturating_add(takes));
     }

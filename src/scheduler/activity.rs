@@ -12,8 +12,8 @@ tokio::task_local! {
 }
 
 impl Activity {
-    /// Runs a future as a part of this activity: inside, [`Activity::current`] is this one. Tasks spawned inside are not
-    /// part of it unless they say so.
+    /// Runs a future as a part of this activity: inside, [`Activity::current`] is this one. Tasks spawned inside are
+    /// not part of it unless they say so.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {

@@ -17,6 +17,7 @@
 //! were alive at once. A reservation that outlived its scheduler unpolled is told so by the generation, which the books
 //! keep under the same lock.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -25,7 +26,7 @@ use tokio::runtime::Handle;
 
 use crate::engine::{Effect, Engine, Settled, Turn};
 use crate::ledger::{Board, Books, Held};
-use crate::model::{Amounts, Budget, BudgetId, CloseReason, Config, Order, Tag, Unit};
+use crate::model::{Amounts, Budget, BudgetId, CloseReason, Config, Order, Request, Tag, Unit};
 use crate::observe::Sink;
 use crate::rt::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::rt::{Clock, Short};
@@ -75,6 +76,8 @@ pub(super) struct Desk {
     pub engine: Engine,
     /// By slot.
     pub wakers: Vec<Option<Waker>>,
+    /// The labels of those that wait, by slot: as long as the last slot that ever had one.
+    pub labels: Vec<Option<Cow<'static, str>>>,
     pub sink: Sink,
     pub names: Arc<Names>,
     pub users: Users,
@@ -112,6 +115,7 @@ impl Core {
             desk: Short::new(Desk {
                 engine: Engine::new(&Config::new()),
                 wakers: Vec::new(),
+                labels: Vec::new(),
                 sink: Sink::default(),
                 names: Arc::default(),
                 users: Users::default(),
@@ -140,6 +144,7 @@ impl Core {
         *desk = Desk {
             engine: Engine::new(config),
             wakers: Vec::new(),
+            labels: Vec::new(),
             sink: Sink::default(),
             names: Arc::new(Names::new(config)),
             users: Users { handles: true, driver: true },
@@ -150,8 +155,11 @@ impl Core {
         };
         let mut books = core.books.lock();
         books.open(&config.budgets, now);
+        let reserved = config.budgets.iter().filter(|budget| budget.growth_reserve > 0);
+        books.gate(reserved.fold(0, |set, budget| set | budget.id.bit()));
         if config.order == Order::Shares {
-            books.gate();
+            // Whose turn it is depends on what was granted before.
+            books.gate(u64::MAX);
         }
         core.rates.store(books.rates(), Ordering::Relaxed);
         drop(books);
@@ -194,6 +202,15 @@ impl Core {
             spares().push(self);
         }
         result
+    }
+
+    /// A look at the desk and the books, now, without a turn: nothing is granted, ended or woken because of it.
+    pub(super) fn look<R>(&'static self, look: impl FnOnce(&Desk, &mut Turn<'_>) -> R) -> R {
+        let here = self.clock.here();
+        let desk = self.desk.lock();
+        let now = self.clock.now(desk.runtime.as_ref(), &here);
+        let mut books = self.books.lock();
+        look(&desk, &mut Turn { books: &mut books, board: &self.board, now })
     }
 
     /// Gives back what a lease held; goes to the desk only if somebody waits for it.
@@ -344,6 +361,7 @@ impl Core {
         drop(books);
         desk.engine = Engine::new(&Config::new());
         std::mem::take(&mut desk.wakers).into_iter().for_each(|waker| wakes.discard(waker));
+        desk.labels = Vec::new();
         desk.sink = Sink::default();
         desk.runtime = None;
         self.known.clear();
@@ -362,6 +380,24 @@ impl Desk {
             {
                 wakes.push(waker);
             }
+        }
+    }
+
+    /// Notes the label of a new waiter, or that it has none.
+    #[inline]
+    pub(super) fn note_label(&mut self, slot: u32, request: &Request) {
+        if !request.is_plain() || (slot as usize) < self.labels.len() {
+            self.set_label(slot as usize, request.label_of());
+        }
+    }
+
+    #[cold]
+    fn set_label(&mut self, at: usize, label: Option<Cow<'static, str>>) {
+        if label.is_some() && at >= self.labels.len() {
+            self.labels.resize_with(at + 1, || None);
+        }
+        if let Some(known) = self.labels.get_mut(at) {
+            *known = label;
         }
     }
 

@@ -18,8 +18,8 @@ impl Lease {
     /// A lease without an [`Activity`] becomes one of its own by this; parts that are split off it are not in it.
     ///
     /// # Errors
-    /// As for a reservation; and [`ReserveError::RolledBack`] or [`ReserveError::Split`] when all who could free what is
-    /// missing wait themselves. The lease holds what it held.
+    /// As for a reservation; and [`ReserveError::RolledBack`] or [`ReserveError::Split`] when all who could free what
+    /// is missing wait themselves. The lease holds what it held.
     ///
     /// # Cancel safety
     /// Dropping the future at any time gives back what it was about to get, and leaves the lease as it was.

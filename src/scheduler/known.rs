@@ -86,6 +86,12 @@ impl Known {
         found.into_iter().map(|(units, _, label)| (label, units)).collect()
     }
 
+    /// The same, with what all of them hold together.
+    pub(super) fn summary(&self, budget: BudgetId, most: usize) -> (Vec<(Arc<str>, u64)>, u64) {
+        let sum = self.holders.iter().map(|holder| holder.amounts.get(budget)).fold(0, u64::saturating_add);
+        (self.largest(budget, most), sum)
+    }
+
     pub(super) fn clear(&self) {
         self.holders.clear();
     }

@@ -4,9 +4,11 @@ mod activity;
 mod builder;
 mod core;
 mod driver;
+mod explain;
 mod growth;
 mod known;
 mod lease;
+mod module;
 mod report;
 mod reservation;
 mod wake;
@@ -29,6 +31,7 @@ pub use driver::Driver;
 pub use growth::Growth;
 pub use known::Holder;
 pub use lease::{Lease, MergeError};
+pub use module::{Module, ModuleBuilder};
 pub use reservation::Reservation;
 
 /// The handle of a scheduler. Cheap to clone; all clones are the same scheduler.

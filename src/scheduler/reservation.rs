@@ -11,11 +11,12 @@ use tokio::task::coop;
 
 use crate::engine::{Asked, Refusal, Short, Submitted};
 use crate::ledger::{Held, Posted};
-use crate::model::{BudgetId, CloseReason, Request, ReserveError, TryReserveError};
+use crate::model::{BudgetId, CloseReason, Explanation, Request, ReserveError, TryReserveError, WaitState};
 
 use crate::rt::sync::Ordering;
 
 use super::core::Core;
+use super::explain;
 use super::lease::Lease;
 use super::report;
 
@@ -74,6 +75,16 @@ impl Reservation {
         &self.request
     }
 
+    /// What blocks it, who holds that, who is ahead of it, and what happens next: as data, and as one sentence by
+    /// `Display`. Changes nothing, and takes the scheduler's lock for as long as that is found out.
+    pub fn explain(&self) -> Explanation {
+        match self.slot {
+            NEW => explain::newcomer(self.core, self.generation, &self.request),
+            DONE => Explanation::new(WaitState::Done, self.request.urgency()).of(&self.request),
+            slot => explain::waiter(self.core, slot, &self.request),
+        }
+    }
+
     #[cold]
     fn submit(&mut self, cx: &Context<'_>) -> Step {
         let (core, generation, request) = (self.core, self.generation, &self.request);
@@ -88,7 +99,10 @@ impl Reservation {
                 Submitted::Refused(Box::new(gone(request)))
             };
             match &submitted {
-                Submitted::Waiting(slot) => desk.keep_waker(*slot, waker, wakes),
+                Submitted::Waiting(slot) => {
+                    desk.note_label(*slot, request);
+                    desk.keep_waker(*slot, waker, wakes);
+                }
                 Submitted::Refused(refusal) => {
                     wakes.discard(Some(waker));
                     desk.sink.refused(level, refusal);

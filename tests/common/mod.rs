@@ -128,6 +128,12 @@ impl Rig {
         Rig::new(Config::new().with(Budget::loan(GPU, gpu)).with(Budget::loan(HOST, host)))
     }
 
+    /// The same, in strict head-of-line order: nobody is ever passed.
+    pub fn strict(gpu: u64, host: u64) -> Self {
+        let budgets = Config::new().with(Budget::loan(GPU, gpu)).with(Budget::loan(HOST, host));
+        Rig::new(Config { bypass_limit: 0, ..budgets })
+    }
+
     /// Lets time pass in one jump, then runs the driver for as long as something wakes it.
     pub fn pass(&mut self, time: Duration) {
         self.jump(time);

@@ -164,6 +164,8 @@ pub struct Standing {
     pub level: Priority,
     /// Each alternative that is filed, and where.
     pub filed: Vec<(u8, BudgetId)>,
+    /// What of which budget it claims hard.
+    pub claims: Asks,
 }
 
 /// Everything that can be told between two events.

@@ -92,3 +92,26 @@ fn c6_never_fits_shows_what_a_rate_has_now() {
     let short = Figures { budget: io, asked: 11, free: 5, limit: 10, waiting: 0 };
     assert_eq!(world.apply(&Event::Submit(over)), [Seen::Refused(1, Refused::NeverFits(short))]);
 }
+
+/// What has come in at a rate since the driver looked is for those in line, whoever comes by before it looks again: a
+/// newcomer, or one of lower rank whose loan comes back (C3).
+#[test]
+fn c3_nobody_takes_from_a_rate_what_a_waiter_of_higher_rank_can_use_by_now() {
+    let (io, gpu) = (BudgetId::IO, BudgetId::GPU);
+    let config = Config::new().with(Budget::rate(io, 10)).with(Budget::loan(gpu, 1));
+    let events = [
+        (Event::Submit(arrival(3, &vec![(io, 10)])), Some(Seen::Waits(3))),
+        (Event::Release { id: 0, late: false }, None),
+    ];
+    for (event, answer) in events {
+        let mut world = World::new(&config, START);
+        world.apply(&Event::Submit(arrival(0, &vec![(io, 10), (gpu, 1)])));
+        assert_eq!(world.apply(&Event::Submit(arrival(1, &vec![(io, 10)]))), [Seen::Waits(1)]);
+        assert_eq!(world.apply(&Event::Submit(arrival(2, &vec![(io, 10), (gpu, 1)]))), [Seen::Waits(2)]);
+        world.apply(&Event::Stall(1_000_000_000));
+        let seen = world.apply(&event);
+        let offered = seen.iter().filter(|seen| matches!(seen, Seen::Offered { id: 1, .. })).count();
+        let others = seen.iter().filter(|seen| !matches!(seen, Seen::Offered { id: 1, .. })).cloned();
+        assert_eq!((offered, others.collect()), (1, Vec::from_iter(answer)), "after {event:?}");
+    }
+}

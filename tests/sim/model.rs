@@ -99,8 +99,6 @@ pub struct Model {
     held: BTreeMap<u32, Asks>,
     /// Places where something changed, and the filing, by rank and alternative, from which on that concerns anybody.
     dirty: BTreeMap<BudgetId, (Rank, usize)>,
-    /// No less than this was asked by any low ask filed there since the line was last empty.
-    least: BTreeMap<BudgetId, u64>,
     /// Releases whose threads have not entered yet.
     late: Vec<BTreeSet<BudgetId>>,
     clock: u64,
@@ -130,7 +128,6 @@ impl Model {
             waiters: Vec::new(),
             held: BTreeMap::new(),
             dirty: BTreeMap::new(),
-            least: BTreeMap::new(),
             late: Vec::new(),
             clock,
             lag: 0,
@@ -277,12 +274,14 @@ impl Model {
         }
         self.advance();
         let (now, before) = (self.now, self.stocks[&id].limit());
+        // What is claimed may depend on the limit.
+        let claims: Vec<_> = self.waiters.iter().map(|waiter| self.claim(waiter)).collect();
         change(self.stock(id), now);
         if self.stocks[&id].limit() != before {
-            for at in 0..self.waiters.len() {
+            for (at, claimed) in claims.into_iter().enumerate() {
                 let waits = matches!(self.waiters[at].state, State::Waiting | State::Dormant);
                 if waits && self.waiters[at].ask.names(id) {
-                    self.refit(at, id);
+                    self.refit(at, id, claimed);
                 }
             }
         }
@@ -292,14 +291,14 @@ impl Model {
 
     /// The limit of a budget changed that a waiter names: some of its alternatives may have become possible, or
     /// impossible.
-    fn refit(&mut self, at: usize, id: BudgetId) {
+    fn refit(&mut self, at: usize, id: BudgetId, claimed: Asks) {
         if self.waiters[at].state == State::Waiting {
             for alternative in 0..self.waiters[at].ladders.len() {
                 let waiter = &self.waiters[at];
                 match (waiter.filed[alternative], self.possible(waiter, alternative)) {
                     (Some(_), false) => {
                         if waiter.claiming == Some(alternative) {
-                            self.withdraw(at);
+                            self.waiters[at].claiming = None;
                         }
                         self.unfile(at, alternative);
                     }
@@ -312,6 +311,7 @@ impl Model {
                 }
             }
             self.pick_if_none(at);
+            self.mark_lowered(at, claimed);
         }
         let waiter = &self.waiters[at];
         if !(0..waiter.ladders.len()).any(|alternative| self.possible(waiter, alternative)) {

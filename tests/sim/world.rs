@@ -51,7 +51,7 @@ impl World {
         let mut books = Books::new();
         books.open(&config.budgets, clock);
         if config.order == Order::Shares {
-            books.gate();
+            books.gate(u64::MAX);
         }
         let mut budgets: Vec<_> = config.budgets.iter().map(|budget| budget.id).collect();
         budgets.sort();
@@ -280,6 +280,7 @@ impl World {
             hard: peek.hard,
             level: peek.level,
             filed: peek.filed,
+            claims: peek.claims,
         };
         let mut standing: Vec<_> = self.engine.peek().into_iter().map(stands).collect();
         standing.sort_by_key(|standing| standing.id);
@@ -418,6 +419,7 @@ fn reason(why: Verdict) -> Why {
     match why {
         Verdict::Late => Why::Late,
         Verdict::NeverFits => Why::NeverFits,
+        Verdict::RollBack | Verdict::Split => unreachable!("no trace has activities"),
         Verdict::Closed(_) => Why::Closed,
     }
 }

@@ -2,6 +2,7 @@
 
 use bursar::BudgetId;
 
+use crate::ask::Asks;
 use crate::event::{Arrival, Grant, Refused, Seen};
 
 use super::{Model, Path, State, Waiter};
@@ -50,12 +51,14 @@ impl Model {
         if let Some(unknown) = arrival.ask.budgets().find(|id| !self.stocks.contains_key(id)) {
             return refused(Refused::UnknownBudget(unknown));
         }
-        let (waiter, finish) = self.newcomer(arrival);
+        let (waiter, _) = self.newcomer(arrival);
         if !(0..waiter.ladders.len()).any(|alternative| self.possible(&waiter, alternative)) {
             return refused(Refused::NeverFits(self.above_limit(&waiter)));
         }
         // What an earlier turn left undone goes first (R11).
         self.resume();
+        // With whatever that granted, the virtual time went on.
+        let (waiter, finish) = self.newcomer(arrival);
         let module = (waiter.level, arrival.ask.module);
         if let Some(path) = self.admit(&waiter) {
             self.finish.insert(module, finish);
@@ -111,12 +114,18 @@ impl Model {
         (waiter, finish)
     }
 
-    /// Start and finish under `Order::Shares`: the dominant share of the first alternative, in millionths of a
-    /// millionth of what a module of weight 1 may have.
+    /// Start and finish under `Order::Shares`: the dominant share of the first possible alternative, at most the whole, in
+    /// millionths of a millionth of what a module of weight 1 may have.
     fn tags(&self, arrival: &Arrival) -> (u64, u64) {
         let share =
             |&(id, want): &(BudgetId, u64)| u128::from(want) * 1_000_000 / u128::from(self.stocks[&id].limit().max(1));
-        let cost = arrival.ask.alternatives[0].wants.iter().map(share).max().unwrap_or(1).max(1);
+        let fits = |ladder: &Vec<Asks>| {
+            let least = ladder.last().expect("a ladder has a rung");
+            least.iter().all(|(id, units)| *units <= self.stocks[id].limit())
+        };
+        let ladders = arrival.ask.ladders();
+        let possible = ladders.iter().find(|ladder| fits(ladder)).unwrap_or(&ladders[0]);
+        let cost = possible[0].iter().map(share).max().unwrap_or(1).clamp(1, 1_000_000);
         let finished = self.finish.get(&(arrival.level, arrival.ask.module)).copied().unwrap_or(0);
         let start = finished.max(self.virtual_time[arrival.level as usize]);
         let finish = (u128::from(start) + cost * 1_000).min(LATEST.into()) as u64;

@@ -33,17 +33,19 @@ impl Model {
     }
 
     pub(super) fn claim_of(&self, asks: &Asks) -> Asks {
+        // Who insists, for now, on more than there ever is claims nothing.
+        if asks.iter().any(|(id, units)| *units > self.stocks[id].limit()) {
+            return Asks::new();
+        }
         asks.iter().map(|&(id, units)| (id, self.stocks[&id].share(units))).collect()
     }
 
     /// The sum of the hard claims at a budget that rank above `rank`.
     pub(super) fn claimed(&self, id: BudgetId, rank: Rank) -> u128 {
         let claim = |waiter: &Waiter| {
-            let alternative = waiter.claiming.filter(|_| waiter.rank < rank)?;
-            let units = units_of(self.low(waiter, alternative), id);
-            Some(u128::from(self.stocks[&id].share(units)))
+            if waiter.rank < rank { u128::from(units_of(&self.claim(waiter), id)) } else { 0 }
         };
-        self.waiters.iter().filter_map(claim).sum()
+        self.waiters.iter().map(claim).sum()
     }
 
     pub(super) fn blocks(&self, id: BudgetId, units: u64, rank: Rank) -> bool {
@@ -83,23 +85,17 @@ impl Model {
 
     pub(super) fn file(&mut self, at: usize, alternative: usize, place: BudgetId) {
         self.waiters[at].filed[alternative] = Some(place);
-        self.lower_least(at, alternative);
     }
 
-    /// Somebody is filed, or asks for less.
-    pub(super) fn lower_least(&mut self, at: usize, alternative: usize) {
-        let waiter = &self.waiters[at];
-        let Some(place) = waiter.filed[alternative] else { return };
-        let units = units_of(self.low(waiter, alternative), place);
-        let least = self.least.entry(place).or_insert(u64::MAX);
-        *least = units.min(*least);
+    /// The least that anybody asks who is filed at a place.
+    pub(super) fn least(&self, place: BudgetId) -> u64 {
+        let asked =
+            |(_, alternative, at): (Rank, usize, usize)| units_of(self.low(&self.waiters[at], alternative), place);
+        self.line(place).into_iter().map(asked).min().unwrap_or(u64::MAX)
     }
 
     pub(super) fn unfile(&mut self, at: usize, alternative: usize) {
-        let place = self.waiters[at].filed[alternative].take();
-        if let Some(place) = place.filter(|place| !self.is_filed_at(*place)) {
-            self.least.remove(&place);
-        }
+        self.waiters[at].filed[alternative] = None;
     }
 
     /// Whether anybody is filed at a place.

@@ -96,10 +96,16 @@ impl Model {
 
     /// Takes a claim away; that may help those that rank behind.
     pub(super) fn withdraw(&mut self, at: usize) {
-        let claim = self.claim(&self.waiters[at]);
+        let before = self.claim(&self.waiters[at]);
         self.waiters[at].claiming = None;
-        for (id, _) in claim {
-            self.mark(id, self.waiters[at].rank);
+        self.mark_lowered(at, before);
+    }
+
+    /// A claim was `before` and may be another now: that may help those that rank behind where it became smaller.
+    pub(super) fn mark_lowered(&mut self, at: usize, before: Asks) {
+        let (after, rank) = (self.claim(&self.waiters[at]), self.waiters[at].rank);
+        for (id, _) in before.into_iter().filter(|(id, units)| units_of(&after, *id) < *units) {
+            self.mark(id, rank);
         }
     }
 
@@ -107,14 +113,10 @@ impl Model {
     pub(super) fn ripen(&mut self, at: usize) {
         let waiter = self.waiters[at].clone();
         if let Some(claiming) = waiter.claiming {
-            let (before, after) = (self.claim_of(&waiter.ladders[claiming][0]), self.claim(&waiter));
-            for (id, _) in before.into_iter().filter(|(id, units)| units_of(&after, *id) < *units) {
-                self.mark(id, waiter.rank);
-            }
+            self.mark_lowered(at, self.claim_of(&waiter.ladders[claiming][0]));
         }
         for (alternative, place) in waiter.filed.iter().enumerate() {
             if let Some(place) = place.filter(|_| waiter.ladders[alternative].len() > 1) {
-                self.lower_least(at, alternative);
                 self.mark(place, waiter.rank);
             }
         }

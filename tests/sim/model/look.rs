@@ -82,6 +82,7 @@ impl Model {
         let offer = |waiter: &&Waiter| matches!(waiter.state, State::Offered { .. });
         let mut active: Vec<_> = self.waiters.iter().filter(|waiter| waiter.state == State::Waiting).collect();
         active.sort_by_key(|waiter| waiter.id);
+        let standing = |waiter: &Waiter| waiter.standing(self.claim(waiter));
         View {
             shelves: self.stocks.iter().map(|(id, stock)| self.shelf(*id, stock)).collect(),
             waiting: self.active(),
@@ -89,7 +90,7 @@ impl Model {
             leases: self.leases,
             immediate: self.immediate,
             due: self.due(),
-            standing: active.into_iter().map(Waiter::standing).collect(),
+            standing: active.into_iter().map(standing).collect(),
         }
     }
 
@@ -97,14 +98,14 @@ impl Model {
         let waiters = self.waiters.iter().map(|waiter| format!("  {waiter:?}\n"));
         let stocks = self.stocks.iter().map(|(id, stock)| format!("  {id}: {stock:?}\n"));
         let lines = stocks.chain(waiters).collect::<String>();
-        format!("{lines}  at {}, dirty {:?}, least {:?}, held {:?}", self.now, self.dirty, self.least, self.held)
+        format!("{lines}  at {}, dirty {:?}, held {:?}", self.now, self.dirty, self.held)
     }
 }
 
 impl Waiter {
-    fn standing(&self) -> Standing {
+    fn standing(&self, claims: Asks) -> Standing {
         let filed = self.filed.iter().enumerate();
         let filed = filed.filter_map(|(alternative, place)| Some((alternative as u8, (*place)?))).collect();
-        Standing { id: self.id, passes: self.passes, hard: self.hard, level: self.rank.0, filed }
+        Standing { id: self.id, passes: self.passes, hard: self.hard, level: self.rank.0, filed, claims }
     }
 }

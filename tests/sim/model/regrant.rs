@@ -75,7 +75,7 @@ impl Model {
     fn next(&mut self, done: Option<(Rank, usize)>) -> Option<Filing> {
         let mut first: Option<Filing> = None;
         for (place, from) in self.dirty.clone() {
-            let least = self.least.get(&place).copied().unwrap_or(u64::MAX);
+            let least = self.least(place);
             let stock = &self.stocks[&place];
             let line = if !stock.is_rate() && stock.free(self.now) < least { Vec::new() } else { self.line(place) };
             let to_look_at = |(rank, alternative, _): &(Rank, usize, usize)| {
@@ -103,9 +103,7 @@ impl Model {
             if let Some(elsewhere) = self.witness(low, waiter.rank) {
                 return Err(Some(elsewhere));
             }
-            let changed = |other: &usize| waiter.filed[*other].is_some_and(|place| self.dirty.contains_key(&place));
-            let preferred = (0..alternative).filter(changed).find_map(|other| self.path(waiter, other));
-            let path = preferred.or_else(|| self.path(waiter, alternative)).expect("nothing blocks its low ask");
+            let path = self.path(waiter, alternative).expect("nothing blocks its low ask");
             let bundle = waiter.ladders[path.0][path.1].clone();
             if !self.harden_due(&bundle, self.waiters[at].rank) {
                 self.offer(at, path, place);

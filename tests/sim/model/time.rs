@@ -7,7 +7,7 @@ use bursar::{BudgetId, Priority};
 use crate::ask::units_of;
 use crate::event::{Seen, Why};
 
-use super::{BEGINNING, Model, State, Waiter};
+use super::{Model, Rank, State, Waiter};
 
 /// As many at a rate are asked when they are ready.
 pub(super) const FIRST_AT_A_RATE: usize = 64;
@@ -37,6 +37,19 @@ impl Model {
         }
         while let Some((_, at)) = self.next_raise().filter(|(due, _)| *due <= self.now) {
             self.raise(at);
+        }
+        self.look_at_rates();
+    }
+
+    /// What has come in is for those that wait for it, before anybody else.
+    fn look_at_rates(&mut self) {
+        for id in self.stocks.keys().copied().collect::<Vec<_>>() {
+            let ready = self.first_at_a_rate(id).into_iter().find(|(_, ready_at)| *ready_at <= self.now);
+            if let Some((filing, _)) = ready {
+                // What is looked at already goes on where it was: starting over each time, a short turn gets nowhere.
+                let from = self.dirty.entry(id).or_insert(filing);
+                *from = filing.min(*from);
+            }
         }
     }
 
@@ -85,15 +98,11 @@ impl Model {
         }
     }
 
-    /// One turn of the driver: deadlines, then offers, then rates.
+    /// One turn of the driver: what time does, then offers.
     pub(super) fn drive(&mut self) {
         self.advance();
         if self.active() > 0 && self.next_look <= self.now {
             self.look_at_offers();
-        }
-        for id in self.ready() {
-            // What is looked at already goes on where it was: starting over each time, a short turn gets nowhere.
-            self.dirty.entry(id).or_insert((BEGINNING, 0));
         }
         self.settle();
     }
@@ -129,14 +138,18 @@ impl Model {
         }
     }
 
-    /// When a rate no longer blocks one of the first that are filed there.
-    fn ready_at(&self, id: BudgetId) -> Option<u64> {
-        let stock = self.stocks.get(&id).filter(|stock| stock.is_rate())?;
+    /// The first that are filed at a rate, by rank and alternative, and when it no longer blocks them.
+    fn first_at_a_rate(&self, id: BudgetId) -> Vec<((Rank, usize), u64)> {
         let ready = |(rank, alternative, at)| {
             let units = units_of(self.low(&self.waiters[at], alternative), id);
-            stock.ready_at(units, self.claimed(id, rank), self.now)
+            Some(((rank, alternative), self.stocks[&id].ready_at(units, self.claimed(id, rank), self.now)?))
         };
-        self.line(id).into_iter().take(FIRST_AT_A_RATE).filter_map(ready).min()
+        self.line(id).into_iter().take(FIRST_AT_A_RATE).filter_map(ready).collect()
+    }
+
+    /// When a rate no longer blocks one of the first that are filed there.
+    fn ready_at(&self, id: BudgetId) -> Option<u64> {
+        self.first_at_a_rate(id).into_iter().map(|(_, ready_at)| ready_at).min()
     }
 
     /// When the driver has to turn next.

@@ -1,0 +1,305 @@
+//! Modules and their quotas (R9).
+//!
+//! A *cap* is a budget of the module's own: who would exceed it is *parked* with the module, stands in no line, claims
+//! nothing and passes nobody's turn to anybody, until the module has room again. A *minimum* is lent out while the
+//! module does not use it, and got back: a request wholly inside what the module has not used ranks just below
+//! `Critical`, and its claim is hard from the start, so what others release gathers for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ledger::Books;
+use crate::model::{Amounts, BudgetId, ModuleError, Priority, Quota, Tag};
+use crate::policy::Rank;
+
+use super::lines::{Filing, Key};
+use super::queue::State;
+use super::{Engine, Turn};
+
+/// What a module may have of one budget, and has.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    minimum: u64,
+    cap: u64,
+    used: u64,
+    /// Asked by waiters that are served from the minimum.
+    promised: u64,
+}
+
+/// A registered module.
+#[derive(Debug)]
+struct Module {
+    name: Box<str>,
+    weight: u32,
+    shares: BTreeMap<BudgetId, Share>,
+    /// Filings that the cap keeps out of the lines.
+    parked: BTreeMap<Key, Filing>,
+    /// Its active waiters that are not served from the minimum.
+    others: BTreeSet<(Rank, u32)>,
+}
+
+impl Module {
+    fn share(&self, id: BudgetId) -> Option<&Share> {
+        self.shares.get(&id)
+    }
+
+    fn exceeds(&self, amounts: &Amounts) -> Option<BudgetId> {
+        let over = |&(id, units): &(BudgetId, u64)| {
+            self.share(id).is_some_and(|share| share.used.saturating_add(units) > share.cap)
+        };
+        amounts.iter().find(over).map(|(id, _)| id)
+    }
+
+    fn is_inside_minimum(&self, amounts: &Amounts) -> bool {
+        let inside = |(id, units): (BudgetId, u64)| {
+            let spoken_for = |share: &Share| share.used.saturating_add(share.promised).saturating_add(units);
+            self.share(id).is_some_and(|share| share.minimum > 0 && spoken_for(share) <= share.minimum)
+        };
+        !amounts.is_empty() && amounts.iter().all(inside)
+    }
+
+    fn promise(&mut self, amounts: &Amounts, more: bool) {
+        for (id, units) in amounts.iter() {
+            if let Some(share) = self.shares.get_mut(&id) {
+                let promised = share.promised;
+                share.promised = if more { promised.saturating_add(units) } else { promised.saturating_sub(units) };
+            }
+        }
+    }
+}
+
+/// All registered modules.
+#[derive(Debug, Default)]
+pub(super) struct Modules {
+    all: BTreeMap<u64, Module>,
+    /// Those that gave something back since their waiters were last looked at.
+    changed: BTreeSet<u64>,
+}
+
+impl Modules {
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Whether some gave something back and their waiters were not looked at.
+    #[inline]
+    pub(super) fn have_changed(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// Its weight among the shares of a level.
+    pub(super) fn weight(&self, module: u64) -> u32 {
+        self.all.get(&module).map_or(1, |module| module.weight)
+    }
+
+    /// The budget whose cap a bundle would exceed.
+    pub(super) fn exceeds(&self, tag: Tag, amounts: &Amounts) -> Option<BudgetId> {
+        self.all.get(&tag.module)?.exceeds(amounts)
+    }
+
+    /// The most that a module may have of a budget.
+    pub(super) fn cap(&self, tag: Tag, id: BudgetId) -> u64 {
+        let module = self.all.get(&tag.module);
+        module.and_then(|module| module.share(id)).map_or(u64::MAX, |share| share.cap)
+    }
+
+    /// Whether a bundle is wholly inside what a module has not used of its minimum.
+    pub(super) fn is_inside_minimum(&self, tag: Tag, amounts: &Amounts) -> bool {
+        self.all.get(&tag.module).is_some_and(|module| module.is_inside_minimum(amounts))
+    }
+
+    /// Whether a filing is parked.
+    pub(super) fn is_parked(&self, tag: Tag, rank: Rank) -> bool {
+        let all = (rank, 0)..=(rank, u8::MAX);
+        self.all.get(&tag.module).is_some_and(|module| module.parked.range(all).next().is_some())
+    }
+
+    /// Units of a module came, or went.
+    pub(super) fn count(&mut self, tag: Tag, loans: &Amounts, more: bool) {
+        let Some(module) = self.all.get_mut(&tag.module) else { return };
+        for (id, units) in loans.iter() {
+            if let Some(share) = module.shares.get_mut(&id) {
+                let used = share.used;
+                share.used = if more { used.saturating_add(units) } else { used.saturating_sub(units) };
+            }
+        }
+        if !more {
+            self.changed.insert(tag.module);
+        }
+    }
+}
+
+impl Engine {
+    /// Registers a module under a number that no other had.
+    ///
+    /// # Errors
+    /// A quota that cannot be kept, or a name that is taken; nothing is registered.
+    pub fn register(
+        &mut self,
+        turn: &mut Turn<'_>,
+        number: u64,
+        name: &str,
+        weight: u32,
+        quotas: &BTreeMap<BudgetId, Quota>,
+    ) -> Result<(), ModuleError> {
+        if self.modules.all.values().any(|module| *module.name == *name) {
+            return Err(ModuleError::DuplicateName { name: name.to_owned() });
+        }
+        if !(1..=1_000).contains(&weight) {
+            return Err(ModuleError::Weight { weight });
+        }
+        for (&id, quota) in quotas {
+            self.check_quota(turn.books, id, *quota)?;
+        }
+        let share = |quota: &Quota| Share { minimum: quota.minimum, cap: quota.cap, used: 0, promised: 0 };
+        let shares = quotas.iter().map(|(&id, quota)| (id, share(quota))).collect();
+        let module = Module { name: name.into(), weight, shares, parked: BTreeMap::new(), others: BTreeSet::new() };
+        self.modules.all.insert(number, module);
+        Ok(())
+    }
+
+    fn check_quota(&self, books: &Books, budget: BudgetId, quota: Quota) -> Result<(), ModuleError> {
+        let Quota { minimum, cap } = quota;
+        if books.budgets() & !books.rates() & budget.bit() == 0 {
+            return Err(ModuleError::NoLoan { budget });
+        }
+        if cap == 0 || minimum > cap {
+            return Err(ModuleError::Cap { budget, minimum, cap });
+        }
+        let others = self.modules.all.values().filter_map(|module| module.share(budget));
+        let promised = others.fold(0u64, |sum, share| sum.saturating_add(share.minimum));
+        let capacity = books.capacity(budget);
+        if promised.saturating_add(minimum) > capacity {
+            return Err(ModuleError::Minimum { budget, minimum, promised, capacity });
+        }
+        Ok(())
+    }
+
+    /// A module is gone: what its leases hold and its waiters ask for is nobody's in particular from now on.
+    pub fn deregister(&mut self, turn: &mut Turn<'_>, number: u64) {
+        self.advance(turn);
+        let Some(module) = self.modules.all.remove(&number) else { return };
+        self.modules.changed.remove(&number);
+        module.parked.into_values().for_each(|filing| self.unpark(turn, filing));
+    }
+
+    /// Takes a filing out of its line, because the cap of its module keeps it.
+    pub(super) fn park(&mut self, turn: &mut Turn<'_>, filing: Filing) {
+        let slot = filing.slot();
+        let rank = self.queue.get(slot).rank;
+        self.queue.leave(filing);
+        if let Some(module) = self.modules.all.get_mut(&self.tag(slot).module) {
+            module.parked.insert((rank, filing.alternative()), filing);
+        }
+        self.renew_claim(turn, slot);
+    }
+
+    /// Puts a filing back into a line; it is looked at in this turn.
+    fn unpark(&mut self, turn: &mut Turn<'_>, filing: Filing) {
+        let slot = filing.slot();
+        let set = self.queue.asks(slot, filing.alternative()).set();
+        let Some(id) = BudgetId::first_of(set) else { return };
+        self.queue.join(filing, id);
+        let rank = self.queue.get(slot).rank;
+        self.mark_from(id, rank);
+        if self.queue.get(slot).hard {
+            self.renew_claim(turn, slot);
+        }
+    }
+
+    /// Modules gave something back: whom their caps let go stands in line again, and who is inside a minimum now is
+    /// served from it.
+    #[inline]
+    pub(super) fn look_at_modules(&mut self, turn: &mut Turn<'_>) {
+        while let Some(number) = self.modules.changed.pop_first() {
+            let parked = self.modules.all.get(&number).map(|module| module.parked.clone()).unwrap_or_default();
+            for (key, filing) in parked {
+                let amounts = self.queue.asks(filing.slot(), filing.alternative()).bundle();
+                let Some(module) = self.modules.all.get_mut(&number) else { break };
+                if module.exceeds(&amounts).is_none() {
+                    module.parked.remove(&key);
+                    self.unpark(turn, filing);
+                }
+            }
+            let others = self.modules.all.get(&number).map(|module| module.others.clone()).unwrap_or_default();
+            for (_, slot) in others {
+                let amounts = self.queue.asks(slot, 0).bundle();
+                if self.modules.is_inside_minimum(self.tag(slot), &amounts) {
+                    self.guarantee(turn, slot);
+                }
+            }
+        }
+    }
+
+    /// The rank of what is served from a minimum: just below `Critical`.
+    pub(super) fn guaranteed_rank(arrival: u64) -> Rank {
+        Rank::new(Priority::Critical, u64::MAX, arrival)
+    }
+
+    /// From now on a waiter is served from the minimum of its module.
+    fn guarantee(&mut self, turn: &mut Turn<'_>, slot: u32) {
+        self.note_module_wait(slot, false);
+        self.stop_aging(slot);
+        let waiter = self.queue.get_mut(slot);
+        waiter.raise_at = u64::MAX;
+        let rank = Engine::guaranteed_rank(waiter.rank.arrival());
+        self.set_guaranteed(slot);
+        match self.queue.flexible_mut(slot).and_then(|flexible| flexible.own_rank.as_mut()) {
+            Some(own) => *own = rank,
+            None => self.rerank(slot, rank),
+        }
+        self.note_module_wait(slot, true);
+        if !self.queue.get(slot).hard {
+            self.harden(turn, slot);
+        }
+    }
+
+    /// Notes that a waiter is served from the minimum.
+    pub(super) fn set_guaranteed(&mut self, slot: u32) {
+        if let Some(flexible) = self.queue.flexible_mut(slot) {
+            flexible.guaranteed = true;
+        }
+    }
+
+    /// A waiter of a module becomes active, or is no more.
+    pub(super) fn note_module_wait(&mut self, slot: u32, begins: bool) {
+        let tag = self.tag(slot);
+        let guaranteed = self.queue.flexible(slot).is_some_and(|flexible| flexible.guaranteed);
+        let (rank, amounts) = (self.queue.get(slot).rank, self.queue.asks(slot, 0).bundle());
+        let Some(module) = self.modules.all.get_mut(&tag.module) else { return };
+        if guaranteed {
+            module.promise(&amounts, begins);
+        } else if begins {
+            module.others.insert((rank, slot));
+        } else {
+            module.others.retain(|&(_, other)| other != slot);
+        }
+        if !begins {
+            module.parked.retain(|_, filing| filing.slot() != slot);
+            // What was promised may now be promised to another.
+            self.modules.changed.insert(tag.module);
+        }
+    }
+
+    /// A parked waiter has another rank.
+    pub(super) fn rerank_parked(&mut self, slot: u32, old: Rank, new: Rank) {
+        let tag = self.tag(slot);
+        let Some(module) = self.modules.all.get_mut(&tag.module) else { return };
+        let parked: Vec<_> =
+            module.parked.range((old, 0)..=(old, u8::MAX)).map(|(key, filing)| (*key, *filing)).collect();
+        for (key, filing) in parked {
+            module.parked.remove(&key);
+            module.parked.insert((new, key.1), filing);
+        }
+        if module.others.remove(&(old, slot)) {
+            module.others.insert((new, slot));
+        }
+    }
+
+    /// Whether a waiter stands in line, or is parked.
+    pub(super) fn is_somewhere(&self, slot: u32) -> bool {
+        let waiter = self.queue.get(slot);
+        self.queue.filings(slot).next().is_some()
+            || (waiter.state == State::Waiting && self.modules.is_parked(self.tag(slot), waiter.rank))
+    }
+}

@@ -1,0 +1,179 @@
+//! Modules: caps, minima, weights.
+
+mod common;
+
+use bursar::{Budget, Config, ModuleError, Order, Priority, ReserveError, Scheduler, TryReserveError};
+use common::*;
+
+#[test]
+fn r9_a_module_at_its_cap_waits_claims_nothing_and_goes_on_when_it_has_room() {
+    let rig = Rig::loans(10, 10);
+    let vision = rig.scheduler.module("vision").cap(GPU, 4).register().unwrap();
+    let first = take(&rig.scheduler, gpu(3).of(&vision));
+    let mut second = queued(&rig.scheduler, gpu(3).of(&vision));
+    let others = take(&rig.scheduler, gpu(7));
+    drop(others);
+    assert_waits(&mut second);
+    drop(take(&rig.scheduler, gpu(1).of(&vision)));
+    drop(first);
+    drop(granted(&mut second));
+    assert_untouched(&rig.scheduler);
+}
+
+#[test]
+fn r9_more_than_the_cap_never_fits_and_says_so() {
+    let rig = Rig::loans(10, 10);
+    let vision = rig.scheduler.module("vision").cap(GPU, 4).register().unwrap();
+    match block_on(rig.scheduler.reserve(gpu(5).of(&vision))) {
+        Err(ReserveError::NeverFits(short)) => assert_eq!((short.asked, short.limit), (5, 4)),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// P48: what counts against a cap is the sum, however small the parts.
+#[test]
+fn p48_small_siblings_together_do_not_exceed_a_cap() {
+    let rig = Rig::loans(10, 10);
+    let vision = rig.scheduler.module("vision").cap(GPU, 4).register().unwrap();
+    let held: Vec<_> = (0..4).map(|_| take(&rig.scheduler, gpu(1).of(&vision))).collect();
+    assert!(matches!(rig.scheduler.try_reserve(gpu(1).of(&vision)), Err(TryReserveError::NotNow(_))));
+    let mut parts = held.into_iter();
+    let mut kept = parts.next().unwrap();
+    drop(kept.split(&bundle(&[(GPU, 1)])).unwrap());
+    drop(take(&rig.scheduler, gpu(1).of(&vision)));
+    drop((kept, parts.collect::<Vec<_>>()));
+    assert_untouched(&rig.scheduler);
+}
+
+#[test]
+fn r9_an_unused_minimum_is_lent_out_and_got_back_before_anybody_below_critical() {
+    let rig = Rig::loans(10, 10);
+    let chat = rig.scheduler.module("chat").minimum(GPU, 4).register().unwrap();
+    let lent = take(&rig.scheduler, gpu(5).priority(Priority::Low));
+    let also = take(&rig.scheduler, gpu(5).priority(Priority::Low));
+    let mut high = queued(&rig.scheduler, gpu(5).priority(Priority::High));
+    let mut own = queued(&rig.scheduler, gpu(4).of(&chat).priority(Priority::Low));
+    let mut beyond = queued(&rig.scheduler, gpu(1).of(&chat).priority(Priority::Low));
+    drop(lent);
+    let lease = granted(&mut own);
+    assert_eq!(lease.priority(), Priority::Low, "its own level stays what it was");
+    assert_waits(&mut high);
+    drop(granted(&mut beyond));
+    drop(also);
+    drop(granted(&mut high));
+    drop(lease);
+    assert_untouched(&rig.scheduler);
+}
+
+/// R9: the claim of what is inside a minimum is hard from the start, so nothing of lower rank passes it.
+#[test]
+fn r9_what_is_inside_a_minimum_is_passed_by_nobody() {
+    let rig = Rig::loans(10, 10);
+    let chat = rig.scheduler.module("chat").minimum(GPU, 8).register().unwrap();
+    let held = take(&rig.scheduler, gpu(5));
+    let mut own = queued(&rig.scheduler, gpu(8).of(&chat));
+    assert!(rig.scheduler.try_reserve(gpu(1).priority(Priority::High)).is_err());
+    drop(take(&rig.scheduler, gpu(1).priority(Priority::Critical)));
+    drop(held);
+    drop(granted(&mut own));
+    assert_untouched(&rig.scheduler);
+}
+
+#[test]
+fn r9_what_a_module_gives_back_is_promised_to_its_next_request() {
+    let rig = Rig::loans(10, 10);
+    let chat = rig.scheduler.module("chat").minimum(GPU, 4).register().unwrap();
+    let first = take(&rig.scheduler, gpu(4).of(&chat));
+    let rest = take(&rig.scheduler, gpu(6));
+    let mut high = queued(&rig.scheduler, gpu(4).priority(Priority::High));
+    let mut next = queued(&rig.scheduler, gpu(4).of(&chat).priority(Priority::Idle));
+    drop(first);
+    drop(granted(&mut next));
+    drop(granted(&mut high));
+    drop(rest);
+    assert_untouched(&rig.scheduler);
+}
+
+#[test]
+fn quotas_that_cannot_be_kept_are_refused_with_their_figures() {
+    let rig = Rig::new(Config::new().with(Budget::loan(GPU, 10)).with(Budget::rate(IO, 10)));
+    let scheduler = &rig.scheduler;
+    let _chat = scheduler.module("chat").minimum(GPU, 6).register().unwrap();
+    let refused = |error: Result<_, ModuleError>| error.map(|_: bursar::Module| ()).unwrap_err();
+    let above = refused(scheduler.module("vision").minimum(GPU, 5).register());
+    assert_eq!(above, ModuleError::Minimum { budget: GPU, minimum: 5, promised: 6, capacity: 10 });
+    let name = refused(scheduler.module("chat").register());
+    assert_eq!(name, ModuleError::DuplicateName { name: "chat".into() });
+    assert_eq!(refused(scheduler.module("a").weight(0).register()), ModuleError::Weight { weight: 0 });
+    assert_eq!(refused(scheduler.module("a").cap(HOST, 1).register()), ModuleError::NoLoan { budget: HOST });
+    assert_eq!(refused(scheduler.module("a").cap(IO, 1).register()), ModuleError::NoLoan { budget: IO });
+    let below = refused(scheduler.module("a").minimum(GPU, 3).cap(GPU, 2).register());
+    assert_eq!(below, ModuleError::Cap { budget: GPU, minimum: 3, cap: 2 });
+    assert!(above.to_string().contains("capacity of 10"), "{above}");
+}
+
+/// P54: a module that nobody registered, or that is gone, is no module with nothing: it has no quota at all.
+#[test]
+fn p54_a_module_that_is_gone_leaves_its_leases_and_waiters_as_anybody_elses() {
+    let rig = Rig::loans(10, 10);
+    let vision = rig.scheduler.module("vision").cap(GPU, 4).minimum(GPU, 4).register().unwrap();
+    let request = gpu(4).of(&vision);
+    let lease = take(&rig.scheduler, request.clone());
+    let mut parked = queued(&rig.scheduler, request.clone());
+    drop(vision);
+    drop(granted(&mut parked));
+    drop(take(&rig.scheduler, request));
+    drop(lease);
+    assert_untouched(&rig.scheduler);
+}
+
+#[test]
+fn c5_cancelling_a_parked_request_leaves_nothing_behind() {
+    let rig = Rig::loans(10, 10);
+    let vision = rig.scheduler.module("vision").cap(GPU, 4).register().unwrap();
+    let lease = take(&rig.scheduler, gpu(4).of(&vision));
+    let parked = queued(&rig.scheduler, gpu(4).of(&vision));
+    drop(parked);
+    drop(lease);
+    drop(take(&rig.scheduler, gpu(4).of(&vision)));
+    assert_untouched(&rig.scheduler);
+}
+
+/// An offer that expires gives room under the cap, and takes it again.
+#[test]
+fn r5_an_expired_offer_of_a_capped_module_makes_room_for_the_next() {
+    let mut rig = Rig::loans(4, 10);
+    let vision = rig.scheduler.module("vision").cap(GPU, 4).register().unwrap();
+    let lease = take(&rig.scheduler, gpu(4).of(&vision));
+    let mut sleeper = queued(&rig.scheduler, gpu(4).of(&vision));
+    let mut next = queued(&rig.scheduler, gpu(4));
+    drop(lease);
+    assert!(sleeper.is_woken());
+    rig.pass(200 * MS);
+    drop(granted(&mut next));
+    drop(granted(&mut sleeper));
+    assert_untouched(&rig.scheduler);
+}
+
+/// P49 and weights: shares are those of modules that ask; who comes late has saved up nothing.
+#[test]
+fn p49_a_level_is_shared_by_weight_among_the_modules_that_ask() {
+    let rig = Rig::new(Config::new().with(Budget::loan(GPU, 1)).with_order(Order::Shares));
+    let scheduler: &Scheduler = &rig.scheduler;
+    let heavy = scheduler.module("heavy").weight(3).register().unwrap();
+    let light = scheduler.module("light").register().unwrap();
+    let _asleep = scheduler.module("asleep").weight(1_000).register().unwrap();
+    let held = take(scheduler, gpu(1));
+    let mut waiting: Vec<_> = (0..40)
+        .map(|at| (at % 2 == 0, queued(scheduler, gpu(1).of(if at % 2 == 0 { &heavy } else { &light }))))
+        .collect();
+    drop(held);
+    let mut served = Vec::new();
+    while let Some(at) = waiting.iter().position(|(_, waiting)| waiting.is_woken()) {
+        let (is_heavy, mut waiting) = waiting.remove(at);
+        served.push(is_heavy);
+        drop(granted(&mut waiting));
+    }
+    let heavy_first = served[..16].iter().filter(|heavy| **heavy).count();
+    assert_eq!((served.len(), heavy_first), (40, 12), "{served:?}");
+}
