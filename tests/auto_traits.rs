@@ -16,7 +16,7 @@ const fn lives_as_long_as_it_likes<T: 'static>() {}
 
 // The shell.
 plain!(Scheduler, Builder, Reservation, Lease, Driver, Holder, MergeError, Activity, ExternalWait);
-plain!(Growth<'static>);
+plain!(Growth<'static>, Module, Quota, ModuleError, ModuleBuilder);
 assert_impl_all!(Scheduler: Clone, std::fmt::Debug);
 assert_impl_all!(Reservation: Future<Output = Result<Lease, ReserveError>>, FusedFuture, std::fmt::Debug);
 assert_impl_all!(Growth<'static>: Future<Output = Result<(), ReserveError>>, std::fmt::Debug);
@@ -31,7 +31,7 @@ assert_not_impl_any!(Reservation: Clone, Copy);
 
 // Amounts, names and requests.
 plain!(Amounts, Bytes, Share, Unit, BudgetId, BudgetKind, SpaceId, Tier, Priority, Request);
-plain!(Order, Path, Tag, Alternative, Terms);
+plain!(Path, Tag, Alternative, Terms);
 assert_impl_all!(Request: Clone, Default, std::fmt::Debug);
 assert_impl_all!(Amounts: Clone, Default, Eq, std::fmt::Debug);
 assert_impl_all!(BudgetId: Copy, Ord, std::hash::Hash, std::fmt::Display);

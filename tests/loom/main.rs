@@ -16,6 +16,8 @@
 //! labelled holders, which no model uses; and the count of handles. No model drops its last handle on another thread.
 #![cfg(bursar_loom)]
 
+mod growth;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc as Shared;
