@@ -11,6 +11,7 @@ mod config_file;
 mod error;
 mod explain;
 mod order;
+mod placement;
 mod priority;
 mod request;
 mod sentence;
@@ -28,9 +29,11 @@ pub use error::{
 };
 pub use explain::{Ahead, Blocker, Cause, Ending, Explanation, Holding, Next, WaitState};
 pub use order::Order;
+pub use placement::{Distance, Placement, PlacementError, Topology};
 pub use priority::Priority;
 pub use request::Request;
 pub use stats::{BudgetStats, LevelStats, Stats, WaitSummary};
+pub(crate) use terms::MOST_ALTERNATIVES;
 pub use terms::Path;
 #[doc(hidden)]
 pub use terms::{Alternative, Terms};

@@ -6,6 +6,7 @@ mod driver;
 mod explain;
 mod known;
 mod lease;
+mod placement;
 mod report;
 mod reservation;
 mod wake;
