@@ -11,6 +11,7 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use support::critical::Crowd;
 use support::peers::{self, Ask, Peer, Visit};
 use support::{Options, Table, child_args};
 
@@ -32,8 +33,16 @@ fn main() {
         return;
     }
     let locked = locked_addresses().unwrap_or_default();
-    for (title, list) in [("one budget", names(peers::one_budget)), ("four budgets", names(peers::four_budgets))] {
-        println!("\n{title}, reserve and release\n");
+    let lists = [
+        ("one budget, reserve and release", names(peers::one_budget)),
+        ("four budgets, reserve and release", names(peers::four_budgets)),
+        (
+            "a CRITICAL request that waits, the release that serves it, and its taking up",
+            CROWDS.map(|(name, _)| name).into(),
+        ),
+    ];
+    for (title, list) in lists {
+        println!("\n{title}\n");
         let mut table = Table::new(["", "instructions", "locked"]);
         for name in list {
             let [few, many] = [FEW, MANY].map(|ops| count(name, ops, &locked).expect("valgrind runs this program"));
@@ -65,6 +74,17 @@ impl Visit for Names {
     }
 }
 
+/// Crowds in front of which an urgent request goes.
+const CROWDS: [(&str, usize); 2] = [("among 10 IDLE", 10), ("among 100000 IDLE", 100_000)];
+
+/// Passes a crowd.
+fn pass(waiters: usize, ops: u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let _inside = runtime.enter();
+    let mut crowd = Crowd::new(waiters);
+    (0..ops).for_each(|_| black_box(&mut crowd).pass());
+}
+
 /// Runs one peer of the lists.
 struct Run<'a> {
     wanted: &'a str,
@@ -88,7 +108,11 @@ impl Visit for Run<'_> {
 
 fn child(args: &[String]) {
     let [wanted, ops] = args else { panic!("not the arguments of a child: {args:?}") };
-    let mut run = Run { wanted, ops: ops.parse().expect("a number") };
+    let ops = ops.parse().expect("a number");
+    if let Some(&(_, waiters)) = CROWDS.iter().find(|(name, _)| name == wanted) {
+        return pass(waiters, ops);
+    }
+    let mut run = Run { wanted, ops };
     peers::one_budget(&mut run);
     peers::four_budgets(&mut run);
 }

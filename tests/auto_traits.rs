@@ -44,6 +44,10 @@ plain!(Config, Order, Budget, Supply, Machine, Stats, BudgetStats, LevelStats, W
 assert_impl_all!(Config: Clone, Eq, std::fmt::Debug);
 assert_impl_all!(Stats: Clone, Eq, std::fmt::Display);
 
+// Where memory is taken.
+plain!(Placement, Topology, Distance, PlacementError);
+assert_impl_all!(PlacementError: std::error::Error, Clone, Eq);
+
 // Why somebody waits.
 plain!(Explanation, Blocker, Ahead, Holding, Next, Cause, WaitState, Ending);
 assert_impl_all!(Explanation: Clone, Eq, std::fmt::Display);

@@ -47,8 +47,8 @@ fn c13_a_wait_behind_a_labelled_and_an_unlabelled_lease_in_a_sentence() {
     assert_eq!(
         chat.explain().to_string(),
         "`chat` has waited 1.3 s at NORMAL for 8.0 GiB of gpu0.memory: 4.0 GiB of 40.0 GiB are free (held: `train` \
-         30.0 GiB, 6.0 GiB without a label), 4.0 GiB more have to come back, nobody is ahead of it; it may be passed 16 \
-         times; it rises to HIGH in 700 ms; it ends late in 2.2 s."
+         30.0 GiB, 6.0 GiB without a label), 4.0 GiB more have to come back, nobody is ahead of it; it may be passed \
+         16 times; it rises to HIGH in 700 ms; it ends late in 2.2 s."
     );
 }
 

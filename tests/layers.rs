@@ -16,7 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("engine", &["model", "policy", "ledger"]),
     ("observe", &["model", "engine"]),
     ("pressure", &["model"]),
-    ("scheduler", &["model", "rt", "ledger", "engine", "observe"]),
+    ("scheduler", &["model", "rt", "ledger", "policy", "engine", "observe"]),
 ];
 
 /// Modules that take time and chance as arguments and do nothing but compute.

@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, reason = "every target uses a part")]
 
 pub mod chain;
+pub mod critical;
 pub mod peers;
 mod rounds;
 mod table;

@@ -6,6 +6,7 @@ use super::amount::{Bytes, GIB, MAX_AMOUNT, Share, Unit};
 use super::budget::{BudgetId, SpaceId, Tier};
 use super::error::ConfigError;
 use super::order::Order;
+use super::placement::Topology;
 
 /// How a budget comes by its units: a loan or a rate, nothing else. Either may get more figures in a later version, so
 /// outside this crate they are made by [`loan`](Supply::loan) and [`rate`](Supply::rate) and matched with `..`:
@@ -222,6 +223,8 @@ pub struct Config {
     /// When one of the latter is polled it waits again whether the queue is full or not, so for a while more may wait
     /// than this.
     pub max_waiters: usize,
+    /// How far spaces are from each other, for [placements](crate::Placement).
+    pub topology: Topology,
     /// How often the scheduler task checks the books; never when `None`.
     pub verify_every: Option<Duration>,
 }
@@ -246,6 +249,7 @@ impl Config {
             order: Order::Deadline,
             // About 1 GiB of waiters: more is no queue but a leak.
             max_waiters: 1 << 22,
+            topology: Topology::new(),
             verify_every: None,
         }
     }
@@ -341,6 +345,13 @@ impl Config {
         self
     }
 
+    /// See [`Config::topology`].
+    #[must_use]
+    pub fn with_topology(mut self, topology: Topology) -> Self {
+        self.topology = topology;
+        self
+    }
+
     /// See [`Config::verify_every`].
     #[must_use]
     pub fn with_verify_every(mut self, time: impl Into<Option<Duration>>) -> Self {
@@ -401,7 +412,14 @@ impl Config {
                 return Err(ConfigError::Setting { setting, value, must });
             }
         }
-        Ok(())
+        let ends = self.topology.distances.iter().flat_map(|each| [each.from, each.to]);
+        match ends.into_iter().find(|space| space.budget().is_none()) {
+            Some(none) => {
+                let value = u64::from(none.index);
+                Err(ConfigError::Setting { setting: "topology", value, must: "an index that the tier can have" })
+            }
+            None => Ok(()),
+        }
     }
 }
 

@@ -35,10 +35,11 @@ use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
 use super::amount::{Bytes, MAX_AMOUNT, Unit, whole_units};
-use super::budget::BudgetId;
+use super::budget::{BudgetId, BudgetKind, SpaceId};
 use super::config::{Budget, Config, Supply, usual};
 use super::error::{AmountError, ConfigError};
 use super::order::Order;
+use super::placement::{Distance, Topology};
 
 impl Config {
     /// Reads a configuration from TOML and checks it.
@@ -78,6 +79,8 @@ struct ConfigFile {
     order: Option<Order>,
     #[serde(default, rename = "budget")]
     budgets: Vec<BudgetFile>,
+    #[serde(default, rename = "distance", skip_serializing_if = "Vec::is_empty")]
+    distances: Vec<Distance>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -271,6 +274,7 @@ impl<'de> Deserialize<'de> for Config {
             aging_step: file.aging_step_ms.map(|Millis(time)| time),
             age_idle: file.age_idle.unwrap_or(usual.age_idle),
             order: file.order.unwrap_or(usual.order),
+            topology: Topology { distances: file.distances },
         })
     }
 }
@@ -291,6 +295,7 @@ impl Serialize for Config {
             age_idle: Some(self.age_idle),
             order: Some(self.order),
             budgets: self.budgets.iter().map(BudgetFile::from).collect(),
+            distances: self.topology.distances.clone(),
         };
         file.serialize(serializer)
     }
@@ -321,6 +326,21 @@ impl<'de> Deserialize<'de> for BudgetId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(de::Error::custom)
+    }
+}
+
+impl Serialize for SpaceId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for SpaceId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match BudgetId::deserialize(deserializer)?.kind() {
+            BudgetKind::Space(space) => Ok(space),
+            _ => Err(de::Error::custom("memory lies in a space: gpu0 to gpu15, host0 to host7, disk0 to disk3")),
+        }
     }
 }
 

@@ -205,7 +205,7 @@ pub enum Next {
 /// let why = chat.explain();
 /// assert_eq!(why.blockers[0].holders[0].label, "train");
 /// assert!(why.to_string().contains(
-///     "for 8.0 GiB of gpu0.memory: 4.0 GiB of 40.0 GiB are free (held: `train` 36.0 GiB), 4.0 GiB more have to come back"
+///     "8.0 GiB of gpu0.memory: 4.0 GiB of 40.0 GiB are free (held: `train` 36.0 GiB), 4.0 GiB more have to come back"
 /// ));
 /// # Ok(()) }
 /// ```

@@ -13,6 +13,7 @@ mod error;
 mod explain;
 mod module;
 mod order;
+mod placement;
 mod priority;
 mod request;
 mod sentence;
@@ -32,9 +33,11 @@ pub use error::{
 pub use explain::{Ahead, Blocker, Cause, Ending, Explanation, Holding, Next, WaitState};
 pub use module::{ModuleError, Quota};
 pub use order::Order;
+pub use placement::{Distance, Placement, PlacementError, Topology};
 pub use priority::Priority;
 pub use request::Request;
 pub use stats::{BudgetStats, LevelStats, Stats, WaitSummary};
+pub(crate) use terms::MOST_ALTERNATIVES;
 #[doc(hidden)]
 pub use terms::{Alternative, Terms};
 pub use terms::{Path, Tag};

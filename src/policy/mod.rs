@@ -1,7 +1,9 @@
 //! Pure decisions over plain values. No clock, no lock, no I/O: what they need is an argument.
 
+mod placement;
 mod rank;
 mod shares;
 
+pub(crate) use placement::{SpaceView, spaces_for};
 pub use rank::Rank;
 pub(crate) use shares::Shares;

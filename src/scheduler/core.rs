@@ -26,7 +26,7 @@ use tokio::runtime::Handle;
 
 use crate::engine::{Effect, Engine, Settled, Turn};
 use crate::ledger::{Board, Books, Held};
-use crate::model::{Amounts, Budget, BudgetId, CloseReason, Config, Order, Request, Tag, Unit};
+use crate::model::{Amounts, Budget, BudgetId, CloseReason, Config, Order, Request, Tag, Topology, Unit};
 use crate::observe::Sink;
 use crate::rt::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::rt::{Clock, Short};
@@ -39,6 +39,7 @@ use super::wake::Wakes;
 pub(super) struct Names {
     budgets: Vec<(BudgetId, Arc<str>, Unit)>,
     pub max_waiters: usize,
+    pub topology: Topology,
 }
 
 impl Names {
@@ -46,7 +47,7 @@ impl Names {
         let mut budgets: Vec<_> =
             config.budgets.iter().map(|Budget { id, name, unit, .. }| (*id, Arc::from(name.as_str()), *unit)).collect();
         budgets.sort_by_key(|(id, ..)| *id);
-        Names { budgets, max_waiters: config.max_waiters }
+        Names { budgets, max_waiters: config.max_waiters, topology: config.topology.clone() }
     }
 
     pub(super) fn of(&self, id: BudgetId) -> (Arc<str>, Unit) {

@@ -9,6 +9,7 @@ mod growth;
 mod known;
 mod lease;
 mod module;
+mod placement;
 mod report;
 mod reservation;
 mod wake;
