@@ -71,7 +71,7 @@ impl Module {
 #[derive(Debug, Default)]
 pub(super) struct Modules {
     all: BTreeMap<u64, Module>,
-    /// Those that gave something back since their waiters were last looked at.
+    /// Those that gave something back, or whose waiters ask for less, since these were last looked at.
     changed: BTreeSet<u64>,
 }
 
@@ -85,6 +85,13 @@ impl Modules {
     #[inline]
     pub(super) fn have_changed(&self) -> bool {
         !self.changed.is_empty()
+    }
+
+    /// What a waiter of a module asks has changed.
+    pub(super) fn look_again(&mut self, tag: Tag) {
+        if self.all.contains_key(&tag.module) {
+            self.changed.insert(tag.module);
+        }
     }
 
     /// Its weight among the shares of a level.

@@ -68,6 +68,7 @@ impl Engine {
             }
         }
         self.renew_claim(turn, slot);
+        self.modules.look_again(self.tag(slot));
     }
 
     /// Notes that the patience of a waiter has run out, if it has.
