@@ -15,6 +15,8 @@ use super::{Engine, Turn};
 #[derive(Debug, Default)]
 pub(super) struct Party {
     pub held: Amounts,
+    /// The part of that which counts against each module.
+    pub of_modules: BTreeMap<u64, Amounts>,
     /// Its active waiters.
     pub waiters: Vec<u32>,
     /// How many waits outside the scheduler it has declared.
@@ -124,6 +126,9 @@ impl Engine {
             // The sum of what is granted of a budget is at most its capacity, so it is a valid amount.
             self.parties.change(tag.activity, |party| {
                 let _ = party.held.put_all(&loans);
+                if tag.module != 0 {
+                    let _ = party.of_modules.entry(tag.module).or_default().put_all(&loans);
+                }
             });
             self.modules.count(tag, &loans, true);
         }
@@ -136,8 +141,12 @@ impl Engine {
             self.parties.change(tag.activity, |party| {
                 // What came back was counted when it was granted.
                 let _ = party.held.take(&loans);
+                if let Some(part) = party.of_modules.get_mut(&tag.module) {
+                    let _ = part.take(&loans);
+                }
                 if party.held.is_empty() {
                     party.roll_backs = 0;
+                    party.of_modules.clear();
                 }
             });
             self.modules.count(tag, &loans, false);

@@ -14,18 +14,59 @@
 //! delay. An activity is told to roll back `roll_backs` times at most before it is told to split, until it has held
 //! nothing once. So no two holders are parked for ever, and none is sent round for ever.
 
-use crate::model::{Amounts, BudgetId};
+use std::collections::BTreeMap;
+
+use crate::ledger::Books;
+use crate::model::{Amounts, BudgetId, Tag};
 
 use super::activity::Party;
 use super::{Engine, Turn, Verdict};
 
-/// What will be there of each budget; below zero while a shrunk budget is overdrawn.
-type There = [i128; BudgetId::LIMIT];
+/// What is not held by some holders: free, or coming back.
+struct There {
+    /// Of each budget; below zero while a shrunk budget is overdrawn.
+    units: [i128; BudgetId::LIMIT],
+    /// What those holders have of what each module may have: a cap is a budget too (R9).
+    of_modules: BTreeMap<(u64, BudgetId), u128>,
+}
+
+impl There {
+    fn without(holders: &[(u64, &Party)], books: &Books) -> Self {
+        let mut there = There { units: [0; BudgetId::LIMIT], of_modules: BTreeMap::new() };
+        for id in BudgetId::in_set(books.budgets() & !books.rates()) {
+            there.units[id.index()] = i128::from(books.capacity(id));
+        }
+        for (_, party) in holders {
+            party.held.iter().for_each(|(id, units)| there.units[id.index()] -= i128::from(units));
+            for (&module, part) in &party.of_modules {
+                for (id, units) in part.iter() {
+                    *there.of_modules.entry((module, id)).or_default() += u128::from(units);
+                }
+            }
+        }
+        there
+    }
+
+    /// One of those holders goes on, and gives back what it holds.
+    fn put(&mut self, party: &Party) {
+        party.held.iter().for_each(|(id, units)| self.units[id.index()] += i128::from(units));
+        for (&module, part) in &party.of_modules {
+            for (id, units) in part.iter() {
+                let of_module = self.of_modules.entry((module, id)).or_default();
+                *of_module = of_module.saturating_sub(u128::from(units));
+            }
+        }
+    }
+}
 
 impl Engine {
     /// Looks for holders that wait for each other; decides, or notes when to decide. Whether it ended a wait.
     pub(super) fn look_for_deadlock(&mut self, turn: &mut Turn<'_>) -> bool {
         self.verdict_at = u64::MAX;
+        if self.parties.holders().next().is_none() {
+            self.parties.note_stuck(&[], self.now);
+            return false;
+        }
         let (mut stuck, mut there) = self.stuck(turn, &[]);
         let going: Vec<u64> = stuck.iter().copied().filter(|&activity| self.goes_on(turn, activity)).collect();
         if !going.is_empty() {
@@ -61,31 +102,29 @@ impl Engine {
     fn stuck(&self, turn: &Turn<'_>, going: &[u64]) -> (Vec<u64>, There) {
         let mut stuck: Vec<(u64, &Party)> =
             self.parties.holders().filter(|(activity, _)| !going.contains(activity)).collect();
-        let mut there = [0; BudgetId::LIMIT];
-        if stuck.is_empty() {
-            return (Vec::new(), there);
-        }
-        // What is not held by holders: free, or coming back.
-        for id in BudgetId::in_set(turn.books.budgets() & !turn.books.rates()) {
-            let held = stuck.iter().map(|(_, party)| i128::from(party.held.get(id))).sum::<i128>();
-            there[id.index()] = i128::from(turn.books.capacity(id)) - held;
-        }
+        let mut there = There::without(&stuck, turn.books);
         while let Some(at) = stuck.iter().position(|(_, party)| self.can_be_served(turn, party, &there)) {
             let (_, served) = stuck.swap_remove(at);
-            served.held.iter().for_each(|(id, units)| there[id.index()] += i128::from(units));
+            there.put(served);
         }
         (stuck.into_iter().map(|(activity, _)| activity).collect(), there)
     }
 
-    /// The budgets that have too little for each of the alternatives that a party waits for. Rates come back with time.
+    /// The budgets that have too little for each of the alternatives that a party waits for, or of which its module may
+    /// have too little. Rates come back with time.
     fn lacks<'a>(&'a self, turn: &Turn<'_>, party: &'a Party, there: &'a There) -> impl Iterator<Item = u64> + 'a {
         let rates = turn.books.rates();
-        let short = move |amounts: &Amounts| {
-            let short = amounts.iter().filter(|&(id, units)| i128::from(units) > there[id.index()]);
-            short.fold(0, |set, (id, _)| set | id.bit()) & !rates
+        let short = move |tag: Tag, amounts: &Amounts| {
+            let lacks = |&(id, units): &(BudgetId, u64)| {
+                let has = there.of_modules.get(&(tag.module, id)).copied().unwrap_or(0);
+                i128::from(units) > there.units[id.index()]
+                    || has + u128::from(units) > u128::from(self.modules.cap(tag, id))
+            };
+            amounts.iter().filter(lacks).fold(0, |set, (id, _)| set | id.bit()) & !rates
         };
-        let terms = party.waiters.iter().filter_map(|&slot| self.queue.flexible(slot));
-        terms.flat_map(|flexible| &flexible.terms.alternatives).map(move |each| short(each.least()))
+        let terms = party.waiters.iter().filter_map(|&slot| self.queue.flexible(slot)).map(|flexible| &flexible.terms);
+        let each = terms.flat_map(|terms| terms.alternatives.iter().map(|each| (terms.tag, each)));
+        each.map(move |(tag, each)| short(tag, each.least()))
     }
 
     /// Whether one of the waits of a holder can end, given what will be there.
@@ -95,11 +134,7 @@ impl Engine {
 
     /// Whether a holder could not be served even if it were alone.
     fn blocks_itself(&self, turn: &Turn<'_>, party: &Party) -> bool {
-        let mut alone = [0; BudgetId::LIMIT];
-        for id in BudgetId::in_set(turn.books.budgets() & !turn.books.rates()) {
-            alone[id.index()] = i128::from(turn.books.capacity(id)) - i128::from(party.held.get(id));
-        }
-        !self.can_be_served(turn, party, &alone)
+        !self.can_be_served(turn, party, &There::without(&[(0, party)], turn.books))
     }
 
     /// Who of those whose time has come is told what. One that only waits outside cannot be told anything.
