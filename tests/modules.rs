@@ -2,7 +2,9 @@
 
 mod common;
 
-use bursar::{Budget, Config, ModuleError, Order, Priority, ReserveError, Scheduler, TryReserveError};
+use bursar::{
+    Activity, Amounts, Budget, Config, ModuleError, Order, Priority, ReserveError, Scheduler, TryReserveError,
+};
 use common::*;
 
 #[test]
@@ -176,4 +178,57 @@ fn p49_a_level_is_shared_by_weight_among_the_modules_that_ask() {
     }
     let heavy_first = served[..16].iter().filter(|heavy| **heavy).count();
     assert_eq!((served.len(), heavy_first), (40, 12), "{served:?}");
+}
+
+/// R9, R10: who insists on more than its cap leaves takes less when its patience is over.
+#[test]
+fn r9_a_parked_waiter_goes_when_it_would_do_with_what_its_cap_leaves() {
+    let mut rig = Rig::loans(100, 10);
+    let vision = rig.scheduler.module("vision").cap(GPU, 10).register().unwrap();
+    let lease = take(&rig.scheduler, gpu(6).of(&vision));
+    let mut waits = queued(&rig.scheduler, gpu(8).down_to(GPU, 2).patience(20 * MS).of(&vision));
+    rig.pass(19 * MS);
+    assert_waits(&mut waits);
+    rig.pass(MS);
+    assert_eq!(granted(&mut waits).get(GPU), 4);
+    drop(lease);
+    assert_untouched(&rig.scheduler);
+}
+
+/// C7, R9: a cap is a budget too. Two holders at the cap of their module, who both want more, wait for each other
+/// though the budget has plenty.
+#[test]
+fn c7_holders_that_wait_for_room_below_a_cap_get_a_verdict() {
+    let mut rig = Rig::loans(100, 10);
+    let vision = rig.scheduler.module("vision").cap(GPU, 10).register().unwrap();
+    let (one, two) = (Activity::new("one"), Activity::new("two"));
+    let held = [&one, &two].map(|of| take(&rig.scheduler, gpu(5).of(&vision).activity(of)));
+    let mut first = queued(&rig.scheduler, gpu(1).of(&vision).activity(&one));
+    let mut second = queued(&rig.scheduler, gpu(1).of(&vision).activity(&two));
+    rig.pass(9 * MS);
+    assert!(!first.is_woken() && !second.is_woken());
+    rig.pass(MS);
+    assert!(matches!(outcome(&mut second), Err(ReserveError::RolledBack { .. })));
+    assert_waits(&mut first);
+    let [of_one, of_two] = held;
+    drop(of_two);
+    drop((granted(&mut first), of_one));
+    assert_untouched(&rig.scheduler);
+}
+
+/// C7, P31: who has all that its module may have, and waits for more, blocks itself.
+#[test]
+fn p31_an_activity_that_has_all_its_module_may_have_is_told_to_split() {
+    let mut rig = Rig::loans(100, 10);
+    let vision = rig.scheduler.module("vision").cap(GPU, 10).register().unwrap();
+    let one = Activity::new("one");
+    let mut lease = take(&rig.scheduler, gpu(5).of(&vision).activity(&one));
+    // What it holds outside the module does not count there.
+    let other = take(&rig.scheduler, gpu(5).activity(&one));
+    lease.try_grow(&Amounts::of(GPU, 2)).unwrap();
+    let mut more = queued(&rig.scheduler, gpu(4).of(&vision).activity(&one));
+    rig.pass(10 * MS);
+    assert!(matches!(outcome(&mut more), Err(ReserveError::Split { .. })));
+    drop((lease, other));
+    assert_untouched(&rig.scheduler);
 }

@@ -82,9 +82,9 @@ fn p36_a_verdict_against_the_release_that_makes_it_needless() {
     });
 }
 
-/// P36: a grant is taken up, without the lock, while the engine looks for holders that wait for each other: the activity
-/// has another wait that is stuck. It is told only once the grant was taken up or has lain for a while, and the time of
-/// the next look is never lost.
+/// P36: a grant is taken up, without the lock, while the engine looks for holders that wait for each other: the
+/// activity has another wait that is stuck. It is told only once the grant was taken up or has lain for a while, and
+/// the time of the next look is never lost.
 #[test]
 fn p36_a_verdict_against_the_poll_that_takes_up_a_grant_of_the_same_activity() {
     model(|| {

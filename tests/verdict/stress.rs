@@ -1,11 +1,12 @@
-//! Some thirty activities that reserve, grow, split, shrink, give up, wait for each other outside and roll back, each by
-//! chance, over the scheduler itself on paused time. Whatever they do, every wait ends.
+//! Some thirty activities that reserve, grow, split, shrink, give up, wait for each other outside and roll back, each
+//! by chance, over the scheduler itself on paused time. Whatever they do, every wait ends.
 
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bursar::{Budget, Priority, Reservation, Stats};
+use bursar::{Budget, Module, Priority, Reservation, Stats};
 use futures::future::join;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
@@ -48,6 +49,8 @@ enum After {
 
 struct World {
     scheduler: Scheduler,
+    /// One with caps, one with a minimum.
+    modules: [Module; 2],
     seen: Seen,
     limit: u64,
     /// How often each actor has given back all it held, and whether it holds anything.
@@ -98,13 +101,19 @@ impl Actor {
             request = request.deadline(self.ms(20));
         }
         let level = Priority::ALL[self.dice.below(4) as usize];
-        request.priority(level).activity(&self.activity)
+        let request = request.priority(level).activity(&self.activity);
+        match self.dice.below(6) as usize {
+            module @ 0..2 => request.of(&self.world.modules[module]),
+            _ => request,
+        }
     }
 
     /// Awaits something; sometimes gives up before it has ended.
     async fn wait<T>(&mut self, wait: impl Future<Output = Result<T, ReserveError>>) -> (Option<T>, After) {
         let patience = if self.chance(10) { self.ms(15) } else { HANG };
-        let ended = timeout(patience, wait).await;
+        // Not dropped before it is told about.
+        let mut wait = pin!(wait);
+        let ended = timeout(patience, wait.as_mut()).await;
         let seen = &self.world.seen;
         let after = match &ended {
             Err(_) if patience == HANG => panic!("actor {} hangs\n{}", self.number, self.world.scheduler.stats()),
@@ -267,8 +276,11 @@ fn run(seed: u64, steps: u64) -> (Seen, Stats) {
     let runtime = paused();
     let world = LocalSet::new().block_on(&runtime, async {
         let scheduler = Scheduler::builder().config(config).spawn().expect("a good configuration");
+        let capped = scheduler.module("capped").cap(GPU, 30).cap(HOST, 27).register().expect("free");
+        let minimum = scheduler.module("minimum").minimum(GPU, 10).minimum(DISK, 10).register().expect("free");
         let world = Rc::new(World {
             scheduler,
+            modules: [capped, minimum],
             seen: Seen::default(),
             limit: steps,
             rounds: (0..ACTORS).map(|_| watch::Sender::new(0)).collect(),
@@ -285,6 +297,7 @@ fn run(seed: u64, steps: u64) -> (Seen, Stats) {
         world
     });
     let stats = world.scheduler.stats();
+    world.scheduler.verify().unwrap_or_else(|found| panic!("seed {seed}: {found}"));
     assert_untouched(&world.scheduler);
     let world = Rc::into_inner(world).expect("the actors have ended");
     (world.seen, stats)
