@@ -68,7 +68,8 @@ fn p25_without_somebody_urgent_the_holder_waits_its_turn() {
     assert_untouched(&rig.scheduler);
 }
 
-/// R8: LOW holds the GPU that CRITICAL waits for, and waits for the host memory of another LOW, which waits for the disk.
+/// R8: LOW holds the GPU that CRITICAL waits for, and waits for the host memory of another LOW, which waits for the
+/// disk.
 #[test]
 fn p25_inheritance_passes_over_two_holders() {
     let rig = rig();

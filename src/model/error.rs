@@ -202,8 +202,8 @@ pub enum ReserveError {
     },
     /// Everybody who could free what it waits for waits as well, and it is the last of them in rank. Its activity has
     /// to give back what it holds, so that the others can go on, and then ask again.
-    #[error("rolled back after {}: {shortage}; all who hold it wait as well; give back what the activity holds, then ask \
-             again", fmt_ms(*.waited))]
+    #[error("rolled back after {}: {shortage}; all who hold it wait as well; give back what the activity holds, then \
+             ask again", fmt_ms(*.waited))]
     RolledBack {
         /// What it waited for.
         shortage: Box<Shortage>,

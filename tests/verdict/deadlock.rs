@@ -360,8 +360,9 @@ fn c7_a_verdict_names_budget_label_asked_and_free() {
     assert_eq!((shortage.label.as_deref(), *waited), (Some("join"), 10 * MS));
     assert!(!error.is_permanent());
     let text = error.to_string();
-    let whole = "rolled back after 10.000 ms: `join`: asked 3 B of budget gpu0.memory, 1 B free of 10 B, 1 waiting; held by `sort` \
-                 5 B, `join` 4 B; all who hold it wait as well; give back what the activity holds, then ask again";
+    let whole = "rolled back after 10.000 ms: `join`: asked 3 B of budget gpu0.memory, 1 B free of 10 B, 1 waiting; \
+                 held by `sort` 5 B, `join` 4 B; all who hold it wait as well; give back what the \
+                 activity holds, then ask again";
     assert_eq!(text, whole);
     drop(growth_b);
     drop(growth_a);
@@ -370,8 +371,8 @@ fn c7_a_verdict_names_budget_label_asked_and_free() {
     rig.pass(10 * MS);
     let Poll::Ready(Err(error)) = growth_a.poll() else { panic!("it waits") };
     assert!(matches!(&error, ReserveError::Split { shortage, .. } if shortage.asked == 6 && shortage.free == 5));
-    let whole = "to be split after 10.000 ms: `sort`: asked 6 B of budget gpu0.memory, 5 B free of 10 B, 0 waiting; held by `sort` \
-                 5 B; what is missing is held by the activity itself, or rolling back did not help; do the work in \
+    let whole = "to be split after 10.000 ms: `sort`: asked 6 B of budget gpu0.memory, 5 B free of 10 B, 0 waiting; \
+                 held by `sort` 5 B; what is missing is held by the activity itself, or rolling back did not help; do the work in \
                  smaller parts";
     assert_eq!(error.to_string(), whole);
     drop(growth_a);

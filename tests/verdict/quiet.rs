@@ -73,8 +73,8 @@ fn p36_a_release_in_the_quiet_period_ends_it_and_the_next_one_starts_anew() {
     assert_untouched(&rig.scheduler);
 }
 
-/// P36: each holder has a quiet period of its own: one that was stuck for an instant does not pay for one that was stuck
-/// for long, nor does a noise elsewhere put off who is.
+/// P36: each holder has a quiet period of its own: one that was stuck for an instant does not pay for one that was
+/// stuck for long, nor does a noise elsewhere put off who is.
 #[test]
 fn p36_every_holder_is_stuck_for_the_whole_period_before_it_is_told() {
     let mut rig = rig();

@@ -1,5 +1,5 @@
-//! Some thirty activities that reserve, grow, split, shrink, give up, wait for each other outside and roll back, each by
-//! chance, over the scheduler itself on paused time. Whatever they do, every wait ends.
+//! Some thirty activities that reserve, grow, split, shrink, give up, wait for each other outside and roll back, each
+//! by chance, over the scheduler itself on paused time. Whatever they do, every wait ends.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
