@@ -372,8 +372,8 @@ fn c7_a_verdict_names_budget_label_asked_and_free() {
     let Poll::Ready(Err(error)) = growth_a.poll() else { panic!("it waits") };
     assert!(matches!(&error, ReserveError::Split { shortage, .. } if shortage.asked == 6 && shortage.free == 5));
     let whole = "to be split after 10.000 ms: `sort`: asked 6 B of budget gpu0.memory, 5 B free of 10 B, 0 waiting; \
-                 held by `sort` 5 B; what is missing is held by the activity itself, or rolling back did not help; do the work in \
-                 smaller parts";
+                 held by `sort` 5 B; what is missing is held by the activity itself, or rolling back did not \
+                 help; do the work in smaller parts";
     assert_eq!(error.to_string(), whole);
     drop(growth_a);
     drop(a);
