@@ -48,6 +48,12 @@ assert_impl_all!(Stats: Clone, Eq, std::fmt::Display);
 plain!(Placement, Topology, Distance, PlacementError);
 assert_impl_all!(PlacementError: std::error::Error, Clone, Eq);
 
+// Modules.
+plain!(Module, ModuleBuilder, ModuleError, Quota);
+assert_impl_all!(ModuleError: std::error::Error, Clone, Eq);
+// A module that could be cloned would be deregistered twice.
+assert_not_impl_any!(Module: Clone, Copy, Default);
+
 // Why somebody waits.
 plain!(Explanation, Blocker, Ahead, Holding, Next, Cause, WaitState, Ending);
 assert_impl_all!(Explanation: Clone, Eq, std::fmt::Display);

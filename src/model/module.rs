@@ -56,8 +56,8 @@ pub enum ModuleError {
     },
     /// More is guaranteed than there is.
     #[error(
-        "a minimum of {minimum} of budget {budget}: with {promised} guaranteed to others that is more than its capacity \
-         of {capacity}"
+        "a minimum of {minimum} of budget {budget}: with {promised} guaranteed to others that is more than its \
+         capacity of {capacity}"
     )]
     Minimum {
         /// The budget.

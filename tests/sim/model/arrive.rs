@@ -114,8 +114,8 @@ impl Model {
         (waiter, finish)
     }
 
-    /// Start and finish under `Order::Shares`: the dominant share of the first possible alternative, at most the whole, in
-    /// millionths of a millionth of what a module of weight 1 may have.
+    /// Start and finish under `Order::Shares`: the dominant share of the first possible alternative, at most the whole,
+    /// in millionths of a millionth of what a module of weight 1 may have.
     fn tags(&self, arrival: &Arrival) -> (u64, u64) {
         let share =
             |&(id, want): &(BudgetId, u64)| u128::from(want) * 1_000_000 / u128::from(self.stocks[&id].limit().max(1));
