@@ -7,6 +7,8 @@ use bursar::{
 };
 use common::*;
 
+const DISK: bursar::BudgetId = bursar::BudgetId::DISK;
+
 #[test]
 fn r9_a_module_at_its_cap_waits_claims_nothing_and_goes_on_when_it_has_room() {
     let rig = Rig::loans(10, 10);
@@ -213,6 +215,27 @@ fn c7_holders_that_wait_for_room_below_a_cap_get_a_verdict() {
     let [of_one, of_two] = held;
     drop(of_two);
     drop((granted(&mut first), of_one));
+    assert_untouched(&rig.scheduler);
+}
+
+/// R3, R9: a claimant depends on whoever has what the module of a holder of its may have, too.
+#[test]
+fn r3_a_claim_does_not_keep_a_holder_out_on_whom_the_claimant_depends_through_a_cap() {
+    let config = Config::new().with(Budget::loan(GPU, 10)).with(Budget::loan(HOST, 10)).with(Budget::loan(DISK, 10));
+    let mut rig = Rig::new(config.with_bypass_limit(0));
+    let vision = rig.scheduler.module("vision").cap(HOST, 5).register().unwrap();
+    let (one, two) = (Activity::new("one"), Activity::new("two"));
+    let (has_gpu, has_host) =
+        (take(&rig.scheduler, gpu(10).activity(&one)), take(&rig.scheduler, host(5).of(&vision).activity(&two)));
+    let all = gpu(1).amount(DISK, 10).priority(Priority::Critical);
+    let mut claimant = queued(&rig.scheduler, all);
+    let mut two = queued(&rig.scheduler, ask(&[(DISK, 1)]).activity(&two));
+    // The claimant waits for the GPU of one, and one for what two has of the module's host memory.
+    let mut one = queued(&rig.scheduler, host(1).of(&vision).activity(&one));
+    drop((granted(&mut two), has_host));
+    drop((granted(&mut one), has_gpu));
+    rig.pass(MS);
+    drop(granted(&mut claimant));
     assert_untouched(&rig.scheduler);
 }
 

@@ -188,7 +188,12 @@ impl Engine {
 
     /// The budgets that a waiter waits for, and those that the holders of these wait for, and so on (R3).
     pub(super) fn awaited_by(&self, slot: u32) -> u64 {
-        let places = |slot: u32| self.queue.filings(slot).fold(0, |set, (_, place)| set | place.bit());
+        // Who is parked stands in no line, and waits for what others of its module hold.
+        let parked = |slot: u32| self.modules.is_parked(self.tag(slot), self.queue.get(slot).rank);
+        let places = |slot: u32| {
+            let set = if parked(slot) { self.queue.set(slot) } else { 0 };
+            self.queue.filings(slot).fold(set, |set, (_, place)| set | place.bit())
+        };
         let mut awaited = places(slot);
         loop {
             let holders = self.parties.holders().filter(|(_, party)| party.held.set() & awaited != 0);
