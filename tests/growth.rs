@@ -422,6 +422,25 @@ fn r3_a_claim_does_not_keep_a_holder_out_on_whom_the_claimant_depends_through_an
     assert_untouched(&rig.scheduler);
 }
 
+/// The same among equals, where nobody inherits anything that would carry a nested request past the claim.
+#[test]
+fn r3_a_claim_does_not_keep_a_nested_request_out_on_which_the_claimant_depends() {
+    let disk = BudgetId::DISK;
+    let config = [GPU, HOST, disk].into_iter().fold(Config::new(), |all, id| all.with(Budget::loan(id, 10)));
+    let mut rig = Rig::new(config.with_bypass_limit(0));
+    let (a, b) = (Activity::new("a"), Activity::new("b"));
+    let has_disk = take(&rig.scheduler, Request::new().amount(disk, 10).activity(&a));
+    let has_host = take(&rig.scheduler, host(10).activity(&b));
+    let mut claimant = queued(&rig.scheduler, gpu(10).host(1u64));
+    rig.pass(MS);
+    let mut nested_a = queued(&rig.scheduler, gpu(5).activity(&a));
+    let mut nested_b = queued(&rig.scheduler, Request::new().amount(disk, 1).activity(&b));
+    drop((granted(&mut nested_a), has_disk));
+    drop((granted(&mut nested_b), has_host));
+    drop(granted(&mut claimant));
+    assert_untouched(&rig.scheduler);
+}
+
 /// R3: where a claimant stands decides whom its claim binds; whoever it binds no more because it moved is looked at.
 #[test]
 fn r3_a_holder_goes_when_the_claimant_has_come_to_wait_for_what_it_holds() {
