@@ -1,7 +1,9 @@
 //! What must hold whenever the engine has settled, and a look at the queue for models.
 
 use crate::ledger::Books;
-use crate::model::{BudgetId, Priority};
+use crate::model::BudgetId;
+#[cfg(any(feature = "test-util", bursar_loom))]
+use crate::model::Priority;
 
 use super::Engine;
 use super::queue::State;
@@ -10,6 +12,7 @@ use super::queue::State;
 #[cfg(debug_assertions)]
 const WHOLE_QUEUE: usize = 256;
 
+#[cfg(any(feature = "test-util", bursar_loom))]
 /// A waiter as the engine sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peek {
@@ -39,6 +42,7 @@ impl Engine {
         }
     }
 
+    #[cfg(any(feature = "test-util", bursar_loom))]
     /// Active waiters, by slot.
     pub fn peek(&self) -> Vec<Peek> {
         let active = self.queue.iter().filter(|(_, waiter)| waiter.state == State::Waiting);

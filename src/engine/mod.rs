@@ -49,6 +49,7 @@ use crate::model::{Amounts, BudgetId, CloseReason, Config, Order, Priority, Requ
 use crate::policy::Shares;
 
 use activity::Parties;
+#[cfg(any(feature = "test-util", bursar_loom))]
 pub use check::Peek;
 use claims::Claims;
 pub use effect::{Effect, Ended, Refusal, Short, Submitted, Verdict};
