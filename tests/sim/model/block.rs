@@ -43,9 +43,11 @@ impl Model {
     /// The sum of the hard claims at a budget that rank above `rank`.
     pub(super) fn claimed(&self, id: BudgetId, rank: Rank) -> u128 {
         let claim = |waiter: &Waiter| {
-            if waiter.rank < rank { u128::from(units_of(&self.claim(waiter), id)) } else { 0 }
+            let low = self.low(waiter, waiter.claiming.filter(|_| waiter.rank < rank)?);
+            let vast = low.iter().any(|(id, units)| *units > self.stocks[id].limit());
+            (!vast).then(|| u128::from(self.stocks[&id].share(units_of(low, id))))
         };
-        self.waiters.iter().map(claim).sum()
+        self.waiters.iter().filter_map(claim).sum()
     }
 
     pub(super) fn blocks(&self, id: BudgetId, units: u64, rank: Rank) -> bool {
@@ -89,9 +91,11 @@ impl Model {
 
     /// The least that anybody asks who is filed at a place.
     pub(super) fn least(&self, place: BudgetId) -> u64 {
-        let asked =
-            |(_, alternative, at): (Rank, usize, usize)| units_of(self.low(&self.waiters[at], alternative), place);
-        self.line(place).into_iter().map(asked).min().unwrap_or(u64::MAX)
+        let asked = |waiter: &Waiter| {
+            let filed = (0..waiter.filed.len()).filter(|alternative| waiter.filed[*alternative] == Some(place));
+            filed.map(|alternative| units_of(self.low(waiter, alternative), place)).min()
+        };
+        self.waiters.iter().filter_map(asked).min().unwrap_or(u64::MAX)
     }
 
     pub(super) fn unfile(&mut self, at: usize, alternative: usize) {
