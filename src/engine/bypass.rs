@@ -117,10 +117,14 @@ impl Engine {
 
     /// Brings the claim of a waiter up to date: what it asks, or where it stands, has changed.
     pub(super) fn renew_claim(&mut self, turn: &mut Turn<'_>, slot: u32) {
-        let old = self.unclaim(slot);
+        let before = self.unclaim(slot);
         self.claim(turn, slot);
-        let rank = self.queue.get(slot).rank;
-        for (id, units) in old {
+        self.mark_lowered(self.queue.get(slot).rank, before);
+    }
+
+    /// Marks where a waiter of this rank claims less than it did.
+    pub(super) fn mark_lowered(&mut self, rank: Rank, before: Vec<(BudgetId, u64)>) {
+        for (id, units) in before {
             if self.claims.of(id, rank).is_none_or(|claimed| claimed < units) {
                 self.mark_from(id, rank);
             }

@@ -234,16 +234,21 @@ impl Engine {
     /// Another limit may make alternatives impossible, or possible.
     fn limit_changed(&mut self, turn: &mut Turn<'_>, id: BudgetId) {
         self.dirty.mark(id.bit());
-        for slot in self.in_order_of_arrival(|set| set & id.bit() != 0) {
-            let waiting = self.queue.get(slot).state == State::Waiting;
+        let concerned = self.in_order_of_arrival(|set| set & id.bit() != 0);
+        // What is claimed depends on the limit. All of it is entered anew first, so that nobody is judged by what
+        // somebody else claimed under the old one.
+        let claimed: Vec<_> = concerned.iter().map(|&slot| self.unclaim(slot)).collect();
+        concerned.iter().for_each(|&slot| self.claim(turn, slot));
+        for (slot, before) in concerned.into_iter().zip(claimed) {
+            let rank = self.queue.get(slot).rank;
             if self.possible(turn.books, slot) == 0 {
                 self.end(turn, slot, Verdict::NeverFits);
-            } else if waiting && self.queue.flexible(slot).is_some() {
+            } else if self.queue.get(slot).state == State::Waiting && self.queue.flexible(slot).is_some() {
                 self.file_all(turn, slot, Some(id));
+                self.unclaim(slot);
+                self.claim(turn, slot);
             }
-            if waiting && self.queue.get(slot).hard {
-                self.renew_claim(turn, slot);
-            }
+            self.mark_lowered(rank, before);
         }
     }
 
