@@ -7,8 +7,6 @@ use bursar::{
 };
 use common::*;
 
-const DISK: bursar::BudgetId = bursar::BudgetId::DISK;
-
 #[test]
 fn r9_a_module_at_its_cap_waits_claims_nothing_and_goes_on_when_it_has_room() {
     let rig = Rig::loans(10, 10);
@@ -221,7 +219,7 @@ fn c7_holders_that_wait_for_room_below_a_cap_get_a_verdict() {
 /// R3, R9: a claimant depends on whoever has what the module of a holder of its may have, too.
 #[test]
 fn r3_a_claim_does_not_keep_a_holder_out_on_whom_the_claimant_depends_through_a_cap() {
-    let config = Config::new().with(Budget::loan(GPU, 10)).with(Budget::loan(HOST, 10)).with(Budget::loan(DISK, 10));
+    let config = three_loans();
     let mut rig = Rig::new(config.with_bypass_limit(0));
     let vision = rig.scheduler.module("vision").cap(HOST, 5).register().unwrap();
     let (one, two) = (Activity::new("one"), Activity::new("two"));
@@ -253,5 +251,27 @@ fn p31_an_activity_that_has_all_its_module_may_have_is_told_to_split() {
     rig.pass(10 * MS);
     assert!(matches!(outcome(&mut more), Err(ReserveError::Split { .. })));
     drop((lease, other));
+    assert_untouched(&rig.scheduler);
+}
+
+/// R9, R10: two changes in one turn, either of which lets a parked request stand in line again. What it leaves behind
+/// in a line that it stood in twice would be found by whoever comes next.
+#[test]
+fn r9_a_parked_request_that_ripens_as_a_limit_changes_stands_in_line_once() {
+    let rig = Rig::loans(10, 10);
+    let vision = rig.scheduler.module("vision").cap(GPU, 4).register().unwrap();
+    let own = take(&rig.scheduler, gpu(2).of(&vision));
+    let held = take(&rig.scheduler, gpu(8));
+    let before = queued(&rig.scheduler, gpu(9));
+    let parked = queued(&rig.scheduler, gpu(4).down_to(GPU, 2).patience(10 * MS).of(&vision));
+    rig.jump(10 * MS);
+    rig.scheduler.set_capacity(GPU, 11).unwrap();
+    drop((before, parked));
+    let mut next = queued(&rig.scheduler, gpu(4));
+    drop(own);
+    assert_waits(&mut next);
+    drop(held);
+    drop(granted(&mut next));
+    rig.scheduler.set_capacity(GPU, 10).unwrap();
     assert_untouched(&rig.scheduler);
 }

@@ -190,6 +190,7 @@ impl Queue {
     /// Puts a filing that stands nowhere into a line.
     #[inline]
     pub(super) fn join(&mut self, filing: Filing, budget: BudgetId) {
+        debug_assert!(self.place(filing).is_none(), "{filing:?} stands somewhere already");
         let units = self.asks(filing.slot(), filing.alternative()).get(budget);
         let waiter = self.get(filing.slot());
         let rank = waiter.rank;

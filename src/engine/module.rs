@@ -115,7 +115,19 @@ impl Modules {
         self.all.get(&tag.module).is_some_and(|module| module.is_inside_minimum(amounts))
     }
 
-    /// Whether a filing is parked.
+    /// Whether a filing is parked: it then stands in no line before the module lets it go.
+    pub(super) fn has_parked(&self, tag: Tag, key: Key) -> bool {
+        self.all.get(&tag.module).is_some_and(|module| module.parked.contains_key(&key))
+    }
+
+    /// A filing is not to be had any more, cap or no cap.
+    pub(super) fn let_go(&mut self, tag: Tag, key: Key) {
+        if let Some(module) = self.all.get_mut(&tag.module) {
+            module.parked.remove(&key);
+        }
+    }
+
+    /// Whether any filing of a waiter is parked.
     pub(super) fn is_parked(&self, tag: Tag, rank: Rank) -> bool {
         let all = (rank, 0)..=(rank, u8::MAX);
         self.all.get(&tag.module).is_some_and(|module| module.parked.range(all).next().is_some())
