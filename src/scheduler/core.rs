@@ -3,7 +3,7 @@
 //! # Two locks
 //!
 //! The *books* lie under a short lock that a reservation or a release takes for some ten instructions; that is the fast
-//! path, and it is all there is while nobody waits. The *desk* (engine, wakers, figures) lies under a mutex that is
+//! path, and it is all there is while nobody waits. The *desk* (engine, wakers, figures) lies under another that is
 //! taken only when somebody waits or something rare happens; a turn at the desk takes the books for as long as the
 //! engine works. The order is always desk before books. Effects are applied after both are free: no waker is woken or
 //! dropped under a lock.
@@ -71,7 +71,7 @@ pub(super) struct Users {
     pub driver: bool,
 }
 
-/// What is under the mutex.
+/// What is under the lock of the desk.
 #[derive(Debug)]
 pub(super) struct Desk {
     pub engine: Engine,
@@ -311,10 +311,9 @@ impl Core {
 
     /// The scheduler task sleeps until something is due, `at` at the latest. Until when.
     pub(super) fn arm(&'static self, at: u64) -> u64 {
-        self.turn(|desk, turn, _| {
-            desk.armed = desk.engine.poll_timeout(turn.books).min(at);
-            desk.armed
-        })
+        let mut desk = self.desk.lock();
+        desk.armed = desk.engine.poll_timeout(&mut self.books.lock()).min(at);
+        desk.armed
     }
 
     /// Ends every wait and grants nothing any more.
