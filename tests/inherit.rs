@@ -2,25 +2,16 @@
 
 mod common;
 
-use bursar::{Activity, Budget, BudgetId, Config, Priority, Request, Scheduler};
+use bursar::{Activity, Priority, Request, Scheduler};
 use common::*;
 
-const DISK: BudgetId = BudgetId::DISK;
 const CRITICAL: Priority = Priority::Critical;
 const HIGH: Priority = Priority::High;
 const NORMAL: Priority = Priority::Normal;
 const LOW: Priority = Priority::Low;
 
-fn config() -> Config {
-    [GPU, HOST, DISK].into_iter().fold(Config::new(), |all, id| all.with(Budget::loan(id, 10)))
-}
-
 fn rig() -> Rig {
-    Rig::new(config())
-}
-
-fn disk(units: u64) -> Request {
-    Request::new().amount(DISK, units)
+    Rig::new(three_loans())
 }
 
 /// An activity that holds one thing and waits for another, at LOW.
@@ -170,7 +161,7 @@ fn c3_a_holder_does_not_pass_whom_it_inherits_from() {
 /// R8, C4: what a waiter has gained by waiting shows when what it inherited is gone.
 #[test]
 fn r8_aging_goes_on_beneath_what_is_inherited() {
-    let mut rig = Rig::new(config().with_aging_step(100 * MS));
+    let mut rig = Rig::new(three_loans().with_aging_step(100 * MS));
     let other = take(&rig.scheduler, host(10));
     let (_low, lease, mut waits) = low(&rig.scheduler, gpu(10), host(10));
     let critical = queued(&rig.scheduler, gpu(1).priority(CRITICAL));
@@ -188,7 +179,7 @@ fn r8_aging_goes_on_beneath_what_is_inherited() {
 /// R8, C4: who has aged as far as it inherits keeps the better place of the two.
 #[test]
 fn r8_a_holder_that_ages_into_the_level_it_has_inherited_keeps_its_place() {
-    let mut rig = Rig::new(config().with_aging_step(100 * MS));
+    let mut rig = Rig::new(three_loans().with_aging_step(100 * MS));
     let (activity, other) = (Activity::new("normal"), take(&rig.scheduler, host(10)));
     let lease = take(&rig.scheduler, gpu(10).activity(&activity));
     let mut waits = queued(&rig.scheduler, host(10).activity(&activity));

@@ -266,8 +266,8 @@ impl Request {
         self
     }
 
-    /// The activity that it is part of, see [`Activity`]. A lease of an activity is always granted and ended at the
-    /// scheduler's desk, some ten times as slow as one without.
+    /// The activity that it is part of, see [`Activity`]. A lease of an activity takes a turn at the
+    /// scheduler's desk when it is granted and one when it ends, whether anybody waits or not.
     pub fn activity(mut self, activity: &Activity) -> Self {
         self.rare().tag.activity = activity.id();
         self

@@ -106,9 +106,9 @@ impl Scheduler {
 }
 
 impl Request {
-    /// The registered module that asks: its quotas and its weight count. Such a lease is granted and ended at the
-    /// scheduler's desk, some ten times as slow as one without. With a module of another scheduler, or one that is
-    /// gone, the request is of no module.
+    /// The registered module that asks: its quotas and its weight count. Such a lease takes a turn at the
+    /// scheduler's desk when it is granted and one when it ends, whether anybody waits or not. With a module of another
+    /// scheduler, or one that is gone, the request is of no module.
     pub fn of(self, module: &Module) -> Self {
         self.of_module(module.number, &module.name)
     }

@@ -17,9 +17,15 @@ use tokio_test::task::{self, Spawn};
 
 pub const GPU: BudgetId = BudgetId::GPU;
 pub const HOST: BudgetId = BudgetId::HOST;
+pub const DISK: BudgetId = BudgetId::DISK;
 pub const IO: BudgetId = BudgetId::IO;
 
 pub const MS: Duration = Duration::from_millis(1);
+
+/// Ten units each of GPU and host memory and of disk.
+pub fn three_loans() -> Config {
+    [GPU, HOST, DISK].into_iter().fold(Config::new(), |all, id| all.with(Budget::loan(id, 10)))
+}
 
 /// A reservation that is polled by hand.
 pub type Waiting = Spawn<Reservation>;
@@ -30,6 +36,10 @@ pub fn gpu(units: u64) -> Request {
 
 pub fn host(units: u64) -> Request {
     Request::new().host(units)
+}
+
+pub fn disk(units: u64) -> Request {
+    Request::new().disk(units)
 }
 
 pub fn io(units: u64) -> Request {

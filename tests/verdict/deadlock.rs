@@ -245,7 +245,7 @@ fn c7_an_activity_that_waits_for_nothing_will_end_too() {
 /// told to roll back again.
 #[test]
 fn c7_who_comes_back_too_often_is_told_to_split_until_it_has_held_nothing() {
-    let mut rig = Rig::new(config().with_roll_backs(2));
+    let mut rig = Rig::new(three_loans().with_roll_backs(2));
     let (first, has_first) = holder(&rig.scheduler, "first", gpu(5));
     let (again, mut lease) = holder(&rig.scheduler, "again", gpu(5));
     let _waits = queued(&rig.scheduler, gpu(5).priority(Priority::High).activity(&first));
@@ -308,7 +308,7 @@ fn c7_who_would_do_with_less_gets_no_verdict_while_it_insists() {
 
 #[test]
 fn c7_a_rate_never_causes_a_verdict() {
-    let config = config().with(Budget::rate(IO, 10).burst(10).max_debt(1_000));
+    let config = three_loans().with(Budget::rate(IO, 10).burst(10).max_debt(1_000));
     let mut rig = Rig::new(config);
     let (one, has_gpu) = holder(&rig.scheduler, "one", gpu(6).io(10u64));
     let (two, has_host) = holder(&rig.scheduler, "two", host(6));
@@ -383,7 +383,7 @@ fn c7_a_verdict_names_budget_label_asked_and_free() {
 /// With no quiet period the verdict comes in the turn that completes the ring.
 #[test]
 fn c7_without_a_quiet_period_the_last_to_come_is_told_at_once() {
-    let rig = Rig::new(config().with_verdict_after(std::time::Duration::ZERO));
+    let rig = Rig::new(three_loans().with_verdict_after(std::time::Duration::ZERO));
     let (mut a, mut b) = (take(&rig.scheduler, gpu(5)), take(&rig.scheduler, gpu(5)));
     let growth_a = growing(&mut a, 1);
     let growth_b = growing(&mut b, 1);

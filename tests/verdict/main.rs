@@ -8,22 +8,12 @@ mod deadlock;
 mod quiet;
 mod stress;
 
-use bursar::{Activity, Amounts, Budget, BudgetId, Config, Growth, Lease, Request, ReserveError, Scheduler};
+use bursar::{Activity, Amounts, BudgetId, Config, Growth, Lease, Request, ReserveError, Scheduler};
 use common::*;
 use tokio_test::task::{self, Spawn};
 
-const DISK: BudgetId = BudgetId::DISK;
-
-fn config() -> Config {
-    [GPU, HOST, DISK].into_iter().fold(Config::new(), |all, id| all.with(Budget::loan(id, 10)))
-}
-
 fn rig() -> Rig {
-    Rig::new(config())
-}
-
-fn disk(units: u64) -> Request {
-    Request::new().amount(DISK, units)
+    Rig::new(three_loans())
 }
 
 /// An activity with a lease.
