@@ -190,7 +190,8 @@ impl Request {
         self
     }
 
-    /// The module that asks, listed beside the label among the holders; without a label it has no effect.
+    /// The name of the module that asks: listed beside the label among the holders, and the one whose share is charged
+    /// under [`Order::Shares`](crate::Order::Shares). Quotas are for those that ask as a registered module.
     pub fn module(mut self, module: impl Into<Cow<'static, str>>) -> Self {
         self.rare().module = Some(module.into());
         self
