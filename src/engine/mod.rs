@@ -39,6 +39,7 @@ mod lines;
 mod module;
 mod queue;
 mod regrant;
+mod table;
 mod timeout;
 mod verdict;
 
@@ -57,6 +58,7 @@ use module::Modules;
 use queue::{Queue, State};
 use regrant::Dirty;
 pub use regrant::Settled;
+pub use table::Table;
 
 /// What the engine is given for one call.
 #[derive(Debug)]

@@ -404,11 +404,11 @@ impl Config {
             ("edf_horizon", whole_ms(self.edf_horizon), "at least 1 ms"),
             ("look_ahead", self.look_ahead as u64, "at least 1"),
             ("aging_step", self.aging_step.map_or(1, whole_ms), "at least 1 ms"),
-            ("max_waiters", self.max_waiters as u64, "between 1 and 2^30"),
+            ("max_waiters", self.max_waiters as u64, "between 1 and 2^28"),
             ("verify_every", self.verify_every.map_or(1, whole_ms), "at least 1 ms"),
         ];
         for (setting, value, must) in settings {
-            if value == 0 || (setting == "max_waiters" && value > 1 << 30) {
+            if value == 0 || (setting == "max_waiters" && value > 1 << 28) {
                 return Err(ConfigError::Setting { setting, value, must });
             }
         }

@@ -24,7 +24,7 @@ use std::task::Waker;
 use crossbeam_utils::CachePadded;
 use tokio::runtime::Handle;
 
-use crate::engine::{Effect, Engine, Settled, Turn};
+use crate::engine::{Effect, Engine, Settled, Table, Turn};
 use crate::ledger::{Board, Books, Held};
 use crate::model::{Amounts, Budget, BudgetId, CloseReason, Config, Order, Request, Tag, Topology, Unit};
 use crate::observe::Sink;
@@ -76,9 +76,9 @@ pub(super) struct Users {
 pub(super) struct Desk {
     pub engine: Engine,
     /// By slot.
-    pub wakers: Vec<Option<Waker>>,
-    /// The labels of those that wait, by slot: as long as the last slot that ever had one.
-    pub labels: Vec<Option<Cow<'static, str>>>,
+    pub wakers: Table<Option<Waker>>,
+    /// The labels of those that wait, by slot, up to the last slot that ever had one.
+    pub labels: Table<Option<Cow<'static, str>>>,
     pub sink: Sink,
     pub names: Arc<Names>,
     pub users: Users,
@@ -115,8 +115,8 @@ impl Core {
             board: Board::default(),
             desk: Short::new(Desk {
                 engine: Engine::new(&Config::new()),
-                wakers: Vec::new(),
-                labels: Vec::new(),
+                wakers: Table::default(),
+                labels: Table::default(),
                 sink: Sink::default(),
                 names: Arc::default(),
                 users: Users::default(),
@@ -144,8 +144,8 @@ impl Core {
         let now = core.clock.now(runtime.as_ref(), &core.clock.here());
         *desk = Desk {
             engine: Engine::new(config),
-            wakers: Vec::new(),
-            labels: Vec::new(),
+            wakers: Table::default(),
+            labels: Table::default(),
             sink: Sink::default(),
             names: Arc::new(Names::new(config)),
             users: Users { handles: true, driver: true },
@@ -290,13 +290,13 @@ impl Core {
         let mut desk = self.desk.lock();
         if desk.engine.cancel_quietly(slot) {
             desk.apply(&mut wakes);
-            wakes.discard(desk.wakers.get_mut(slot as usize).and_then(Option::take));
+            wakes.discard(desk.wakers.get_mut(slot).and_then(Option::take));
             return;
         }
         drop(desk);
         self.turn(|desk, turn, wakes| {
             desk.engine.cancel(turn, slot);
-            wakes.discard(desk.wakers.get_mut(slot as usize).and_then(Option::take));
+            wakes.discard(desk.wakers.get_mut(slot).and_then(Option::take));
         });
     }
 
@@ -360,8 +360,8 @@ impl Core {
         books.retire();
         drop(books);
         desk.engine = Engine::new(&Config::new());
-        std::mem::take(&mut desk.wakers).into_iter().for_each(|waker| wakes.discard(waker));
-        desk.labels = Vec::new();
+        std::mem::take(&mut desk.wakers).into_values().for_each(|waker| wakes.discard(waker));
+        desk.labels = Table::default();
         desk.sink = Sink::default();
         desk.runtime = None;
         self.known.clear();
@@ -376,7 +376,7 @@ impl Desk {
         for effect in engine.effects() {
             sink.record(&effect);
             if let Effect::Offer { slot, .. } | Effect::End { slot, .. } = effect
-                && let Some(waker) = wakers.get_mut(slot as usize).and_then(Option::take)
+                && let Some(waker) = wakers.get_mut(slot).and_then(Option::take)
             {
                 wakes.push(waker);
             }
@@ -386,28 +386,27 @@ impl Desk {
     /// Notes the label of a new waiter, or that it has none.
     #[inline]
     pub(super) fn note_label(&mut self, slot: u32, request: &Request) {
-        if !request.is_plain() || (slot as usize) < self.labels.len() {
-            self.set_label(slot as usize, request.label_of());
+        if !request.is_plain() {
+            self.set_label(slot, request.label_of());
+        } else if let Some(label) = self.labels.get_mut(slot) {
+            *label = None;
         }
     }
 
     #[cold]
-    fn set_label(&mut self, at: usize, label: Option<Cow<'static, str>>) {
-        if label.is_some() && at >= self.labels.len() {
-            self.labels.resize_with(at + 1, || None);
+    fn set_label(&mut self, slot: u32, label: Option<Cow<'static, str>>) {
+        if label.is_some() {
+            self.labels.open(slot);
         }
-        if let Some(known) = self.labels.get_mut(at) {
+        if let Some(known) = self.labels.get_mut(slot) {
             *known = label;
         }
     }
 
     /// Keeps the waker of a waiter; the one it replaces is dropped after unlocking.
     pub(super) fn keep_waker(&mut self, slot: u32, waker: Waker, wakes: &mut Wakes) {
-        let at = slot as usize;
-        if at >= self.wakers.len() {
-            self.wakers.resize_with(at + 1, || None);
-        }
-        wakes.discard(self.wakers[at].replace(waker));
+        self.wakers.open(slot);
+        wakes.discard(self.wakers[slot].replace(waker));
     }
 }
 

@@ -101,7 +101,7 @@ impl Scheduler {
         let found = self.core.look(|desk, turn| {
             let slots = desk.engine.first_waiting(limit);
             let explain = |slot: u32| {
-                let label = desk.labels.get(slot as usize).and_then(|label| label.as_deref());
+                let label = desk.labels.get(slot).and_then(|label| label.as_deref());
                 let account = desk.engine.explain(turn, slot)?;
                 Some(Explanation { label: label.map(str::to_owned), ..account })
             };
