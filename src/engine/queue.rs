@@ -255,14 +255,15 @@ impl Queue {
         debug_assert!(waiter.state != State::Free);
         waiter.state = State::Free;
         let ask = waiter.ask;
-        if waiter.flexible {
+        // What remembers where it stood may still look here; it finds an entry that stands nowhere.
+        if std::mem::take(&mut waiter.flexible) {
             self.flexible[ask.units as usize] = None;
             self.free_flexible.push(ask.units as u32);
         } else if !ask.set.is_power_of_two() {
             self.bundles[ask.units as usize] = Amounts::new();
             self.free_bundles.push(ask.units as u32);
         }
-        self.slots[slot].ask = Ask::free(self.free_slot.replace(slot));
+        waiter.ask = Ask::free(self.free_slot.replace(slot));
         self.used -= 1;
     }
 
