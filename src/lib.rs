@@ -16,7 +16,7 @@ mod scheduler;
 
 pub use model::*;
 pub use scheduler::{
-    Builder, Driver, ExternalWait, Growth, Holder, Lease, MergeError, Module, ModuleBuilder, Reservation, Scheduler,
+    Builder, Driver, ExternalWait, Growth, Lease, MergeError, Module, ModuleBuilder, Period, Reservation, Scheduler,
 };
 
 /// The engine, the books and a hand-driven clock, for simulations and models. Not covered by semver.

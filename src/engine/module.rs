@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ledger::Books;
-use crate::model::{Amounts, BudgetId, ModuleError, Priority, Quota, Tag};
+use crate::model::{Amounts, BudgetId, ModuleError, ModuleShare, ModuleStats, Priority, Quota, Tag};
 use crate::policy::Rank;
 
 use super::lines::{Filing, Key};
@@ -33,6 +33,8 @@ struct Module {
     shares: BTreeMap<BudgetId, Share>,
     /// Filings that the cap keeps out of the lines.
     parked: BTreeMap<Key, Filing>,
+    /// Its active waiters.
+    waiting: u64,
     /// Its active waiters that are not served from the minimum.
     others: BTreeSet<(Rank, u32)>,
 }
@@ -172,7 +174,8 @@ impl Engine {
         }
         let share = |quota: &Quota| Share { minimum: quota.minimum, cap: quota.cap, used: 0, promised: 0 };
         let shares = quotas.iter().map(|(&id, quota)| (id, share(quota))).collect();
-        let module = Module { name: name.into(), weight, shares, parked: BTreeMap::new(), others: BTreeSet::new() };
+        let (parked, others) = (BTreeMap::new(), BTreeSet::new());
+        let module = Module { name: name.into(), weight, shares, parked, waiting: 0, others };
         self.modules.all.insert(number, module);
         Ok(())
     }
@@ -192,6 +195,26 @@ impl Engine {
             return Err(ModuleError::Minimum { budget, minimum, promised, capacity });
         }
         Ok(())
+    }
+
+    /// What all modules have, may have, and wait for, by name.
+    pub fn module_stats(&self) -> Vec<ModuleStats> {
+        let share = |(&budget, share): (&BudgetId, &Share)| ModuleShare {
+            budget,
+            used: share.used,
+            minimum: share.minimum,
+            cap: (share.cap < u64::MAX).then_some(share.cap),
+        };
+        let stats = |module: &Module| ModuleStats {
+            name: module.name.to_string(),
+            weight: module.weight,
+            waiting: module.waiting,
+            parked: module.parked.len() as u64,
+            shares: module.shares.iter().map(share).collect(),
+        };
+        let mut all: Vec<_> = self.modules.all.values().map(stats).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
     }
 
     /// A module is gone: what its leases hold and its waiters ask for is nobody's in particular from now on.
@@ -286,11 +309,13 @@ impl Engine {
         let guaranteed = self.queue.flexible(slot).is_some_and(|flexible| flexible.guaranteed);
         let (rank, amounts) = (self.queue.get(slot).rank, self.queue.asks(slot, 0).bundle());
         let Some(module) = self.modules.all.get_mut(&tag.module) else { return };
+        module.waiting = if begins { module.waiting + 1 } else { module.waiting.saturating_sub(1) };
         if guaranteed {
             module.promise(&amounts, begins);
         } else if begins {
             module.others.insert((rank, slot));
-        } else {
+        } else if !module.others.remove(&(rank, slot)) {
+            // It stands there under a rank that it no longer has.
             module.others.retain(|&(_, other)| other != slot);
         }
         if !begins {

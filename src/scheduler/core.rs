@@ -20,6 +20,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 use tokio::runtime::Handle;
@@ -29,10 +30,12 @@ use crate::ledger::{Board, Books, Held};
 use crate::model::{Amounts, Budget, BudgetId, CloseReason, Config, Order, Request, Tag, Topology, Unit};
 use crate::observe::Sink;
 use crate::rt::sync::{AtomicBool, AtomicU64, Ordering};
-use crate::rt::{Clock, Short};
+use crate::rt::{Clock, Here, Short};
 
 use super::known::Known;
+use super::sections::Sections;
 use super::wake::Wakes;
+use super::watch::Watch;
 
 /// What never changes while a scheduler lives.
 #[derive(Debug, Default)]
@@ -87,6 +90,7 @@ pub(super) struct Desk {
     pub armed: u64,
     /// Those that wait for the last lease to end.
     pub drains: Vec<Waker>,
+    pub watch: Watch,
     runtime: Option<Handle>,
 }
 
@@ -97,6 +101,7 @@ pub(crate) struct Core {
     pub(super) board: Board,
     pub(super) desk: Short<Desk>,
     pub(super) known: Known,
+    pub(super) sections: Sections,
     pub(super) clock: Clock,
     /// Whether somebody waits. Only a hint where to go first: what counts are the flags in the books, read under their
     /// lock.
@@ -123,9 +128,11 @@ impl Core {
                 driver: None,
                 armed: u64::MAX,
                 drains: Vec::new(),
+                watch: Watch::new(u64::MAX),
                 runtime: None,
             }),
             known: Known::default(),
+            sections: Sections::default(),
             clock,
             busy: AtomicBool::new(false),
             rates: AtomicU64::new(0),
@@ -152,6 +159,7 @@ impl Core {
             driver: None,
             armed: u64::MAX,
             drains: Vec::new(),
+            watch: Watch::new(config.stuck_after.map_or(u64::MAX, nanos)),
             runtime,
         };
         let mut books = core.books.lock();
@@ -186,7 +194,9 @@ impl Core {
             if books.is_closed() && books.leases() == desk.sink.forgotten() {
                 desk.drains.drain(..).for_each(|waker| wakes.push(waker));
             }
-            (result, desk.engine.poll_timeout(&mut books))
+            let Desk { engine, sink, watch, .. } = &mut *desk;
+            let watch = watch.due(engine.waiting(), now, || books.granted_at_once() + sink.waited());
+            (result, desk.engine.poll_timeout(&mut books).min(watch))
         };
         desk.apply(&mut wakes);
         let busy = desk.engine.waiting() > 0;
@@ -212,6 +222,14 @@ impl Core {
         let now = self.clock.now(desk.runtime.as_ref(), &here);
         let mut books = self.books.lock();
         look(&desk, &mut Turn { books: &mut books, board: &self.board, now })
+    }
+
+    /// The time, for those outside a turn.
+    pub(super) fn now(&'static self) -> u64 {
+        match self.clock.here() {
+            Here::Time(now) => now,
+            here => self.clock.now(self.desk.lock().runtime.as_ref(), &here),
+        }
     }
 
     /// Gives back what a lease held; goes to the desk only if somebody waits for it.
@@ -242,7 +260,9 @@ impl Core {
     #[inline(never)]
     pub(super) fn give_special(&'static self, held: Held) {
         // Before the place is free: the next lease there may be known too.
-        self.known.leave(held);
+        if held.known().is_some() {
+            self.known.leave(held, self.now());
+        }
         if held.is_tagged() {
             return self.turn(|desk, turn, _| desk.engine.ended(turn, held));
         }
@@ -312,7 +332,8 @@ impl Core {
     /// The scheduler task sleeps until something is due, `at` at the latest. Until when.
     pub(super) fn arm(&'static self, at: u64) -> u64 {
         let mut desk = self.desk.lock();
-        desk.armed = desk.engine.poll_timeout(&mut self.books.lock()).min(at);
+        let desk = &mut *desk;
+        desk.armed = desk.engine.poll_timeout(&mut self.books.lock()).min(desk.watch.at()).min(at);
         desk.armed
     }
 
@@ -327,7 +348,7 @@ impl Core {
             first
         });
         if closed {
-            tracing::debug!(target: "bursar", %reason, "closed");
+            tracing::debug!(target: "bursar::close", %reason, "closed");
         }
     }
 
@@ -365,6 +386,7 @@ impl Core {
         desk.sink = Sink::default();
         desk.runtime = None;
         self.known.clear();
+        self.sections.clear();
         true
     }
 }
@@ -415,4 +437,9 @@ fn spares() -> std::sync::MutexGuard<'static, Vec<&'static Core>> {
         Ok(guard) => guard,
         Err(poisoned) => poisoned.into_inner(),
     }
+}
+
+/// Whole nanoseconds; as good as never if there are too many.
+pub(super) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::ledger::Held;
-use crate::model::{Amounts, BudgetId, LeaseError, Path, Priority, Request};
+use crate::model::{Amounts, BudgetId, Holder, LeaseError, Path, Priority, Request};
 
 use super::core::Core;
-use super::known::Holder;
 
 /// What a reservation was granted, held until this drops.
 ///
@@ -55,7 +55,9 @@ impl Lease {
                 priority: lease.priority(),
                 amounts: lease.amounts(),
                 forgotten: false,
+                held_for: Duration::ZERO,
                 number: 0,
+                since: core.now(),
             });
         }
         lease

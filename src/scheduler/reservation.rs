@@ -18,7 +18,7 @@ use crate::rt::sync::Ordering;
 use super::core::Core;
 use super::explain;
 use super::lease::Lease;
-use super::report;
+use super::{report, trace};
 
 /// Stands for a slot: not polled yet.
 const NEW: u32 = u32::MAX;
@@ -116,7 +116,7 @@ impl Reservation {
             Submitted::Granted(held) => Step::Granted(held),
             Submitted::Waiting(slot) => {
                 self.slot = slot;
-                tracing::trace!(target: "bursar", request = ?self.request, "waiting");
+                trace::waits(&self.request);
                 Step::Waiting
             }
             Submitted::Refused(refusal) => {
@@ -136,7 +136,10 @@ impl Reservation {
                 Posted::Nothing | Posted::Ended => self.look_closer(cx),
             },
             NEW => match self.request.check() {
-                Err(fault) => Step::Failed(fault.into()),
+                Err(fault) => {
+                    self.core.note_malformed(self.generation, self.request.urgency());
+                    Step::Failed(fault.into())
+                }
                 Ok(()) => match take_past_engine(self.core, self.generation, &self.request) {
                     Some(held) => Step::Granted(held),
                     None => self.submit(cx),
@@ -146,10 +149,14 @@ impl Reservation {
         match step {
             Step::Waiting => Poll::Pending,
             Step::Granted(held) => {
+                if self.slot < DONE {
+                    trace::granted(&self.request);
+                }
                 self.slot = DONE;
                 Poll::Ready(Ok(Lease::granted(self.core, held, &mut self.request)))
             }
             Step::Failed(error) => {
+                trace::failed(&self.request, &error);
                 self.slot = DONE;
                 Poll::Ready(Err(error))
             }
