@@ -38,6 +38,7 @@ mod inherit;
 mod lines;
 mod module;
 mod queue;
+mod ratio;
 mod regrant;
 mod timeout;
 mod verdict;
@@ -55,6 +56,7 @@ use claims::Claims;
 pub use effect::{Effect, Ended, Refusal, Short, Submitted, Verdict};
 use module::Modules;
 use queue::{Queue, State};
+use ratio::Holds;
 use regrant::Dirty;
 pub use regrant::Settled;
 
@@ -82,6 +84,8 @@ pub struct Asked<'a> {
     pub terms: Option<Box<Terms>>,
     /// The module that asks.
     pub module: Option<&'a str>,
+    /// How long it will hold what it gets, in nanoseconds.
+    pub expected_hold: u64,
 }
 
 impl<'a> Asked<'a> {
@@ -94,6 +98,7 @@ impl<'a> Asked<'a> {
             deadline: request.deadline_ns(),
             terms: if request.is_plain() { None } else { request.terms() },
             module: if request.is_plain() { None } else { request.module_name() },
+            expected_hold: request.expected_hold_ns(),
         }
     }
 }
@@ -134,6 +139,8 @@ pub struct Engine {
     settings: Settings,
     /// The shares of modules, if the order goes by them.
     shares: Option<Shares>,
+    /// How long waiters expect to hold, if the order goes by that.
+    holds: Option<Holds>,
     /// How many active waiters name each budget (R1: the flag is set while there is one).
     naming: [u32; BudgetId::LIMIT],
     /// Active waiters.
@@ -191,6 +198,7 @@ impl Engine {
                 roll_backs: config.roll_backs,
             },
             shares: (config.order == Order::Shares).then(Shares::new),
+            holds: (config.order == Order::ResponseRatio).then(Holds::default),
             naming: [0; BudgetId::LIMIT],
             waiting: 0,
             deadlines: BTreeSet::new(),

@@ -50,6 +50,9 @@ pub struct Request {
     level: u64,
 }
 
+/// How long a request that does not say so is expected to hold what it gets: 100 ms.
+const USUAL_HOLD_NS: u64 = 100_000_000;
+
 /// There is more to a request than amounts, priority and deadline.
 const RARE: u64 = 1 << 8;
 
@@ -65,6 +68,7 @@ struct Rare {
     /// The fraction of the next rung in millionths; zero for the usual half.
     factor: u32,
     patience_ns: u64,
+    expected_hold_ns: Option<u64>,
     tag: Tag,
     grows: bool,
 }
@@ -267,6 +271,14 @@ impl Request {
         self
     }
 
+    /// How long it will hold what it gets, by [`Order::ResponseRatio`](crate::Order::ResponseRatio): those who hold it
+    /// for a short time go first, until the others have waited long in proportion. 100 ms if not said. Nobody is held
+    /// to it.
+    pub fn expected_hold(mut self, time: Duration) -> Self {
+        self.rare().expected_hold_ns = Some(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        self
+    }
+
     /// The activity that it is part of, see [`Activity`]. A lease of an activity takes a turn at the
     /// scheduler's desk when it is granted and one when it ends, whether anybody waits or not.
     pub fn activity(mut self, activity: &Activity) -> Self {
@@ -370,6 +382,12 @@ impl Request {
     #[inline]
     pub(crate) const fn deadline_ns(&self) -> u64 {
         self.deadline_ns
+    }
+
+    /// How long it will hold what it gets, in nanoseconds.
+    #[inline]
+    pub(crate) fn expected_hold_ns(&self) -> u64 {
+        self.rare.as_ref().and_then(|rare| rare.expected_hold_ns).unwrap_or(USUAL_HOLD_NS)
     }
 
     /// The label, to keep.
