@@ -44,6 +44,7 @@ mod timeout;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::ledger::{Board, Books};
 use crate::model::{Amounts, BudgetId, CloseReason, Config, Order, Priority, Request, Terms};
@@ -81,7 +82,7 @@ pub struct Asked<'a> {
     /// The latest time of the grant, in nanoseconds from now; `u64::MAX` for none.
     pub deadline: u64,
     /// Alternatives and elastic amounts; the bundle is the first of them.
-    pub terms: Option<Box<Terms>>,
+    pub terms: Option<Arc<Terms>>,
     /// The module that asks.
     pub module: Option<&'a str>,
     /// How long it will hold what it gets, in nanoseconds.
