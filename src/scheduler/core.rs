@@ -31,6 +31,7 @@ use crate::observe::Sink;
 use crate::rt::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::rt::{Clock, Short};
 
+use super::drain::Drains;
 use super::known::Known;
 use super::wake::Wakes;
 
@@ -85,8 +86,7 @@ pub(super) struct Desk {
     /// The waker of the scheduler task, and the time it sleeps until.
     pub driver: Option<Waker>,
     pub armed: u64,
-    /// Those that wait for the last lease to end.
-    pub drains: Vec<Waker>,
+    pub drains: Drains,
     runtime: Option<Handle>,
 }
 
@@ -122,7 +122,7 @@ impl Core {
                 users: Users::default(),
                 driver: None,
                 armed: u64::MAX,
-                drains: Vec::new(),
+                drains: Drains::default(),
                 runtime: None,
             }),
             known: Known::default(),
@@ -151,7 +151,7 @@ impl Core {
             users: Users { handles: true, driver: true },
             driver: None,
             armed: u64::MAX,
-            drains: Vec::new(),
+            drains: Drains::default(),
             runtime,
         };
         let mut books = core.books.lock();
@@ -184,7 +184,7 @@ impl Core {
                 books = self.books.lock();
             }
             if books.is_closed() && books.leases() == desk.sink.forgotten() {
-                desk.drains.drain(..).for_each(|waker| wakes.push(waker));
+                desk.drains.wake(&mut wakes);
             }
             (result, desk.engine.poll_timeout(&mut books))
         };

@@ -62,8 +62,12 @@ fn contain((waker, fate): (Waker, Fate)) {
         Fate::Wake => waker.wake(),
         Fate::Discard => drop(waker),
     };
-    if catch_unwind(AssertUnwindSafe(code)).is_err() {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(code)) {
         tracing::error!(target: "bursar", "a waker panicked; its task may not be woken");
+        // What it panicked with is the caller's too, and so is what that may panic with in turn.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(payload);
+        }
     }
 }
 
@@ -80,13 +84,25 @@ mod tests {
         panics: bool,
     }
 
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.woken.fetch_add(1, Ordering::Relaxed);
-            assert!(!self.panics, "a waker of the caller's that panics");
+    /// What panics when it is dropped, with something of the same kind.
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            std::panic::panic_any(Bomb);
         }
     }
 
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.woken.fetch_add(1, Ordering::Relaxed);
+            if self.panics {
+                std::panic::panic_any(Bomb);
+            }
+        }
+    }
+
+    /// Whatever it panics with.
     #[test]
     fn a_waker_that_panics_does_not_keep_the_others_asleep() {
         let make = |panics| Arc::new(Count { woken: AtomicUsize::new(0), panics });
