@@ -136,3 +136,18 @@ fn a_request_of_a_module_costs_no_copy_of_its_name_and_its_clones_allocate_nothi
     assert_eq!(bytes[0], bytes[1]);
     assert_untouched(&rig.scheduler);
 }
+
+/// While somebody is in a scope, who is in none still allocates nothing.
+#[test]
+fn a_scope_elsewhere_costs_a_reservation_no_allocation() {
+    let rig = Rig::loans(10, 10);
+    // The books make a place for a bundle once.
+    drop(take(&rig.scheduler, gpu(1).host(1u64)));
+    let scope = bursar::Activity::new("elsewhere").scope(std::future::pending::<()>());
+    assert_allocates_nothing("outside of the scope", || {
+        drop(take(&rig.scheduler, gpu(1)));
+        drop(poll(&mut rig.scheduler.reserve(gpu(1).host(1u64))).unwrap());
+    });
+    drop(scope);
+    assert_untouched(&rig.scheduler);
+}

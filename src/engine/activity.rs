@@ -11,32 +11,73 @@ use crate::policy::Rank;
 
 use super::{Engine, Turn};
 
-/// One activity that holds or waits.
+/// What is taken for certain of activities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sure {
+    /// What somebody has said: it is told verdicts.
+    Declared = 0,
+    /// Also what only the scope of a task implies: it raises alerts (R12).
+    Implied = 1,
+}
+
+/// What is known of an activity with one kind of certainty.
 #[derive(Debug, Default)]
-pub(super) struct Party {
+pub(super) struct Part {
     pub held: Amounts,
     /// The part of that which counts against each module.
     pub of_modules: BTreeMap<u64, Amounts>,
     /// Its active waiters.
     pub waiters: Vec<u32>,
+    /// Since when the activity can be served no more however the others end, as far as this is certain.
+    pub stuck_since: Option<u64>,
+}
+
+/// One activity that holds or waits.
+#[derive(Debug, Default)]
+pub(super) struct Party {
+    parts: [Part; 2],
     /// How many waits outside the scheduler it has declared.
     pub outside: u32,
     /// How often it was told to roll back since it last held nothing.
     pub roll_backs: u32,
-    /// Since when it can be served no more however the others end.
-    pub stuck_since: Option<u64>,
     /// When it was last told a verdict.
     pub told_at: Option<u64>,
+    /// An alert was raised since it is stuck.
+    pub alerted: bool,
 }
 
 impl Party {
+    /// What is known with one kind of certainty.
+    pub(super) fn part(&self, sure: Sure) -> &Part {
+        &self.parts[sure as usize]
+    }
+
+    pub(super) fn part_mut(&mut self, sure: Sure) -> &mut Part {
+        &mut self.parts[sure as usize]
+    }
+
+    /// Everything that is at least so certain.
+    pub(super) fn parts(&self, sure: Sure) -> &[Part] {
+        &self.parts[..=sure as usize]
+    }
+
+    /// The budgets of which it holds something.
+    pub(super) fn holds(&self, sure: Sure) -> u64 {
+        self.parts(sure).iter().fold(0, |set, part| set | part.held.set())
+    }
+
+    /// Its active waiters.
+    pub(super) fn waiters(&self, sure: Sure) -> impl Iterator<Item = u32> + '_ {
+        self.parts(sure).iter().flat_map(|part| part.waiters.iter().copied())
+    }
+
     pub(super) fn is_gone(&self) -> bool {
-        self.held.is_empty() && self.waiters.is_empty() && self.outside == 0
+        self.holds(Sure::Implied) == 0 && self.waiters(Sure::Implied).next().is_none() && self.outside == 0
     }
 
     /// Whether it holds something that does not come back before a wait of it ends.
-    pub(super) fn holds_and_waits(&self) -> bool {
-        !self.held.is_empty() && (!self.waiters.is_empty() || self.outside > 0)
+    pub(super) fn holds_and_waits(&self, sure: Sure) -> bool {
+        self.holds(sure) != 0 && (self.outside > 0 || self.waiters(sure).next().is_some())
     }
 }
 
@@ -51,15 +92,20 @@ impl Parties {
         self.all.get(&activity)
     }
 
-    /// Those that hold and wait.
-    pub(super) fn holders(&self) -> impl Iterator<Item = (u64, &Party)> {
-        self.all.iter().filter(|(_, party)| party.holds_and_waits()).map(|(&id, party)| (id, party))
+    /// Those that hold and wait, in order of number.
+    pub(super) fn holders(&self, sure: Sure) -> impl Iterator<Item = (u64, &Party)> {
+        self.all.iter().filter(move |(_, party)| party.holds_and_waits(sure)).map(|(&id, party)| (id, party))
+    }
+
+    /// The waiters of those that hold.
+    pub(super) fn holding_waiters(&self) -> impl Iterator<Item = u32> + '_ {
+        self.holders(Sure::Implied).flat_map(|(_, party)| party.waiters(Sure::Implied))
     }
 
     /// The budgets of which an activity holds something.
     #[inline]
     pub(super) fn holds(&self, activity: u64) -> u64 {
-        if activity == 0 { 0 } else { self.all.get(&activity).map_or(0, |party| party.held.set()) }
+        if activity == 0 { 0 } else { self.all.get(&activity).map_or(0, |party| party.holds(Sure::Implied)) }
     }
 
     /// Changes what is known of an activity, and forgets it when there is nothing to know.
@@ -73,11 +119,22 @@ impl Parties {
         }
     }
 
-    /// From now on these are stuck, and no others.
-    pub(super) fn note_stuck(&mut self, stuck: &[u64], now: u64) {
+    /// From now on these are stuck, and no others. They are in order of number.
+    pub(super) fn note_stuck(&mut self, sure: Sure, stuck: &[u64], now: u64) {
         for (activity, party) in &mut self.all {
-            party.stuck_since = stuck.contains(activity).then(|| party.stuck_since.unwrap_or(now));
+            let part = party.part_mut(sure);
+            let is_stuck = stuck.binary_search(activity).is_ok();
+            part.stuck_since = is_stuck.then(|| part.stuck_since.unwrap_or(now));
+            party.alerted &= is_stuck || sure == Sure::Declared;
         }
+    }
+
+    /// Whether anything is known of any of them from the scope of a task only.
+    pub(super) fn are_implied(&self) -> bool {
+        self.all.values().any(|party| {
+            let part = party.part(Sure::Implied);
+            !part.held.is_empty() || !part.waiters.is_empty()
+        })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -87,6 +144,12 @@ impl Parties {
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Party)> {
         self.all.iter().map(|(&id, party)| (id, party))
+    }
+}
+
+impl From<Tag> for Sure {
+    fn from(tag: Tag) -> Self {
+        if tag.is_implied() { Sure::Implied } else { Sure::Declared }
     }
 }
 
@@ -109,7 +172,7 @@ impl Engine {
     /// A waiter, as far as claims go.
     #[inline]
     pub(super) fn claimant(&self, slot: u32) -> Claimant {
-        let holds = if self.parties.is_empty() { 0 } else { self.parties.holds(self.tag(slot).activity) };
+        let holds = if self.parties.is_empty() { 0 } else { self.parties.holds(self.tag(slot).party()) };
         Claimant { rank: self.queue.get(slot).rank, holds }
     }
 
@@ -124,10 +187,11 @@ impl Engine {
         if tag != Tag::NOBODY {
             let loans = amounts.without(turn.books.rates());
             // The sum of what is granted of a budget is at most its capacity, so it is a valid amount.
-            self.parties.change(tag.activity, |party| {
-                let _ = party.held.put_all(&loans);
+            self.parties.change(tag.party(), |party| {
+                let part = party.part_mut(tag.into());
+                let _ = part.held.put_all(&loans);
                 if tag.module != 0 {
-                    let _ = party.of_modules.entry(tag.module).or_default().put_all(&loans);
+                    let _ = part.of_modules.entry(tag.module).or_default().put_all(&loans);
                 }
             });
             self.modules.count(tag, &loans, true);
@@ -138,15 +202,18 @@ impl Engine {
     pub(super) fn lose(&mut self, turn: &Turn<'_>, tag: Tag, amounts: &Amounts) {
         if tag != Tag::NOBODY {
             let loans = amounts.without(turn.books.rates());
-            self.parties.change(tag.activity, |party| {
+            self.parties.change(tag.party(), |party| {
+                let part = party.part_mut(tag.into());
                 // What came back was counted when it was granted.
-                let _ = party.held.take(&loans);
-                if let Some(part) = party.of_modules.get_mut(&tag.module) {
-                    let _ = part.take(&loans);
+                let _ = part.held.take(&loans);
+                if let Some(of_module) = part.of_modules.get_mut(&tag.module) {
+                    let _ = of_module.take(&loans);
                 }
-                if party.held.is_empty() {
+                if part.held.is_empty() {
+                    part.of_modules.clear();
+                }
+                if party.part(Sure::Declared).held.is_empty() {
                     party.roll_backs = 0;
-                    party.of_modules.clear();
                 }
             });
             self.modules.count(tag, &loans, false);
@@ -173,7 +240,7 @@ impl Engine {
         if claimed == 0 {
             return;
         }
-        let slots: Vec<u32> = self.parties.holders().flat_map(|(_, party)| party.waiters.iter().copied()).collect();
+        let slots: Vec<u32> = self.parties.holding_waiters().collect();
         for slot in slots {
             let who = self.claimant(slot);
             let filed: Vec<_> = self.queue.filings(slot).filter(|(_, place)| claimed & place.bit() != 0).collect();
@@ -196,8 +263,10 @@ impl Engine {
         };
         let mut awaited = places(slot);
         loop {
-            let holders = self.parties.holders().filter(|(_, party)| party.held.set() & awaited != 0);
-            let more = holders.flat_map(|(_, party)| &party.waiters).fold(awaited, |set, &slot| set | places(slot));
+            let holders = self.parties.holders(Sure::Implied);
+            let holders = holders.filter(|(_, party)| party.holds(Sure::Implied) & awaited != 0);
+            let waiters = holders.flat_map(|(_, party)| party.waiters(Sure::Implied));
+            let more = waiters.fold(awaited, |set, slot| set | places(slot));
             if more == awaited {
                 return awaited;
             }
@@ -238,11 +307,12 @@ impl Engine {
         if !self.modules.is_empty() {
             self.note_module_wait(slot, begins);
         }
-        self.parties.change(tag.activity, |party| {
+        self.parties.change(tag.party(), |party| {
+            let waiters = &mut party.part_mut(tag.into()).waiters;
             if begins {
-                party.waiters.push(slot);
+                waiters.push(slot);
             } else {
-                party.waiters.retain(|&waiter| waiter != slot);
+                waiters.retain(|&waiter| waiter != slot);
             }
         });
     }

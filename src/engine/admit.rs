@@ -63,7 +63,7 @@ impl Engine {
         self.resume(turn);
         let rank = self.rank_of(asked, self.now);
         let tag = asked.terms.as_ref().map_or(Tag::NOBODY, |terms| terms.tag);
-        let who = Claimant { rank, holds: self.parties.holds(tag.activity) };
+        let who = Claimant { rank, holds: self.parties.holds(tag.party()) };
         let chosen = match &asked.terms {
             None => self.admit_bundle(turn, asked.amounts, who).map(|()| None),
             Some(terms) => self.admit_flexibly(turn, terms, who).map(Some),

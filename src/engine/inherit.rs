@@ -12,6 +12,7 @@ use crate::model::BudgetId;
 use crate::policy::Rank;
 
 use super::Engine;
+use super::activity::Sure;
 
 impl Engine {
     /// The rank that a waiter has of its own, whatever it has inherited.
@@ -41,12 +42,12 @@ impl Engine {
     /// others, for what its activity holds. Each round passes ranks on by one holder, so there are at most as many
     /// rounds as holders: nobody comes before the one that a rank set out from.
     fn inherited(&self) -> BTreeMap<u32, Rank> {
-        let slots = self.parties.holders().flat_map(|(_, party)| party.waiters.iter().copied());
-        let mut ranks: BTreeMap<u32, Rank> = slots.map(|slot| (slot, self.own_rank(slot))).collect();
+        let waiters = self.parties.holding_waiters();
+        let mut ranks: BTreeMap<u32, Rank> = waiters.map(|slot| (slot, self.own_rank(slot))).collect();
         if ranks.is_empty() {
             return ranks;
         }
-        let held = self.parties.holders().fold(0, |set, (_, party)| set | party.held.set());
+        let held = self.parties.holders(Sure::Implied).fold(0, |set, (_, party)| set | party.holds(Sure::Implied));
         let mut others: [Option<Rank>; BudgetId::LIMIT] = [None; BudgetId::LIMIT];
         for id in BudgetId::in_set(held) {
             others[id.index()] = self.first_in_line(id, |slot| !ranks.contains_key(&slot));
@@ -60,9 +61,9 @@ impl Engine {
                 }
             }
             let mut changed = false;
-            for (_, party) in self.parties.holders() {
-                let first = BudgetId::in_set(party.held.set()).filter_map(|id| lines[id.index()]).min();
-                for &slot in &party.waiters {
+            for (_, party) in self.parties.holders(Sure::Implied) {
+                let first = BudgetId::in_set(party.holds(Sure::Implied)).filter_map(|id| lines[id.index()]).min();
+                for slot in party.waiters(Sure::Implied) {
                     let own = self.own_rank(slot);
                     let rank = first.map_or(own, |first| first.behind(own.arrival()).min(own));
                     changed |= ranks.insert(slot, rank) != Some(rank);

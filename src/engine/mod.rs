@@ -39,6 +39,7 @@ mod lines;
 mod module;
 mod queue;
 mod ratio;
+mod reduction;
 mod regrant;
 mod timeout;
 mod verdict;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::activity::Activity;
+use super::activity::{Activity, IMPLIED};
 use super::amount::{Bytes, MAX_AMOUNT, Share};
 use super::amounts::Amounts;
 use super::budget::{BudgetId, SpaceId, Tier};
@@ -288,6 +288,11 @@ impl Request {
     pub fn activity(mut self, activity: &Activity) -> Self {
         self.rare().tag.activity = activity.id();
         self
+    }
+
+    /// The number of the activity in whose scope it is awaited, which it does not name itself.
+    pub(crate) fn imply(&mut self, activity: u64) {
+        self.rare().tag.activity = activity | IMPLIED;
     }
 
     /// The registered module that asks.

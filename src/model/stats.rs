@@ -103,6 +103,9 @@ pub struct Stats {
     pub expired_offers: u64,
     /// How often a wait took over the rank of somebody who waits for what its activity holds.
     pub inherited: u64,
+    /// Alerts: waits inside a scope that look as if they would never end, see
+    /// [`Activity::scope`](crate::Activity::scope).
+    pub alerts: u64,
     /// Whether the scheduler is closed, and why.
     #[cfg_attr(feature = "serde", serde(serialize_with = "reason"))]
     pub closed: Option<CloseReason>,

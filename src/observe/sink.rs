@@ -20,6 +20,7 @@ pub(crate) struct Sink {
     waits: Vec<(BudgetId, PerLevel)>,
     expired: u64,
     forgotten: u64,
+    alerts: u64,
 }
 
 impl Sink {
@@ -31,6 +32,7 @@ impl Sink {
                 self.wait(budget, level, waited);
             }
             Effect::Expired { .. } => self.expired += 1,
+            Effect::Alert { .. } => self.alerts += 1,
             Effect::Cancelled { level } => self.levels[level.index()].cancelled += 1,
             Effect::End { level, why, .. } => match why {
                 Verdict::Late => self.levels[level.index()].late += 1,
@@ -82,6 +84,11 @@ impl Sink {
     /// Offers that expired.
     pub(crate) fn expired(&self) -> u64 {
         self.expired
+    }
+
+    /// Alerts that were raised.
+    pub(crate) fn alerts(&self) -> u64 {
+        self.alerts
     }
 
     /// Leases that were given up for good.

@@ -33,7 +33,7 @@ use crate::rt::{Clock, Short};
 
 use super::drain::Drains;
 use super::known::Known;
-use super::wake::Wakes;
+use super::wake::{Alert, Wakes};
 
 /// What never changes while a scheduler lives.
 #[derive(Debug, Default)]
@@ -372,9 +372,13 @@ impl Core {
 impl Desk {
     /// Turns effects into wake-ups and figures.
     fn apply(&mut self, wakes: &mut Wakes) {
-        let Desk { engine, wakers, sink, .. } = self;
+        let Desk { engine, wakers, sink, labels, names, .. } = self;
         for effect in engine.effects() {
             sink.record(&effect);
+            if let Effect::Alert { slot, activity, budget, holder } = effect {
+                let label = labels.get(slot as usize).cloned().flatten();
+                wakes.alert(Alert { activity, label, budget: names.of(budget).0, holder });
+            }
             if let Effect::Offer { slot, .. } | Effect::End { slot, .. } = effect
                 && let Some(waker) = wakers.get_mut(slot as usize).and_then(Option::take)
             {

@@ -13,6 +13,7 @@ mod module;
 mod placement;
 mod report;
 mod reservation;
+mod scope;
 mod wake;
 
 use std::fmt;
@@ -189,6 +190,7 @@ impl Scheduler {
             forgotten: desk.sink.forgotten(),
             expired_offers: desk.sink.expired(),
             inherited: desk.engine.inheritances(),
+            alerts: desk.sink.alerts(),
             closed: desk.engine.closed(),
         }
     }
