@@ -15,9 +15,9 @@ use super::{Engine, Turn};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sure {
     /// What somebody has said: it is told verdicts.
-    Declared = 0,
+    Declared,
     /// Also what only the scope of a task implies: it raises alerts (R12).
-    Implied = 1,
+    Implied,
 }
 
 /// What is known of an activity with one kind of certainty.
@@ -28,56 +28,87 @@ pub(super) struct Part {
     pub of_modules: BTreeMap<u64, Amounts>,
     /// Its active waiters.
     pub waiters: Vec<u32>,
-    /// Since when the activity can be served no more however the others end, as far as this is certain.
-    pub stuck_since: Option<u64>,
+}
+
+impl Part {
+    fn is_empty(&self) -> bool {
+        self.held.is_empty() && self.waiters.is_empty()
+    }
 }
 
 /// One activity that holds or waits.
 #[derive(Debug, Default)]
 pub(super) struct Party {
-    parts: [Part; 2],
+    declared: Part,
+    /// Out of line, as few have one.
+    implied: Option<Box<Part>>,
     /// How many waits outside the scheduler it has declared.
     pub outside: u32,
     /// How often it was told to roll back since it last held nothing.
     pub roll_backs: u32,
     /// When it was last told a verdict.
     pub told_at: Option<u64>,
-    /// An alert was raised since it is stuck.
+    /// Since when it can be served no more however the others end, as far as is declared; and with what is implied.
+    pub stuck_since: Option<u64>,
+    seems_stuck_since: Option<u64>,
+    /// An alert was raised since then.
     pub alerted: bool,
 }
 
 impl Party {
     /// What is known with one kind of certainty.
-    pub(super) fn part(&self, sure: Sure) -> &Part {
-        &self.parts[sure as usize]
-    }
-
     pub(super) fn part_mut(&mut self, sure: Sure) -> &mut Part {
-        &mut self.parts[sure as usize]
+        match sure {
+            Sure::Declared => &mut self.declared,
+            Sure::Implied => self.implied.get_or_insert_default(),
+        }
     }
 
     /// Everything that is at least so certain.
-    pub(super) fn parts(&self, sure: Sure) -> &[Part] {
-        &self.parts[..=sure as usize]
+    pub(super) fn parts(&self, sure: Sure) -> impl Iterator<Item = &Part> {
+        std::iter::once(&self.declared).chain(self.implied(sure))
+    }
+
+    fn implied(&self, sure: Sure) -> Option<&Part> {
+        self.implied.as_deref().filter(|_| sure == Sure::Implied)
     }
 
     /// The budgets of which it holds something.
     pub(super) fn holds(&self, sure: Sure) -> u64 {
-        self.parts(sure).iter().fold(0, |set, part| set | part.held.set())
+        self.declared.held.set() | self.implied(sure).map_or(0, |part| part.held.set())
     }
 
     /// Its active waiters.
     pub(super) fn waiters(&self, sure: Sure) -> impl Iterator<Item = u32> + '_ {
-        self.parts(sure).iter().flat_map(|part| part.waiters.iter().copied())
+        self.parts(sure).flat_map(|part| part.waiters.iter().copied())
+    }
+
+    pub(super) fn waits(&self, sure: Sure) -> bool {
+        !self.declared.waiters.is_empty() || self.implied(sure).is_some_and(|part| !part.waiters.is_empty())
+    }
+
+    /// Since when it can be served no more however the others end, as far as that is so certain.
+    pub(super) fn stuck_since(&self, sure: Sure) -> Option<u64> {
+        match sure {
+            Sure::Declared => self.stuck_since,
+            Sure::Implied => self.seems_stuck_since,
+        }
+    }
+
+    fn stuck_since_mut(&mut self, sure: Sure) -> &mut Option<u64> {
+        match sure {
+            Sure::Declared => &mut self.stuck_since,
+            Sure::Implied => &mut self.seems_stuck_since,
+        }
     }
 
     pub(super) fn is_gone(&self) -> bool {
-        self.holds(Sure::Implied) == 0 && self.waiters(Sure::Implied).next().is_none() && self.outside == 0
+        self.parts(Sure::Implied).all(Part::is_empty) && self.outside == 0
     }
 
     /// Whether it holds something that does not come back before a wait of it ends.
     pub(super) fn holds_and_waits(&self, sure: Sure) -> bool {
-        self.holds(sure) != 0 && (self.outside > 0 || self.waiters(sure).next().is_some())
+        self.holds(sure) != 0 && (self.outside > 0 || self.waits(sure))
     }
 }
 
@@ -122,19 +153,16 @@ impl Parties {
     /// From now on these are stuck, and no others. They are in order of number.
     pub(super) fn note_stuck(&mut self, sure: Sure, stuck: &[u64], now: u64) {
         for (activity, party) in &mut self.all {
-            let part = party.part_mut(sure);
             let is_stuck = stuck.binary_search(activity).is_ok();
-            part.stuck_since = is_stuck.then(|| part.stuck_since.unwrap_or(now));
+            let since = party.stuck_since_mut(sure);
+            *since = is_stuck.then(|| since.unwrap_or(now));
             party.alerted &= is_stuck || sure == Sure::Declared;
         }
     }
 
     /// Whether anything is known of any of them from the scope of a task only.
     pub(super) fn are_implied(&self) -> bool {
-        self.all.values().any(|party| {
-            let part = party.part(Sure::Implied);
-            !part.held.is_empty() || !part.waiters.is_empty()
-        })
+        self.all.values().any(|party| party.implied(Sure::Implied).is_some_and(|part| !part.is_empty()))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -212,7 +240,7 @@ impl Engine {
                 if part.held.is_empty() {
                     part.of_modules.clear();
                 }
-                if party.part(Sure::Declared).held.is_empty() {
+                if party.declared.held.is_empty() {
                     party.roll_backs = 0;
                 }
             });
@@ -222,13 +250,15 @@ impl Engine {
 
     /// What the end of a turn means to holders: their ranks, the claims that bind them, and whether they wait for each
     /// other. Whether somebody is to be looked at because of that.
-    pub(super) fn consider_holders(&mut self, turn: &mut Turn<'_>) -> bool {
+    pub(super) fn consider_holders(&mut self, turn: &mut Turn<'_>, regranted: bool) -> bool {
         if self.parties.is_empty() {
             self.verdict_at = u64::MAX;
             return false;
         }
-        // Who was granted is waited for no more.
-        self.inherit();
+        if regranted {
+            // Who was granted is waited for no more.
+            self.inherit();
+        }
         self.mark_unbound(turn);
         !self.dirty.is_clean() || self.look_for_deadlock(turn)
     }

@@ -146,7 +146,11 @@ impl Engine {
         there: &'a There,
     ) -> impl Iterator<Item = (Place, u64)> + 'a {
         let rates = turn.books.rates();
-        let places = move |(id, units)| [(Place::Budget(id), units), (Place::Cap(tag.module, id), units)];
+        let capped = move |id| (tag.module != 0).then_some(Place::Cap(tag.module, id));
+        let places = move |(id, units)| {
+            let all = std::iter::once(Place::Budget(id)).chain(capped(id));
+            all.map(move |place| (place, units))
+        };
         let all = least.iter().filter(move |(id, _)| rates & id.bit() == 0).flat_map(places);
         all.filter(move |&(place, units)| !self.has(there, place, units))
     }

@@ -103,8 +103,9 @@ impl Engine {
     pub fn settle(&mut self, turn: &mut Turn<'_>) -> Settled {
         self.inherit();
         self.look_at_modules(turn);
-        let settled = if self.dirty.is_clean() { Settled::Done } else { self.regrant(turn) };
-        if settled == Settled::Done && (self.consider_holders(turn) || self.modules.have_changed()) {
+        let regrants = !self.dirty.is_clean();
+        let settled = if regrants { self.regrant(turn) } else { Settled::Done };
+        if settled == Settled::Done && (self.consider_holders(turn, regrants) || self.modules.have_changed()) {
             // What holders may have, or what a cap leaves room for, is to be looked at.
             return Settled::Breath;
         }

@@ -62,9 +62,9 @@ impl Engine {
     fn due(&mut self, stuck: &[u64], sure: Sure) -> Vec<u64> {
         let mut due = Vec::new();
         for &activity in stuck {
-            let party = self.parties.get(activity).filter(|party| party.waiters(sure).next().is_some());
+            let party = self.parties.get(activity).filter(|party| party.waits(sure));
             let Some(party) = party else { continue };
-            let since = party.part(sure).stuck_since.unwrap_or(self.now);
+            let since = party.stuck_since(sure).unwrap_or(self.now);
             let at = since.saturating_add(self.settings.verdict_after);
             if at <= self.now {
                 due.push(activity);
@@ -145,7 +145,7 @@ impl Engine {
         self.parties.change(self.tag(slot).party(), |party| {
             party.roll_backs += u32::from(verdict == Verdict::RollBack);
             party.told_at = Some(now);
-            party.part_mut(Sure::Declared).stuck_since = None;
+            party.stuck_since = None;
         });
         self.end(turn, slot, verdict);
     }
