@@ -165,7 +165,9 @@ fn a_snapshot_is_written_out_as_json_would_be() {
 /// Takes log lines down for the whole process: thread, target, level and message with all fields. One for all tests,
 /// because a subscriber that comes late may miss a place in the code that another thread has just found unwanted.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<(ThreadId, &'static str, Level, String)>>>);
+struct Lines(Arc<Mutex<Vec<Line>>>);
+
+type Line = (ThreadId, &'static str, Level, String);
 
 struct Text<'a>(&'a mut String);
 

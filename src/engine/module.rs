@@ -220,9 +220,29 @@ impl Engine {
     /// A module is gone: what its leases hold and its waiters ask for is nobody's in particular from now on.
     pub fn deregister(&mut self, turn: &mut Turn<'_>, number: u64) {
         self.advance(turn);
-        let Some(module) = self.modules.all.remove(&number) else { return };
+        if self.modules.all.remove(&number).is_none() {
+            return;
+        }
         self.modules.changed.remove(&number);
-        module.parked.into_values().for_each(|filing| self.unpark(turn, filing));
+        let waiters = self.in_order_of_arrival(|_| true).into_iter().filter(|&slot| self.tag(slot).module == number);
+        for slot in waiters.collect::<Vec<_>>() {
+            self.file_uncapped(turn, slot);
+        }
+    }
+
+    /// Puts those alternatives of a waiter into a line that the cap of its module, which is gone, had parked or made
+    /// impossible.
+    fn file_uncapped(&mut self, turn: &mut Turn<'_>, slot: u32) {
+        if self.queue.get(slot).state != State::Waiting {
+            return;
+        }
+        let possible = self.possible(turn.books, slot);
+        for alternative in (0..self.queue.alternatives(slot)).filter(|alternative| possible & 1 << alternative != 0) {
+            let filing = Filing::new(slot, alternative);
+            if self.queue.place(filing).is_none() {
+                self.unpark(turn, filing);
+            }
+        }
     }
 
     /// Takes a filing out of its line, because the cap of its module keeps it.

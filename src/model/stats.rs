@@ -149,6 +149,9 @@ pub struct Stats {
     pub holds: WaitSummary,
     /// How often a wait took over the rank of somebody who waits for what its activity holds.
     pub inherited: u64,
+    /// Alerts: waits inside a scope that look as if they would never end, see
+    /// [`Activity::scope`](crate::Activity::scope).
+    pub alerts: u64,
     /// Whether the scheduler is closed, and why.
     #[cfg_attr(feature = "serde", serde(serialize_with = "super::written::reason"))]
     pub closed: Option<CloseReason>,

@@ -19,6 +19,7 @@ pub(crate) struct Sink {
     expired: u64,
     forgotten: u64,
     pub(crate) usages: Usages,
+    alerts: u64,
 }
 
 impl Sink {
@@ -30,6 +31,7 @@ impl Sink {
                 self.wait(budget, level, waited);
             }
             Effect::Expired { .. } => self.expired += 1,
+            Effect::Alert { .. } => self.alerts += 1,
             Effect::Cancelled { level } => self.levels[level.index()].cancelled += 1,
             Effect::End { level, why, .. } => match why {
                 Verdict::Late => self.levels[level.index()].late += 1,
@@ -85,6 +87,11 @@ impl Sink {
     /// Offers that expired.
     pub(crate) fn expired(&self) -> u64 {
         self.expired
+    }
+
+    /// Alerts that were raised.
+    pub(crate) fn alerts(&self) -> u64 {
+        self.alerts
     }
 
     /// Leases that were given up for good.

@@ -32,9 +32,10 @@ use crate::observe::Sink;
 use crate::rt::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::rt::{Clock, Here, Short};
 
+use super::drain::Drains;
 use super::known::Known;
 use super::sections::Sections;
-use super::wake::Wakes;
+use super::wake::{Alert, Wakes};
 use super::watch::Watch;
 
 /// What never changes while a scheduler lives.
@@ -88,8 +89,7 @@ pub(super) struct Desk {
     /// The waker of the scheduler task, and the time it sleeps until.
     pub driver: Option<Waker>,
     pub armed: u64,
-    /// Those that wait for the last lease to end.
-    pub drains: Vec<Waker>,
+    pub drains: Drains,
     pub watch: Watch,
     runtime: Option<Handle>,
 }
@@ -127,7 +127,7 @@ impl Core {
                 users: Users::default(),
                 driver: None,
                 armed: u64::MAX,
-                drains: Vec::new(),
+                drains: Drains::default(),
                 watch: Watch::new(u64::MAX),
                 runtime: None,
             }),
@@ -158,7 +158,7 @@ impl Core {
             users: Users { handles: true, driver: true },
             driver: None,
             armed: u64::MAX,
-            drains: Vec::new(),
+            drains: Drains::default(),
             watch: Watch::new(config.stuck_after.map_or(u64::MAX, nanos)),
             runtime,
         };
@@ -192,7 +192,7 @@ impl Core {
                 books = self.books.lock();
             }
             if books.is_closed() && books.leases() == desk.sink.forgotten() {
-                desk.drains.drain(..).for_each(|waker| wakes.push(waker));
+                desk.drains.wake(&mut wakes);
             }
             let Desk { engine, sink, watch, .. } = &mut *desk;
             let watch = watch.due(engine.waiting(), now, || books.granted_at_once() + sink.waited());
@@ -394,9 +394,13 @@ impl Core {
 impl Desk {
     /// Turns effects into wake-ups and figures.
     fn apply(&mut self, wakes: &mut Wakes) {
-        let Desk { engine, wakers, sink, .. } = self;
+        let Desk { engine, wakers, sink, labels, names, .. } = self;
         for effect in engine.effects() {
             sink.record(&effect);
+            if let Effect::Alert { slot, activity, budget, holder } = effect {
+                let label = labels.get(slot).cloned().flatten();
+                wakes.alert(Alert { activity, label, budget: names.of(budget).0, holder });
+            }
             if let Effect::Offer { slot, .. } | Effect::End { slot, .. } = effect
                 && let Some(waker) = wakers.get_mut(slot).and_then(Option::take)
             {

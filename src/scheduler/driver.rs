@@ -105,12 +105,13 @@ struct Chore {
 
 impl Chore {
     fn new(every: Option<Duration>) -> Self {
-        every.map_or(Chore { every: u64::MAX, at: u64::MAX }, |every| Chore { every: nanos(every), at: 0 })
+        let every = every.map_or(u64::MAX, nanos);
+        Chore { every, at: if every == u64::MAX { u64::MAX } else { 0 } }
     }
 
     /// Whether it is to be done now; if so, it is due again later.
     fn is_due(&mut self, now: u64) -> bool {
-        let due = now >= self.at && self.every != u64::MAX;
+        let due = now >= self.at;
         if due {
             self.at = now.saturating_add(self.every);
         }

@@ -105,6 +105,7 @@ impl Core {
             expired_offers: desk.sink.expired(),
             holds: Default::default(),
             inherited: desk.engine.inheritances(),
+            alerts: desk.sink.alerts(),
             closed: desk.engine.closed(),
         }
     }

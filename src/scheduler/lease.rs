@@ -1,7 +1,6 @@
 //! The guard of what was granted.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ledger::Held;
@@ -51,7 +50,7 @@ impl Lease {
         if let Some(label) = request.take_label() {
             lease.introduce(Holder {
                 label,
-                module: request.module_name().map(Arc::from),
+                module: request.module_kept(),
                 priority: lease.priority(),
                 amounts: lease.amounts(),
                 forgotten: false,

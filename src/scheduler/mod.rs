@@ -3,6 +3,7 @@
 mod activity;
 mod builder;
 mod core;
+mod drain;
 mod driver;
 mod explain;
 mod growth;
@@ -14,6 +15,7 @@ mod period;
 mod placement;
 mod report;
 mod reservation;
+mod scope;
 mod sections;
 mod trace;
 mod wake;
@@ -21,7 +23,6 @@ mod watch;
 
 use std::fmt;
 use std::sync::Arc;
-use std::task::Poll;
 
 use crate::model::{BudgetId, CapacityError, CloseReason, Request, Stats, Supply, TryReserveError, VerifyError};
 
@@ -30,6 +31,7 @@ pub use builder::Builder;
 #[cfg(any(feature = "test-util", bursar_loom))]
 pub use builder::HandClock;
 use core::{Core, Desk};
+use drain::Drain;
 pub use driver::Driver;
 pub use growth::Growth;
 pub use lease::{Lease, MergeError};
@@ -194,21 +196,7 @@ impl Scheduler {
     /// Dropping the future stops the waiting; the scheduler stays closed.
     pub async fn shutdown(&self) -> Result<Stats, VerifyError> {
         self.close();
-        std::future::poll_fn(|cx| {
-            let waker = cx.waker().clone();
-            self.core.turn(|desk, turn, wakes| {
-                if turn.books.leases() == desk.sink.forgotten() {
-                    wakes.discard(Some(waker));
-                    return Poll::Ready(());
-                }
-                match desk.drains.iter_mut().find(|known| known.will_wake(&waker)) {
-                    Some(_) => wakes.discard(Some(waker)),
-                    None => desk.drains.push(waker),
-                }
-                Poll::Pending
-            })
-        })
-        .await;
+        Drain::new(self.core).await;
         self.verify()?;
         Ok(self.stats())
     }

@@ -250,7 +250,7 @@ impl World {
                 }
                 Effect::Cancelled { level } => Seen::Cancelled(level),
                 // Seen by the owner, who polled.
-                Effect::Regained { .. } => continue,
+                Effect::Regained { .. } | Effect::Alert { .. } => continue,
             };
             self.seen.push(seen);
         }
