@@ -45,8 +45,8 @@ impl Scheduler {
 impl Period {
     /// What happened since the last call, or since the period was made, and begins the next.
     ///
-    /// Counters and waits are of the period. What is now (capacities, what is free, who waits) is of this moment; peaks,
-    /// means and hold times are since the start.
+    /// Counters and waits are of the period. What is now (capacities, what is free, who waits) is of this moment;
+    /// peaks, means and hold times are since the start.
     #[expect(clippy::should_implement_trait, reason = "there is always a next period: it is no iterator")]
     pub fn next(&mut self) -> Stats {
         let now = self.scheduler.stats();
