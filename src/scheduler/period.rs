@@ -40,6 +40,15 @@ impl Scheduler {
         period.next_waits(|_, _, _| ());
         period
     }
+
+    /// A period that began when the scheduler did.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn period_from_start(&self) -> Period {
+        let mut counted = self.stats();
+        counted.levels = Default::default();
+        (counted.expired_offers, counted.inherited, counted.alerts) = (0, 0, 0);
+        Period { scheduler: self.clone(), counted, waits: BTreeMap::new() }
+    }
 }
 
 impl Period {
@@ -49,6 +58,11 @@ impl Period {
     /// peaks, means and hold times are since the start.
     #[expect(clippy::should_implement_trait, reason = "there is always a next period: it is no iterator")]
     pub fn next(&mut self) -> Stats {
+        self.next_with(|_, _, _| ())
+    }
+
+    /// The same; `each` is shown the waits at each budget, by name, and level where there were any.
+    pub(crate) fn next_with(&mut self, mut each: impl FnMut(&str, Priority, &Histogram<u64>)) -> Stats {
         let now = self.scheduler.stats();
         let mut period = now.clone();
         for (level, before) in period.levels.iter_mut().zip(&self.counted.levels) {
@@ -56,6 +70,7 @@ impl Period {
         }
         period.expired_offers -= self.counted.expired_offers;
         period.inherited -= self.counted.inherited;
+        period.alerts -= self.counted.alerts;
         self.counted = now;
         for budget in &mut period.budgets {
             budget.waits = Default::default();
@@ -63,13 +78,14 @@ impl Period {
         self.next_waits(|id, level, waits| {
             if let Some(budget) = period.budgets.iter_mut().find(|budget| budget.id == id) {
                 budget.waits[level.index()] = summary(waits);
+                each(&budget.name, level, waits);
             }
         });
         period
     }
 
     /// The waits that ended since the last call, where there were any.
-    pub(crate) fn next_waits(&mut self, mut each: impl FnMut(BudgetId, Priority, &Histogram<u64>)) {
+    fn next_waits(&mut self, mut each: impl FnMut(BudgetId, Priority, &Histogram<u64>)) {
         let core = self.scheduler.core;
         for budget in self.counted.budgets.iter().map(|budget| budget.id) {
             for level in Priority::ALL {
