@@ -7,15 +7,18 @@
 //!
 //! | name | kind | labels | |
 //! |---|---|---|---|
-//! | `bursar_reservations_total` | counter | `priority`, `outcome` | `immediate`, `waited`, `late`, `cancelled`, `never_fits`, `rolled_back`, `split`, `shed`, `not_now`, `closed`, `malformed` |
-//! | `bursar_reservation_wait_seconds` | histogram | `priority`, `budget` | waits that ended in a grant, by the budget that was short last; within 1 % |
+//! | `bursar_reservations_total` | counter | `priority`, `outcome` | what became of them |
+//! | `bursar_reservation_wait_seconds` | histogram | `priority`, `budget` | waits for a grant, within 1 % |
 //! | `bursar_budget_capacity`, `_granted`, `_free`, `_offered`, `_deficit`, `_peak` | gauge | `budget` | with `_bytes` behind for bytes and `_ratio` for shares of a whole |
 //! | `bursar_budget_waiting` | gauge | `budget` | reservations that wait and name it |
 //! | `bursar_budget_spent_total` | counter | `budget` | what was spent of a rate, with `_bytes` before `_total` for bytes |
 //! | `bursar_waiting`, `bursar_leases`, `bursar_leases_forgotten` | gauge | | |
 //! | `bursar_offers_expired_total`, `bursar_inherited_total`, `bursar_alerts_total` | counter | | |
 //! | `bursar_module_waiting`, `bursar_module_used` | gauge | `module`, `budget` | |
-//! | `bursar_<section>_<figure>` | as published | | what other parts [publish](crate::Scheduler::publish); counters end in `_total` |
+//! | `bursar_<section>_<figure>` | as published | | counters end in `_total` |
+//!
+//! Outcomes are the fields of [`LevelStats`](crate::LevelStats); the budget of a wait is the one that was short last;
+//! sections are what other parts of the service [publish](crate::Scheduler::publish).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
