@@ -9,14 +9,15 @@
 //! |---|---|---|---|
 //! | `bursar_reservations_total` | counter | `priority`, `outcome` | what became of them |
 //! | `bursar_reservation_wait_seconds` | histogram | `priority`, `budget` | waits for a grant, within 1 % |
-//! | `bursar_budget_capacity`, `_granted`, `_free`, `_offered`, `_deficit`, `_peak` | gauge | `budget` | with `_bytes` behind for bytes and `_ratio` for shares of a whole |
+//! | `bursar_budget_capacity`, `_free`, `_granted`, `_offered`, `_deficit`, `_peak` | gauge | `budget` | see below |
 //! | `bursar_budget_waiting` | gauge | `budget` | reservations that wait and name it |
-//! | `bursar_budget_spent_total` | counter | `budget` | what was spent of a rate, with `_bytes` before `_total` for bytes |
+//! | `bursar_budget_spent_total` | counter | `budget` | what was spent of a rate |
 //! | `bursar_waiting`, `bursar_leases`, `bursar_leases_forgotten` | gauge | | |
 //! | `bursar_offers_expired_total`, `bursar_inherited_total`, `bursar_alerts_total` | counter | | |
 //! | `bursar_module_waiting`, `bursar_module_used` | gauge | `module`, `budget` | |
 //! | `bursar_<section>_<figure>` | as published | | counters end in `_total` |
 //!
+//! What is counted in bytes has `_bytes` in its name, before `_total`; shares of a whole are fractions, with `_ratio`.
 //! Outcomes are the fields of [`LevelStats`](crate::LevelStats); the budget of a wait is the one that was short last;
 //! sections are what other parts of the service [publish](crate::Scheduler::publish).
 
