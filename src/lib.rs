@@ -19,7 +19,8 @@ mod scheduler;
 pub use adapters::metrics::Exporter as MetricsExporter;
 pub use model::*;
 pub use scheduler::{
-    Builder, Driver, ExternalWait, Growth, Lease, MergeError, Module, ModuleBuilder, Period, Reservation, Scheduler,
+    Builder, Driver, ExternalWait, Growth, Lease, MergeError, Module, ModuleBuilder, Period, Reservation, Revoked,
+    Scheduler,
 };
 
 /// The engine, the books and a hand-driven clock, for simulations and models. Not covered by semver.

@@ -14,6 +14,7 @@
 //! | `bursar_budget_spent_total` | counter | `budget` | what was spent of a rate |
 //! | `bursar_waiting`, `bursar_leases`, `bursar_leases_forgotten` | gauge | | |
 //! | `bursar_offers_expired_total`, `bursar_inherited_total`, `bursar_alerts_total` | counter | | |
+//! | `bursar_leases_revoked_total`, `bursar_leases_overdue_total` | counter | `priority` | preemption |
 //! | `bursar_module_waiting`, `bursar_module_used` | gauge | `module`, `budget` | |
 //! | `bursar_<section>_<figure>` | as published | | counters end in `_total` |
 //!
@@ -154,6 +155,8 @@ fn publish_level(level: Priority, counted: &LevelStats) {
     for (outcome, count) in outcomes {
         counter!("bursar_reservations_total", "priority" => level.to_string(), "outcome" => outcome).increment(count);
     }
+    counter!("bursar_leases_revoked_total", "priority" => level.to_string()).increment(counted.revoked);
+    counter!("bursar_leases_overdue_total", "priority" => level.to_string()).increment(counted.overdue);
 }
 
 fn publish_totals(stats: &Stats) {
@@ -186,6 +189,8 @@ fn describe() {
     describe_gauge!("bursar_leases", "Leases that are out");
     describe_gauge!("bursar_leases_forgotten", "Leases that were given up, whose units never come back");
     describe_counter!("bursar_offers_expired_total", "Grants that passed on because nobody polled them");
+    describe_counter!("bursar_leases_revoked_total", "Leases that were asked to end for a higher level");
+    describe_counter!("bursar_leases_overdue_total", "Leases that had not ended when the grace for it was over");
     describe_counter!("bursar_inherited_total", "Waits that took over the rank of somebody who waits for their holder");
     describe_counter!("bursar_alerts_total", "Holders that were found waiting for each other and were only told so");
     describe_gauge!("bursar_module_waiting", "Reservations of a module that wait");

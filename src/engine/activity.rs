@@ -308,6 +308,7 @@ impl Engine {
     pub fn ended(&mut self, turn: &mut Turn<'_>, held: Held) {
         let (tag, amounts) = (turn.books.tag(held), turn.books.amounts(held));
         let flagged = turn.books.give(held);
+        self.unlend(held);
         self.lose(turn, tag, &amounts);
         // The owner is at the desk whether anybody waits for it or not.
         if flagged.is_some() {

@@ -1,5 +1,7 @@
 //! How requests arrive, and how dormant waiters come back.
 
+use std::sync::Arc;
+
 use crate::ledger::{Books, Held};
 use crate::model::{Amounts, BudgetId, Path, Tag, Terms};
 use crate::policy::{Rank, Shares};
@@ -79,6 +81,9 @@ impl Engine {
             Some((path, amounts)) => {
                 let held = turn.books.take_flexibly(&amounts, path, tag, asked.level);
                 self.gain(turn, tag, &amounts);
+                if tag.preemptible {
+                    self.lend(turn, held, arrived_of(&asked.terms, self.now));
+                }
                 (held, amounts.set())
             }
         };
@@ -273,6 +278,7 @@ impl Engine {
 
     /// The rank of a request that arrives now.
     pub(super) fn rank_of(&self, asked: &Asked<'_>, now: u64) -> Rank {
+        let now = arrived_of(&asked.terms, now);
         let order_by = match &self.shares {
             // Growth goes before admission at equal priority (C7).
             _ if asked.terms.as_ref().is_some_and(|terms| terms.grows) => 0,
@@ -331,4 +337,10 @@ impl Engine {
     fn within_limits(&self, books: &Books, tag: Tag, amounts: &Amounts) -> bool {
         amounts.iter().all(|(id, units)| units <= self.limit(books, tag, id))
     }
+}
+
+/// When a request arrived: now, or when its work first did.
+fn arrived_of(terms: &Option<Arc<Terms>>, now: u64) -> u64 {
+    let before = terms.as_ref().map_or(0, |terms| terms.arrived);
+    if before == 0 { now } else { before.min(now) }
 }

@@ -128,6 +128,7 @@ impl Engine {
             None => Held::offered(&amounts, turn.books.rates(), place, level),
         };
         turn.books.undo(&amounts, held);
+        self.unlend(held);
         self.lose(turn, self.tag(slot), &amounts);
         self.dirty.mark(amounts.set());
     }

@@ -37,6 +37,7 @@ mod explain;
 mod inherit;
 mod lines;
 mod module;
+mod preempt;
 mod queue;
 mod ratio;
 mod reduction;
@@ -58,6 +59,7 @@ pub use check::Peek;
 use claims::Claims;
 pub use effect::{Effect, Ended, Refusal, Short, Submitted, Verdict};
 use module::Modules;
+use preempt::Preemption;
 use queue::{Queue, State};
 use ratio::Holds;
 use regrant::Dirty;
@@ -121,6 +123,7 @@ struct Settings {
     age_idle: bool,
     verdict_after: u64,
     roll_backs: u32,
+    grace: u64,
 }
 
 /// When something is due, the arrival that sets it apart from what is due at the same time, and the slot.
@@ -133,6 +136,7 @@ pub struct Engine {
     claims: Claims,
     parties: Parties,
     modules: Modules,
+    preemption: Preemption,
     /// What of each budget is kept for growth, and the budgets where something is.
     reserves: BTreeMap<BudgetId, u64>,
     reserved: u64,
@@ -185,6 +189,7 @@ impl Engine {
             claims: Claims::new(),
             parties: Parties::default(),
             modules: Modules::default(),
+            preemption: Preemption::default(),
             reserved: reserves.keys().fold(0, |set, id| set | id.bit()),
             reserves,
             verdict_at: u64::MAX,
@@ -200,6 +205,7 @@ impl Engine {
                 age_idle: config.age_idle,
                 verdict_after: nanos(config.verdict_after),
                 roll_backs: config.roll_backs,
+                grace: nanos(config.grace),
             },
             shares: (config.order == Order::Shares).then(Shares::new),
             holds: (config.order == Order::ResponseRatio).then(Holds::default),

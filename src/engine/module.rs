@@ -112,6 +112,12 @@ impl Modules {
         module.and_then(|module| module.share(id)).map_or(u64::MAX, |share| share.cap)
     }
 
+    /// Whether a module has more of a budget than its minimum; who is of no module has none.
+    pub(super) fn borrows(&self, tag: Tag, id: BudgetId) -> bool {
+        let share = self.all.get(&tag.module).and_then(|module| module.share(id));
+        share.is_none_or(|share| share.used > share.minimum)
+    }
+
     /// Whether a bundle is wholly inside what a module has not used of its minimum.
     pub(super) fn is_inside_minimum(&self, tag: Tag, amounts: &Amounts) -> bool {
         self.all.get(&tag.module).is_some_and(|module| module.is_inside_minimum(amounts))

@@ -131,7 +131,7 @@ impl Engine {
             Place::Budget(id) => i128::from(units) <= there.units[id.index()],
             Place::Cap(module, id) => {
                 let had = there.of_modules.get(&(module, id)).copied().unwrap_or(0);
-                let cap = self.modules.cap(Tag { module, activity: 0 }, id);
+                let cap = self.modules.cap(Tag { module, ..Tag::NOBODY }, id);
                 had + u128::from(units) <= u128::from(cap)
             }
         }

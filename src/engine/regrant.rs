@@ -109,6 +109,13 @@ impl Engine {
             // What holders may have, or what a cap leaves room for, is to be looked at.
             return Settled::Breath;
         }
+        if settled == Settled::Done {
+            self.preempt(turn);
+            if !self.dirty.is_clean() {
+                // Somebody goes first in its level now.
+                return Settled::Breath;
+            }
+        }
         if self.unnamed != 0 {
             let gone = std::mem::take(&mut self.unnamed);
             let nobody = |id: &BudgetId| self.naming[id.index()] == 0;
@@ -280,7 +287,11 @@ impl Engine {
             }
         };
         if held.is_tagged() {
-            self.gain(turn, self.tag(slot), &self.queue.granted(slot).bundle());
+            let tag = self.tag(slot);
+            self.gain(turn, tag, &self.queue.granted(slot).bundle());
+            if tag.preemptible {
+                self.lend(turn, held, self.arrived(slot));
+            }
         }
         held
     }

@@ -214,6 +214,8 @@ pub struct Config {
     /// How long all holders of something that is awaited have to wait themselves before one of them is told to roll
     /// back or to split. A deadlock lasts; what only looks like one is over sooner.
     pub verdict_after: Duration,
+    /// How long a preemptible lease has to end once it was asked to. After that it is overdue, and others may be asked.
+    pub grace: Duration,
     /// How often an activity is told to roll back before it is told to split.
     pub roll_backs: u32,
     /// How many reservations may wait. The next one that would have to is [shed](crate::ReserveError::Shed).
@@ -252,6 +254,8 @@ impl Config {
             aging_step: None,
             verdict_after: Duration::from_millis(10),
             roll_backs: 3,
+            // A task gets to its next await point in far less; to save its work it may need some.
+            grace: Duration::from_millis(100),
             age_idle: false,
             order: Order::Deadline,
             // About 1 GiB of waiters: more is no queue but a leak.
@@ -344,6 +348,13 @@ impl Config {
     #[must_use]
     pub fn with_verdict_after(mut self, time: Duration) -> Self {
         self.verdict_after = time;
+        self
+    }
+
+    /// See [`Config::grace`].
+    #[must_use]
+    pub fn with_grace(mut self, time: Duration) -> Self {
+        self.grace = time;
         self
     }
 

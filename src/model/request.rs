@@ -11,6 +11,7 @@ use super::amounts::Amounts;
 use super::budget::{BudgetId, SpaceId, Tier};
 use super::error::RequestError;
 use super::module::ModuleName;
+use super::preemption::Seniority;
 use super::priority::Priority;
 use super::terms::{Alternative, MOST_ALTERNATIVES, Tag, Terms, WHOLE};
 
@@ -73,6 +74,8 @@ struct Rare {
     expected_hold_ns: Option<u64>,
     tag: Tag,
     grows: bool,
+    /// When it first arrived, if it has before; zero if not.
+    arrived: u64,
     /// What the engine is told of it, once it was asked.
     terms: OnceLock<Arc<Terms>>,
 }
@@ -80,7 +83,7 @@ struct Rare {
 impl Rare {
     /// Whether the engine has to know more than amounts, priority and deadline.
     fn is_flexible(&self) -> bool {
-        !self.others.is_empty() || !self.floors.is_empty() || self.tag != Tag::NOBODY
+        !self.others.is_empty() || !self.floors.is_empty() || self.tag != Tag::NOBODY || self.arrived != 0
     }
 }
 
@@ -285,6 +288,22 @@ impl Request {
         self
     }
 
+    /// The lease can end early: when a higher level waits for what it holds, it is asked to
+    /// ([`Lease::revoked`](crate::Lease::revoked)), and has [`Config::grace`](crate::Config::grace) to do so. A lease
+    /// that is not marked is never asked. One that is takes a turn at the scheduler's desk when it is granted and one
+    /// when it ends.
+    pub fn preemptible(mut self) -> Self {
+        self.rare().tag.preemptible = true;
+        self
+    }
+
+    /// It takes up work that had to be left: among requests of its level without a deadline it has the place that the
+    /// request of the lease had that was asked to end.
+    pub fn seniority(mut self, seniority: Seniority) -> Self {
+        self.rare().arrived = seniority.0;
+        self
+    }
+
     /// The activity that it is part of, see [`Activity`]. A lease of an activity takes a turn at the
     /// scheduler's desk when it is granted and one when it ends, whether anybody waits or not.
     pub fn activity(mut self, activity: &Activity) -> Self {
@@ -351,8 +370,8 @@ impl Request {
         let first = Alternative::elastic(self.amounts.clone(), &rare.floors);
         let alternatives = std::iter::once(first).chain(rare.others.iter().cloned()).collect();
         let factor = if rare.factor == 0 { WHOLE / 2 } else { rare.factor };
-        let Rare { patience_ns: patience, tag, grows, .. } = *rare;
-        Arc::new(Terms { alternatives, factor, patience, tag, grows })
+        let Rare { patience_ns: patience, tag, grows, arrived, .. } = *rare;
+        Arc::new(Terms { alternatives, factor, patience, tag, grows, arrived })
     }
 
     /// Whether what is granted may be another bundle than [`amounts`](Request::amounts).

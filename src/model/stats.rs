@@ -98,6 +98,10 @@ pub struct LevelStats {
     pub rolled_back: u64,
     /// Waits that ended with the verdict to split.
     pub split: u64,
+    /// Leases that were asked to end for a higher level.
+    pub revoked: u64,
+    /// Of these, those that had not ended when their grace was over.
+    pub overdue: u64,
     /// Requests shed because the queue was full.
     pub shed: u64,
     /// Attempts of `try_reserve` that were told "not now".

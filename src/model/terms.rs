@@ -90,6 +90,8 @@ pub struct Terms {
     pub tag: Tag,
     /// It is more for a lease that is held already, and goes before what is not.
     pub grows: bool,
+    /// When its work first arrived, if that was before; zero if not.
+    pub arrived: u64,
 }
 
 impl Terms {
@@ -106,11 +108,13 @@ pub struct Tag {
     pub module: u64,
     /// The number of an activity, and whether that is only implied: see [`Tag::party`].
     pub activity: u64,
+    /// Whether it may be asked to end early.
+    pub preemptible: bool,
 }
 
 impl Tag {
     /// Nobody in particular.
-    pub const NOBODY: Tag = Tag { module: 0, activity: 0 };
+    pub const NOBODY: Tag = Tag { module: 0, activity: 0, preemptible: false };
 
     /// The number of the activity as such.
     #[inline]

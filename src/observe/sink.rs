@@ -32,6 +32,8 @@ impl Sink {
             }
             Effect::Expired { .. } => self.expired += 1,
             Effect::Alert { .. } => self.alerts += 1,
+            Effect::Revoke { level, .. } => self.levels[level.index()].revoked += 1,
+            Effect::Overdue { level, .. } => self.levels[level.index()].overdue += 1,
             Effect::Cancelled { level } => self.levels[level.index()].cancelled += 1,
             Effect::End { level, why, .. } => match why {
                 Verdict::Late => self.levels[level.index()].late += 1,

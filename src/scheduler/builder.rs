@@ -111,6 +111,12 @@ impl Builder {
         self
     }
 
+    /// See [`Config::grace`].
+    pub fn grace(mut self, time: Duration) -> Self {
+        self.config.grace = time;
+        self
+    }
+
     /// See [`Config::sample_every`].
     pub fn sample_every(mut self, time: Duration) -> Self {
         self.config.sample_every = Some(time);

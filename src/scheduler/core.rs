@@ -34,6 +34,7 @@ use crate::rt::{Clock, Here, Short};
 
 use super::drain::Drains;
 use super::known::Known;
+use super::revoked::Revocations;
 use super::sections::Sections;
 use super::wake::{Alert, Wakes};
 use super::watch::Watch;
@@ -91,6 +92,8 @@ pub(super) struct Desk {
     pub armed: u64,
     pub drains: Drains,
     pub watch: Watch,
+    /// Those that wait until their leases are asked to end, by place.
+    pub revocations: Revocations,
     runtime: Option<Handle>,
 }
 
@@ -129,6 +132,7 @@ impl Core {
                 armed: u64::MAX,
                 drains: Drains::default(),
                 watch: Watch::new(u64::MAX),
+                revocations: Revocations::default(),
                 runtime: None,
             }),
             known: Known::default(),
@@ -160,6 +164,7 @@ impl Core {
             armed: u64::MAX,
             drains: Drains::default(),
             watch: Watch::new(config.stuck_after.map_or(u64::MAX, nanos)),
+            revocations: Revocations::default(),
             runtime,
         };
         let mut books = core.books.lock();
@@ -264,7 +269,10 @@ impl Core {
             self.known.leave(held, self.now());
         }
         if held.is_tagged() {
-            return self.turn(|desk, turn, _| desk.engine.ended(turn, held));
+            return self.turn(|desk, turn, wakes| {
+                desk.revocations.forget(held, wakes);
+                desk.engine.ended(turn, held);
+            });
         }
         self.give(held);
     }
@@ -277,12 +285,11 @@ impl Core {
         self.turn(|desk, turn, _| {
             let split = turn.books.split(held, part)?;
             let tag = turn.books.tag(*held);
-            if tag.is_declared() {
-                return Ok(turn.books.tagged(split, tag));
-            }
-            let rest = Tag { activity: 0, ..tag };
+            let rest = if tag.is_declared() { tag } else { Tag { activity: 0, ..tag } };
             desk.engine.handed_over(turn, part, tag, rest);
-            Ok(turn.books.tagged(split, rest))
+            let split = turn.books.tagged(split, rest);
+            desk.engine.lend_part(turn, *held, split);
+            Ok(split)
         })
     }
 
@@ -297,6 +304,8 @@ impl Core {
             let merged = turn.books.merge(held, other);
             if merged {
                 desk.engine.handed_over(turn, &amounts, from, to);
+                desk.engine.relend(turn, *held);
+                desk.engine.relend(turn, *other);
             }
             merged
         })
@@ -394,12 +403,15 @@ impl Core {
 impl Desk {
     /// Turns effects into wake-ups and figures.
     fn apply(&mut self, wakes: &mut Wakes) {
-        let Desk { engine, wakers, sink, labels, names, .. } = self;
+        let Desk { engine, wakers, sink, labels, names, revocations, .. } = self;
         for effect in engine.effects() {
             sink.record(&effect);
             if let Effect::Alert { slot, activity, budget, holder } = effect {
                 let label = labels.get(slot).cloned().flatten();
                 wakes.alert(Alert { activity, label, budget: names.of(budget).0, holder });
+            }
+            if let Effect::Revoke { place, .. } = effect {
+                revocations.wake(place, wakes);
             }
             if let Effect::Offer { slot, .. } | Effect::End { slot, .. } = effect
                 && let Some(waker) = wakers.get_mut(slot).and_then(Option::take)

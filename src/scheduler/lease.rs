@@ -66,6 +66,10 @@ impl Lease {
         self.core
     }
 
+    pub(super) fn held(&self) -> Held {
+        self.held
+    }
+
     pub(super) fn held_mut(&mut self) -> &mut Held {
         &mut self.held
     }

@@ -15,6 +15,7 @@ mod period;
 mod placement;
 mod report;
 mod reservation;
+mod revoked;
 mod scope;
 mod sections;
 mod trace;
@@ -38,6 +39,7 @@ pub use lease::{Lease, MergeError};
 pub use module::{Module, ModuleBuilder};
 pub use period::Period;
 pub use reservation::Reservation;
+pub use revoked::Revoked;
 
 /// The handle of a scheduler. Cheap to clone; all clones are the same scheduler.
 ///

@@ -115,6 +115,8 @@ fn less(level: &LevelStats, before: &LevelStats) -> LevelStats {
         never_fits: level.never_fits - before.never_fits,
         rolled_back: level.rolled_back - before.rolled_back,
         split: level.split - before.split,
+        revoked: level.revoked - before.revoked,
+        overdue: level.overdue - before.overdue,
         shed: level.shed - before.shed,
         not_now: level.not_now - before.not_now,
         closed: level.closed - before.closed,

@@ -250,7 +250,9 @@ impl World {
                 }
                 Effect::Cancelled { level } => Seen::Cancelled(level),
                 // Seen by the owner, who polled.
-                Effect::Regained { .. } | Effect::Alert { .. } => continue,
+                Effect::Regained { .. } | Effect::Alert { .. } | Effect::Revoke { .. } | Effect::Overdue { .. } => {
+                    continue;
+                }
             };
             self.seen.push(seen);
         }
