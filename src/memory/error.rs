@@ -14,8 +14,8 @@ use super::blocks::BlockId;
 pub enum SpaceError {
     /// Too little is free.
     #[error(
-        "{space}: asked {}, {} free{}; free blocks first, or reserve the space before allocating in it",
-        Bytes(*.asked), Bytes(*.free), Largest(*.largest_free)
+        "{space}: asked {}, {} free{}{}; free blocks first, or reserve the space before allocating in it",
+        Bytes(*.asked), Bytes(*.free), Largest(*.largest_free), Pending(*.pending)
     )]
     OutOfMemory {
         /// The space.
@@ -26,6 +26,16 @@ pub enum SpaceError {
         free: u64,
         /// How many are free in one piece; `None` where blocks need not be in one piece.
         largest_free: Option<u64>,
+        /// How many more are freed, but may still be used by work that is queued on streams.
+        pending: u64,
+    },
+    /// It cannot be used any more: the device is lost, or the driver is missing or failed.
+    #[error("{space} is lost: {reason}; nothing in it can be used any more")]
+    Lost {
+        /// The space.
+        space: SpaceId,
+        /// What was reported.
+        reason: String,
     },
     /// A block of no bytes.
     #[error("{space}: a block of 0 bytes; ask for at least 1")]
@@ -59,6 +69,14 @@ pub enum SpaceError {
         /// How long it is.
         length: u64,
     },
+}
+
+struct Pending(u64);
+
+impl fmt::Display for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 { Ok(()) } else { write!(f, ", {} more when streams have passed", Bytes(self.0)) }
+    }
 }
 
 struct Largest(Option<u64>);

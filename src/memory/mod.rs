@@ -21,7 +21,10 @@
 
 mod blocks;
 mod error;
+mod host;
+mod pool;
 mod simulated;
+mod thread;
 
 use std::fmt::Debug;
 
@@ -31,6 +34,8 @@ use crate::model::SpaceId;
 
 pub use blocks::BlockId;
 pub use error::SpaceError;
+pub use host::{HeapSlab, HeapSource, PagePin};
+pub use pool::{Pool, PoolBlock, PoolConfig, PoolUsage, Slab, Source, SourceError};
 pub use simulated::SimulatedDevice;
 
 /// Names a queue of a space, in which copies are done one after the other. There are 256.

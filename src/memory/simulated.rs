@@ -208,7 +208,8 @@ impl Space for SimulatedDevice {
         if bytes == 0 {
             return Err(SpaceError::Zero { space: self.id });
         }
-        let out_of_memory = |free| SpaceError::OutOfMemory { space: self.id, asked: bytes, free, largest_free: None };
+        let (space, asked) = (self.id, bytes);
+        let out_of_memory = |free| SpaceError::OutOfMemory { space, asked, free, largest_free: None, pending: 0 };
         let mut heap = lock(&self.heap);
         let free = self.capacity - heap.used;
         let size = usize::try_from(bytes).ok().filter(|_| bytes <= free).ok_or_else(|| out_of_memory(free))?;

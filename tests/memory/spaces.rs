@@ -67,7 +67,7 @@ async fn a_full_space_refuses_with_its_figures_and_grants_again_after_a_free() {
             blocks.push(space.allocate(MIB).await.unwrap());
         }
         match space.allocate(1).await {
-            Err(SpaceError::OutOfMemory { space: id, asked: 1, free: 0, largest_free }) => {
+            Err(SpaceError::OutOfMemory { space: id, asked: 1, free: 0, largest_free, .. }) => {
                 assert_eq!(id, space.id());
                 assert!(largest_free.is_none_or(|largest| largest == 0));
             }
@@ -316,7 +316,8 @@ async fn a_kernel_sees_every_byte_once_with_its_offset() {
 
 #[test]
 fn every_refusal_says_where_and_how_much() {
-    let full = SpaceError::OutOfMemory { space: GPU0, asked: 2 * MIB, free: MIB, largest_free: Some(4_096) };
+    let full =
+        SpaceError::OutOfMemory { space: GPU0, asked: 2 * MIB, free: MIB, largest_free: Some(4_096), pending: 0 };
     assert_eq!(
         full.to_string(),
         "gpu0: asked 2.0 MiB, 1.0 MiB free, 4.0 KiB of it in one piece; free blocks first, or reserve the space before \

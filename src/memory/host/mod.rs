@@ -1,0 +1,5 @@
+//! Memory of the host.
+
+mod source;
+
+pub use source::{HeapSlab, HeapSource, PagePin};
