@@ -43,6 +43,18 @@ pub enum SpaceError {
         /// The space.
         space: SpaceId,
     },
+    /// There is a limit to how many ids a space can tell apart.
+    #[error("{space}: too many blocks with an id; free some, or keep blocks instead of ids")]
+    TooManyIds {
+        /// The space.
+        space: SpaceId,
+    },
+    /// The block is being copied to or from.
+    #[error("{block} is being copied; take it when the copy is done")]
+    Busy {
+        /// The block.
+        block: BlockId,
+    },
     /// The block is freed.
     #[error("{block} is freed")]
     StaleBlock {

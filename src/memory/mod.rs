@@ -1,7 +1,9 @@
 //! Spaces: memory in which blocks are allocated, and to and from which bytes are copied.
 //!
 //! A [`Space`] knows its capacity and its blocks, and nothing of reservations: whoever holds a lease of so many bytes
-//! of a space's budget may allocate so many in it. Backends: [`SimulatedDevice`], host memory that stands for a GPU.
+//! of a space's budget may allocate so many in it. Backends: [`HostSpace`], memory of the host; [`SimulatedDevice`],
+//! memory of the host that stands for a GPU. Below them is the [`Pool`], and [`StreamPool`] lends streams for exclusive
+//! use.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), bursar::memory::SpaceError> {
@@ -24,7 +26,9 @@ mod error;
 mod host;
 mod pool;
 mod simulated;
+mod streams;
 mod thread;
+mod turns;
 
 use std::fmt::Debug;
 
@@ -34,9 +38,13 @@ use crate::model::SpaceId;
 
 pub use blocks::BlockId;
 pub use error::SpaceError;
-pub use host::{HeapSlab, HeapSource, PagePin};
+pub use host::{HeapSlab, HeapSource, HostBlock, HostSpace, PagePin};
 pub use pool::{Pool, PoolBlock, PoolConfig, PoolUsage, Slab, Source, SourceError};
 pub use simulated::SimulatedDevice;
+pub use streams::{StreamLease, StreamPool};
+
+/// How many streams a space has.
+const STREAMS: usize = 1 << u8::BITS;
 
 /// Names a queue of a space, in which copies are done one after the other. There are 256.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,7 +54,8 @@ pub struct Stream(pub u8);
 ///
 /// # Contract
 ///
-/// * What is allocated is never more than the capacity, and a block is exactly as large as asked.
+/// * What is allocated is never more than the capacity. A block is exactly as large as asked, though it may take a
+///   little more of the capacity, which [`used`](Space::used) counts.
 /// * A [`BlockId`] is good for one allocation: after its block is freed it is stale for ever, also when its place is
 ///   used again. Of several that free one block at the same time, exactly one succeeds.
 /// * Copies of one stream are done in the order in which they were first polled. Copies of different streams have no
@@ -65,7 +74,7 @@ pub trait Space: Send + Sync + Debug {
     /// How many bytes it has.
     fn capacity(&self) -> u64;
 
-    /// How many bytes are allocated.
+    /// How many bytes are allocated, with what blocks were rounded up by.
     fn used(&self) -> u64;
 
     /// Allocates a block. What is in it is undefined until it is written.

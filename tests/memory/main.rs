@@ -1,6 +1,7 @@
 //! Memory: what every space must do, and what pools, streams and single kinds of spaces do.
 
 mod hand;
+mod host;
 mod pool;
 mod spaces;
 mod streams;

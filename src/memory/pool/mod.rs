@@ -47,7 +47,7 @@ use self::central::{Batch, Central, Cut, UNIT};
 use self::classes::{Classes, Rounded};
 use self::heap::Look;
 use super::error::SpaceError;
-use super::{Stream, thread};
+use super::{STREAMS, Stream, thread};
 use crate::model::SpaceId;
 
 pub use source::{Slab, Source, SourceError};
@@ -55,9 +55,6 @@ pub use usage::PoolUsage;
 
 /// A lock for a few hundred nanoseconds at most. Who finds it taken lets others run.
 type Lock<T> = SpinMutex<T, Yield>;
-
-/// How many streams there are.
-const STREAMS: usize = 1 << u8::BITS;
 
 /// No request can be larger.
 const LARGEST: u64 = 1 << 62;
@@ -87,6 +84,13 @@ impl PoolConfig {
     /// multiples of 512 bytes.
     pub fn host(limit: u64) -> Self {
         PoolConfig { grain: 512, page: 4_096, granule: 4_096, ..PoolConfig::device(limit) }
+    }
+
+    /// The most that may be taken from the source.
+    #[must_use]
+    pub fn limit(mut self, bytes: u64) -> Self {
+        self.limit = bytes;
+        self
     }
 
     /// How much to take from the source at once, unless a block needs more or the limit leaves less.
