@@ -5,11 +5,9 @@
 use std::fmt;
 
 use crossbeam_utils::CachePadded;
-use spin::Yield;
-use spin::mutex::SpinMutex;
 
 use super::error::SpaceError;
-use super::thread;
+use super::{Lock, thread};
 use crate::model::SpaceId;
 
 /// There are at most so many parts; the lowest bits of a slot's number say which it is in.
@@ -53,12 +51,12 @@ struct Part<T> {
 #[derive(Debug)]
 pub(super) struct Blocks<T> {
     space: SpaceId,
-    parts: Box<[CachePadded<SpinMutex<Part<T>, Yield>>]>,
+    parts: Box<[CachePadded<Lock<Part<T>>>]>,
 }
 
 impl<T> Blocks<T> {
     pub(super) fn new(space: SpaceId) -> Self {
-        let part = || CachePadded::new(SpinMutex::new(Part { slots: Vec::new(), free: Vec::new() }));
+        let part = || CachePadded::new(Lock::new(Part { slots: Vec::new(), free: Vec::new() }));
         Blocks { space, parts: (0..thread::parts()).map(|_| part()).collect() }
     }
 
@@ -107,7 +105,7 @@ impl<T> Blocks<T> {
         Ok(content)
     }
 
-    fn part(&self, block: BlockId) -> Result<&SpinMutex<Part<T>, Yield>, SpaceError> {
+    fn part(&self, block: BlockId) -> Result<&Lock<Part<T>>, SpaceError> {
         if block.space != self.space {
             return Err(SpaceError::ForeignBlock { block, space: self.space });
         }

@@ -22,6 +22,8 @@
 //! ```
 
 mod blocks;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod error;
 mod host;
 mod pool;
@@ -37,11 +39,18 @@ use async_trait::async_trait;
 use crate::model::SpaceId;
 
 pub use blocks::BlockId;
+#[cfg(feature = "cuda")]
+pub use cuda::{
+    CudaConfig, CudaDevice, CudaError, CudaPin, CudaSource, CudaSpace, DeviceBlock, DeviceEvent, DeviceSlab, DeviceView,
+};
 pub use error::SpaceError;
 pub use host::{HeapSlab, HeapSource, HostBlock, HostSpace, PagePin};
 pub use pool::{Pool, PoolBlock, PoolConfig, PoolUsage, Slab, Source, SourceError};
 pub use simulated::SimulatedDevice;
 pub use streams::{StreamLease, StreamPool};
+
+/// A lock for a few hundred nanoseconds. Who finds it taken lets others run.
+type Lock<T> = spin::mutex::SpinMutex<T, spin::Yield>;
 
 /// How many streams a space has.
 const STREAMS: usize = 1 << u8::BITS;

@@ -1,5 +1,7 @@
 //! Memory: what every space must do, and what pools, streams and single kinds of spaces do.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod hand;
 mod host;
 mod pool;

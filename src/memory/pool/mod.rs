@@ -39,22 +39,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crossbeam_utils::CachePadded;
-use spin::Yield;
-use spin::mutex::SpinMutex;
 
 use self::cache::{Cache, Kept, Peak, Room};
 use self::central::{Batch, Central, Cut, UNIT};
 use self::classes::{Classes, Rounded};
 use self::heap::Look;
 use super::error::SpaceError;
-use super::{STREAMS, Stream, thread};
+use super::{Lock, STREAMS, Stream, thread};
 use crate::model::SpaceId;
 
 pub use source::{Slab, Source, SourceError};
 pub use usage::PoolUsage;
-
-/// A lock for a few hundred nanoseconds at most. Who finds it taken lets others run.
-type Lock<T> = SpinMutex<T, Yield>;
 
 /// No request can be larger.
 const LARGEST: u64 = 1 << 62;
