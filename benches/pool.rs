@@ -159,11 +159,21 @@ fn main() {
     let mut table = Table::new(["", "pool", "system", "ratio"]);
     let warm = pool();
     for bytes in [256, 64 << 10, 1 << 20] {
-        let same = vec![bytes; SIZES];
+        let sizes = vec![bytes; SIZES];
         let what = format!("LIFO, {bytes} bytes");
-        compare(&mut table, what, || lifo(&warm, &same, pairs), || lifo(&System, &same, pairs));
+        compare(&mut table, what, || lifo(&warm, &sizes, pairs), || lifo(&System, &sizes, pairs));
     }
     compare(&mut table, "LIFO, all sizes".into(), || lifo(&warm, &mixed, pairs), || lifo(&System, &mixed, pairs));
+    let same = vec![64 << 10; SIZES];
+    let tiny = vec![1 << 10; SIZES];
+    for live in [100, 10_000, 100_000] {
+        let (own, others) = (pool(), Stream(1));
+        let held: Vec<_> = (0..live).map(|n| own.allocate(mixed[n % SIZES], others).expect("room")).collect();
+        let beside: Vec<_> = (0..live).map(|_| System.allocate(1 << 10, others)).collect();
+        let what = format!("LIFO, {live} live beside");
+        compare(&mut table, what, || lifo(&own, &mixed, pairs), || lifo(&System, &tiny, pairs));
+        drop((held, beside));
+    }
     for live in [100, 1_000, 10_000, 100_000] {
         let small: Vec<u64> = mixed.iter().map(|bytes| 256 + bytes / 64).collect();
         let run = |sizes: &[u64]| churn(&pool(), sizes, live, pairs, Stream(0));
@@ -173,8 +183,6 @@ fn main() {
             || run(&mixed),
             || churn(&System, &small, live, pairs, Stream(0)),
         );
-        let same = vec![64 << 10; SIZES];
-        let tiny = vec![1 << 10; SIZES];
         let what = format!("churn, {live} live, 64 KiB");
         compare(&mut table, what, || run(&same), || churn(&System, &tiny, live, pairs, Stream(0)));
     }

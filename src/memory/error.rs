@@ -43,6 +43,48 @@ pub enum SpaceError {
         /// The space.
         space: SpaceId,
     },
+    /// The disk has less than the budget allows.
+    #[error("{space}: asked {}, {} free on the disk; remove files or lower the budget", Bytes(*.asked), Bytes(*.free))]
+    DiskFull {
+        /// The space.
+        space: SpaceId,
+        /// How many bytes were asked.
+        asked: u64,
+        /// How many are free on the disk, less what must stay free.
+        free: u64,
+    },
+    /// The disk took or gave fewer bytes than it has to, without a reason.
+    #[error("{block}: {done} of {expected} bytes were copied; what was written of it cannot be read")]
+    Short {
+        /// The block.
+        block: BlockId,
+        /// How many bytes had to be copied.
+        expected: u64,
+        /// How many were.
+        done: u64,
+    },
+    /// What is on the disk is not what was written, or was not written whole.
+    #[error(
+        "{block}: the {length} bytes from {offset} on are not what was written; write them again, or free the block"
+    )]
+    Corrupt {
+        /// The block.
+        block: BlockId,
+        /// Where the damaged chunk begins.
+        offset: u64,
+        /// How long it is; 0 when the header is damaged.
+        length: u64,
+    },
+    /// The system failed.
+    #[error("{space}: {call} failed: {reason}")]
+    Io {
+        /// The space.
+        space: SpaceId,
+        /// What was tried.
+        call: &'static str,
+        /// What the system says.
+        reason: String,
+    },
     /// There is a limit to how many ids a space can tell apart.
     #[error("{space}: too many blocks with an id; free some, or keep blocks instead of ids")]
     TooManyIds {

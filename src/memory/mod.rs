@@ -24,6 +24,8 @@
 mod blocks;
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(unix)]
+mod disk;
 mod error;
 mod host;
 mod pool;
@@ -43,6 +45,8 @@ pub use blocks::BlockId;
 pub use cuda::{
     CudaConfig, CudaDevice, CudaError, CudaPin, CudaSource, CudaSpace, DeviceBlock, DeviceEvent, DeviceSlab, DeviceView,
 };
+#[cfg(unix)]
+pub use disk::{DiskBlock, DiskConfig, DiskSpace, Durability};
 pub use error::SpaceError;
 pub use host::{HeapSlab, HeapSource, HostBlock, HostSpace, PagePin};
 pub use pool::{Pool, PoolBlock, PoolConfig, PoolUsage, Slab, Source, SourceError};

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(unix)]
+mod disk;
 mod hand;
 mod host;
 mod pool;

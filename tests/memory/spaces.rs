@@ -14,9 +14,11 @@ const CAPACITY: u64 = 8 * MIB;
 const HOST0: SpaceId = SpaceId { tier: Tier::Host, index: 0 };
 
 /// Every space under test, empty, with `CAPACITY` bytes.
-fn spaces() -> Vec<Arc<dyn Space>> {
+async fn spaces() -> Vec<Arc<dyn Space>> {
     let mut spaces: Vec<Arc<dyn Space>> =
         vec![Arc::new(SimulatedDevice::new(GPU0, CAPACITY)), Arc::new(HostSpace::new(HOST0, CAPACITY))];
+    #[cfg(unix)]
+    spaces.push(Arc::new(crate::disk::open(CAPACITY).await));
     #[cfg(feature = "cuda")]
     spaces.extend(crate::cuda::open(CAPACITY).map(|space| Arc::new(space) as Arc<dyn Space>));
     spaces
@@ -24,7 +26,7 @@ fn spaces() -> Vec<Arc<dyn Space>> {
 
 /// A foreign space: the same capacity, another id.
 fn another() -> Arc<dyn Space> {
-    Arc::new(SimulatedDevice::new(SpaceId { tier: Tier::Disk, index: 9 }, CAPACITY))
+    Arc::new(SimulatedDevice::new(SpaceId { tier: Tier::Gpu, index: 9 }, CAPACITY))
 }
 
 fn pattern(seed: u64, length: u64) -> Vec<u8> {
@@ -41,7 +43,7 @@ async fn read(space: &dyn Space, block: BlockId, offset: u64, length: u64) -> Ve
 
 #[tokio::test(start_paused = true)]
 async fn bytes_come_back_as_they_were_written_at_any_offset() {
-    for space in spaces() {
+    for space in spaces().await {
         let block = space.allocate(3 * MIB + 5).await.unwrap();
         let whole = pattern(1, 3 * MIB + 5);
         space.write(Stream(0), block, 0, &whole).await.unwrap();
@@ -58,7 +60,7 @@ async fn bytes_come_back_as_they_were_written_at_any_offset() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_space_refuses_with_its_figures_and_grants_again_after_a_free() {
-    for space in spaces() {
+    for space in spaces().await {
         let mut blocks = Vec::new();
         for _ in 0..8 {
             blocks.push(space.allocate(MIB).await.unwrap());
@@ -85,7 +87,7 @@ async fn a_full_space_refuses_with_its_figures_and_grants_again_after_a_free() {
 
 #[tokio::test(start_paused = true)]
 async fn a_block_is_freed_exactly_once_and_its_id_stays_stale_when_its_place_is_used_again() {
-    for space in spaces() {
+    for space in spaces().await {
         let block = space.allocate(64).await.unwrap();
         space.free(block).await.unwrap();
         let stale = || Err(SpaceError::StaleBlock { block });
@@ -106,7 +108,7 @@ async fn a_block_is_freed_exactly_once_and_its_id_stays_stale_when_its_place_is_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_many_that_free_one_block_at_once_exactly_one_succeeds() {
-    for space in spaces() {
+    for space in spaces().await {
         for _ in 0..200 {
             let block = space.allocate(4_096).await.unwrap();
             let tasks: Vec<_> = (0..16)
@@ -129,7 +131,7 @@ async fn of_many_that_free_one_block_at_once_exactly_one_succeeds() {
 
 #[tokio::test(start_paused = true)]
 async fn a_range_outside_its_block_moves_nothing() {
-    for space in spaces() {
+    for space in spaces().await {
         let block = space.allocate(10).await.unwrap();
         space.write(Stream(0), block, 0, &[9; 10]).await.unwrap();
         for (offset, length) in [(0, 11), (10, 1), (11, 0), (u64::MAX, 2), (1 << 40, 1)] {
@@ -145,7 +147,7 @@ async fn a_range_outside_its_block_moves_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_block_of_another_space_is_refused() {
     let foreign = another();
-    for space in spaces() {
+    for space in spaces().await {
         let block = foreign.allocate(8).await.unwrap();
         let refused = Err(SpaceError::ForeignBlock { block, space: space.id() });
         assert_eq!(space.free(block).await, refused);
@@ -156,7 +158,7 @@ async fn a_block_of_another_space_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn five_thousand_random_operations_agree_with_a_model_and_leave_no_residue() {
-    for space in spaces() {
+    for space in spaces().await {
         let mut random = Random(42);
         let mut model: Vec<(BlockId, Vec<u8>)> = Vec::new();
         for step in 0..5_000 {
@@ -198,7 +200,7 @@ async fn five_thousand_random_operations_agree_with_a_model_and_leave_no_residue
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixteen_tasks_at_a_small_space_never_have_more_than_it_has() {
-    for space in spaces() {
+    for space in spaces().await {
         let tasks: Vec<_> = (0..16)
             .map(|seed| {
                 let space = Arc::clone(&space);
