@@ -1,9 +1,17 @@
 //! Spaces: memory in which blocks are allocated, and to and from which bytes are copied.
 //!
 //! A [`Space`] knows its capacity and its blocks, and nothing of reservations: whoever holds a lease of so many bytes
-//! of a space's budget may allocate so many in it. Backends: [`HostSpace`], memory of the host; [`SimulatedDevice`],
-//! memory of the host that stands for a GPU. Below them is the [`Pool`], and [`StreamPool`] lends streams for exclusive
-//! use.
+//! of a space's budget may allocate so many in it.
+//!
+//! | backend | where blocks are |
+//! |---|---|
+//! | [`HostSpace`] | in page-aligned slabs of the host's memory, pinned if somebody can do that |
+//! | `CudaSpace` (feature `cuda`) | on a CUDA device |
+//! | [`DiskSpace`] | in files, with checksums |
+//! | [`SimulatedDevice`] | in memory of the host that stands for a GPU, with its links and streams |
+//!
+//! The first two cut their blocks out of a [`Pool`], and beside ids they have blocks that are owned and free
+//! themselves. [`StreamPool`] lends streams for exclusive use.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), bursar::memory::SpaceError> {

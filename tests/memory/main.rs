@@ -6,6 +6,7 @@ mod cuda;
 mod disk;
 mod hand;
 mod host;
+mod known_bugs;
 mod pool;
 mod spaces;
 mod streams;
