@@ -64,9 +64,7 @@ pub enum SpaceError {
         done: u64,
     },
     /// What is on the disk is not what was written, or was not written whole.
-    #[error(
-        "{block}: the {length} bytes from {offset} on are not what was written; write them again, or free the block"
-    )]
+    #[error("{block}: the {length} bytes from {offset} on are not what was written; write them again, or free it")]
     Corrupt {
         /// The block.
         block: BlockId,

@@ -98,7 +98,7 @@ struct Reluctant {
 struct Pin(Arc<AtomicU64>, u64);
 
 impl PagePin for Reluctant {
-    fn pin(&self, address: u64, bytes: u64) -> Result<Box<dyn Send + Debug>, SourceError> {
+    fn pin(&self, address: u64, bytes: u64) -> Result<Box<dyn Send + Sync + Debug>, SourceError> {
         assert!(address.is_multiple_of(4_096));
         if self.refuse.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |refuse| refuse.checked_sub(1)).is_ok() {
             return Err(SourceError::Exhausted);

@@ -97,6 +97,9 @@ fn a_larger_piece_that_waits_on_the_same_stream_is_taken_before_the_pool_grows()
     assert_eq!((smaller.len(), smaller.capacity()), (900 * KIB, MIB));
     drop(smaller);
     audit(&pool);
+    // But not for something much smaller.
+    let tiny = pool.allocate(KIB, A).unwrap();
+    assert_eq!((tiny.capacity(), hand.out().0), (KIB, 2 * MIB));
 }
 
 #[test]

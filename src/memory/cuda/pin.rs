@@ -36,7 +36,7 @@ impl CudaPin {
 
 impl PagePin for CudaPin {
     #[allow(unsafe_code)]
-    fn pin(&self, address: u64, bytes: u64) -> Result<Box<dyn Send + Debug>, SourceError> {
+    fn pin(&self, address: u64, bytes: u64) -> Result<Box<dyn Send + Sync + Debug>, SourceError> {
         let memory = ptr::without_provenance_mut::<c_void>(address as usize);
         bind(&self.context).map_err(refused)?;
         // SAFETY: the driver takes an address and a length; it does not read or write, and refuses what is not memory

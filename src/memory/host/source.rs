@@ -2,7 +2,7 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::fmt::Debug;
-use std::ptr::NonNull;
+use std::ptr::with_exposed_provenance_mut;
 use std::sync::Arc;
 
 use crate::memory::Stream;
@@ -18,7 +18,7 @@ pub trait PagePin: Send + Sync + Debug {
     ///
     /// # Errors
     /// Whatever keeps it from being pinned. The memory is then not used.
-    fn pin(&self, address: u64, bytes: u64) -> Result<Box<dyn Send + Debug>, SourceError>;
+    fn pin(&self, address: u64, bytes: u64) -> Result<Box<dyn Send + Sync + Debug>, SourceError>;
 }
 
 /// The heap of the host as a source of slabs. They are zeroed, begin at pages, and take real memory only when they are
@@ -51,16 +51,13 @@ impl HeapSource {
 #[derive(Debug)]
 pub struct HeapSlab {
     /// Dropped before the memory goes, which the order in [`Drop`] sees to.
-    pin: Option<Box<dyn Send + Debug>>,
-    memory: NonNull<u8>,
+    pin: Option<Box<dyn Send + Sync + Debug>>,
+    /// Where the allocation begins. Its provenance is exposed: blocks are made of addresses later.
+    memory: usize,
     layout: Layout,
     /// The first page boundary in it.
     address: u64,
 }
-
-// SAFETY: the slab owns its memory, as a `Box<[u8]>` does, and has no tie to the thread that made it.
-#[allow(unsafe_code)]
-unsafe impl Send for HeapSlab {}
 
 impl Source for HeapSource {
     type Slab = HeapSlab;
@@ -74,9 +71,11 @@ impl Source for HeapSource {
         // SAFETY: the size is at least a page, so not zero.
         #[allow(unsafe_code)]
         let memory = unsafe { alloc_zeroed(layout) };
-        let memory = NonNull::new(memory).ok_or(SourceError::Exhausted)?;
-        // Blocks are made of addresses later, so the memory is exposed to that.
-        let address = memory.expose_provenance().get().next_multiple_of(PAGE) as u64;
+        if memory.is_null() {
+            return Err(SourceError::Exhausted);
+        }
+        let memory = memory.expose_provenance();
+        let address = memory.next_multiple_of(PAGE) as u64;
         let mut slab = HeapSlab { pin: None, memory, layout, address };
         if let Some(pin) = &self.pin {
             slab.pin = Some(pin.pin(address, bytes)?);
@@ -110,7 +109,7 @@ impl Drop for HeapSlab {
         // a slab only when it has no blocks.
         #[allow(unsafe_code)]
         unsafe {
-            dealloc(self.memory.as_ptr(), self.layout);
+            dealloc(with_exposed_provenance_mut(self.memory), self.layout);
         }
     }
 }

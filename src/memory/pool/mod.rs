@@ -102,10 +102,11 @@ impl PoolConfig {
         self
     }
 
-    /// What the source counts in: every slab is a multiple of it. Made a power of two of at least 256.
+    /// What the source counts in: every slab is a multiple of it. Made a power of two, at most 1 GiB
+    /// and at least what blocks are multiples of.
     #[must_use]
     pub fn granule(mut self, bytes: u64) -> Self {
-        self.granule = bytes.clamp(UNIT.max(self.page), 1 << 40).next_power_of_two();
+        self.granule = bytes.clamp(UNIT.max(self.page), 1 << 30).next_power_of_two();
         self
     }
 

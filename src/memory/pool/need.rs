@@ -1,6 +1,7 @@
 //! What a thread does that finds no piece, and what others may ask for before they need it: growing, calling in,
 //! trimming. One thread at a time, so that none sees memory that another has in its hands as gone.
 
+use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
@@ -40,8 +41,9 @@ impl<S: Source> Shared<S> {
             return Ok(cut);
         }
         self.collect();
-        let before_growing =
-            self.cut(wanted.bytes, Look::Quick).or_else(|| self.take_over(wanted.bytes, stream, false));
+        // Twice as large is better than growing; more would be a waste.
+        let fitting = wanted.bytes..=2 * wanted.bytes;
+        let before_growing = self.cut(wanted.bytes, Look::Quick).or_else(|| self.take_over(fitting, stream, false));
         if let Some(cut) = before_growing {
             return Ok(cut);
         }
@@ -56,7 +58,7 @@ impl<S: Source> Shared<S> {
         self.call_in();
         let exact = self.classes.exact(asked);
         let called_in = self.cut(wanted.bytes, Look::Thorough).or_else(|| self.cut(exact, Look::Thorough));
-        let found = called_in.or_else(|| self.take_over(exact, stream, true));
+        let found = called_in.or_else(|| self.take_over(exact..=u64::MAX, stream, true));
         if let Some(cut) = found {
             return Ok(cut);
         }
@@ -122,7 +124,7 @@ impl<S: Source> Shared<S> {
     /// Takes the smallest piece that fits of those that wait: of the same stream, which comes after its own work
     /// anyway, or of any, which the stream is then made to wait for. The piece is not cut: its end has been passed as
     /// little as its beginning.
-    fn take_over(&self, bytes: u64, stream: Stream, any: bool) -> Option<Cut> {
+    fn take_over(&self, sizes: RangeInclusive<u64>, stream: Stream, any: bool) -> Option<Cut> {
         if !S::STREAMS {
             return None;
         }
@@ -131,7 +133,7 @@ impl<S: Source> Shared<S> {
         let candidates = batches.filter(|(_, batch)| batch.stream == stream || any && batch.event.is_some());
         let pieces =
             candidates.flat_map(|(at, batch)| batch.cuts.iter().enumerate().map(move |(n, cut)| (cut.bytes, at, n)));
-        let (size, at, n) = pieces.filter(|&(size, ..)| size >= bytes).min()?;
+        let (size, at, n) = pieces.filter(|&(size, ..)| sizes.contains(&size)).min()?;
         let batch = central.pending.get_mut(at)?;
         let cut = batch.cuts.swap_remove(n);
         if batch.stream == stream {
