@@ -168,7 +168,7 @@ async fn five_thousand_random_operations_agree_with_a_model_and_leave_no_residue
             let at = random.below(model.len().max(1) as u64) as usize;
             match random.below(4) {
                 0 | 1 if random.below(3) > 0 => {
-                    let size = 1 + random.below(256 * 1_024);
+                    let size = 1 + (random.below(256 * 1_024) >> random.below(4));
                     match space.allocate(size).await {
                         Ok(block) => {
                             let bytes = pattern(step, size);
