@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
-#![forbid(unsafe_code)]
+// Allowed block by block in `memory`, which deals with drivers and raw memory; `tests/layers.rs` holds that.
+#![deny(unsafe_code, clippy::undocumented_unsafe_blocks)]
 #![warn(missing_docs, missing_debug_implementations)]
 // The engine and what it stands on are public to simulations and models, and to nobody else.
 #![cfg_attr(feature = "test-util", warn(unreachable_pub))]
