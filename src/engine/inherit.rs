@@ -41,7 +41,8 @@ impl Engine {
     /// others, for what its activity holds. Each round passes ranks on by one holder, so there are at most as many
     /// rounds as holders: nobody comes before the one that a rank set out from.
     fn inherited(&self) -> BTreeMap<u32, Rank> {
-        let slots = self.parties.holders().flat_map(|(_, party)| party.waiters.iter().copied());
+        // Whoever holds nothing any more falls back as well.
+        let slots = self.parties.iter().flat_map(|(_, party)| party.waiters.iter().copied());
         let mut ranks: BTreeMap<u32, Rank> = slots.map(|slot| (slot, self.own_rank(slot))).collect();
         if ranks.is_empty() {
             return ranks;

@@ -135,7 +135,7 @@ impl Engine {
                     granted += 1;
                     at = (key.0, u8::MAX);
                 }
-                Found::InVain(_) if in_vain == self.settings.look_ahead => {
+                Found::InVain(_) | Found::Capped if in_vain == self.settings.look_ahead => {
                     self.leave_off_before(key);
                     return Settled::LookAhead;
                 }
