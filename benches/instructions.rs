@@ -1,9 +1,9 @@
 //! Instructions of one uncontended operation, counted by callgrind: a figure that a busy machine does not change.
 //!
-//! `cargo bench --bench instructions`. Every peer runs twice in a process of its own under valgrind, with few and with
-//! many operations; the difference is what the operations cost, without the start. Instructions that lock a cache line
-//! are counted as executed: their addresses are looked up in what `objdump` says of the program. Those inside libc do
-//! not show.
+//! `cargo bench -p bursar-benches --bench instructions`. Every peer runs twice in a process of its own under valgrind,
+//! with few and with many operations; the difference is what the operations cost, without the start. Instructions that
+//! lock a cache line are counted as executed: their addresses are looked up in what `objdump` says of the program.
+//! Those inside libc do not show.
 
 use std::collections::HashSet;
 use std::hint::black_box;
@@ -11,11 +11,9 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use support::critical::Crowd;
-use support::peers::{self, Ask, Peer, Visit};
-use support::{Options, Table, child_args};
-
-mod support;
+use bursar_benches::critical::Crowd;
+use bursar_benches::peers::{self, Ask, Peer, Visit};
+use bursar_benches::{Options, Table, child_args};
 
 const FEW: u64 = 1_000;
 const MANY: u64 = 11_000;

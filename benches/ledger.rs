@@ -1,20 +1,18 @@
 //! How to keep the budget words: the candidates, bare, on one budget, on four, and on both in turn.
 //!
-//! `cargo bench --bench ledger` prints the table of the docs of `src/ledger`. Every candidate keeps for each of
-//! four budgets the free units and a flag that somebody waits: a take is refused if a flag of its bundle is set, and a
-//! give says whether one is.
+//! `cargo bench -p bursar-benches --bench ledger` prints the table of the docs of `src/ledger`. Every candidate keeps
+//! for each of four budgets the free units and a flag that somebody waits: a take is refused if a flag of its bundle is
+//! set, and a give says whether one is.
 
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use bursar_benches::{Options, Subject, Table, interleave, nanos_each, print_load};
 use cpu_time::ThreadTime;
 use crossbeam_utils::{Backoff, CachePadded};
 use portable_atomic::AtomicU128;
-use support::{Options, Subject, Table, interleave, nanos_each, print_load};
-
-mod support;
 
 const BUDGETS: usize = 4;
 const PLENTY: u64 = 1 << 30;

@@ -1,18 +1,16 @@
 //! What the heap gives out: allocations of an operation, and heap of a waiter.
 //!
-//! `cargo bench --bench memory`. A target of its own, because its counting allocator would slow down the peers that
-//! allocate in the targets that measure time.
+//! `cargo bench -p bursar-benches --bench memory`. A target of its own, because its counting allocator would slow down
+//! the peers that allocate in the targets that measure time.
 
 use std::hint::black_box;
 
+use bursar_benches::chain::{self, Chain, Heap, PEERS};
+use bursar_benches::peers::{self, Ask, Peer, Visit};
+use bursar_benches::{Options, Table};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use std::alloc::System;
-use support::chain::{self, Chain, Heap, PEERS};
-use support::peers::{self, Ask, Peer, Visit};
-use support::{Options, Table};
 use tokio::runtime::{Builder, Runtime};
-
-mod support;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;

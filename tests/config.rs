@@ -80,8 +80,8 @@ fn a_setting_that_cannot_work_is_refused() {
         (good().with_offer_expiry(Duration::ZERO), "setting `offer_expiry` is 0; it must be at least 1 ms"),
         (good().with_edf_horizon(Duration::ZERO), "setting `edf_horizon` is 0; it must be at least 1 ms"),
         (good().with_look_ahead(0), "setting `look_ahead` is 0; it must be at least 1"),
-        (good().with_max_waiters(0), "setting `max_waiters` is 0; it must be between 1 and 2^30"),
-        (good().with_max_waiters((1 << 30) + 1), "setting `max_waiters` is 1073741825; it must be between 1 and 2^30"),
+        (good().with_max_waiters(0), "setting `max_waiters` is 0; it must be between 1 and 2^28"),
+        (good().with_max_waiters((1 << 28) + 1), "setting `max_waiters` is 268435457; it must be between 1 and 2^28"),
         (good().with_verify_every(Duration::ZERO), "setting `verify_every` is 0; it must be at least 1 ms"),
     ];
     for (config, text) in cases {
@@ -354,7 +354,7 @@ mod file {
 
     fn configs() -> impl Strategy<Value = Config> {
         let counts = || amounts().prop_map(|amount| usize::try_from(amount).unwrap_or(usize::MAX));
-        let waiters = prop_oneof![3 => 1usize..1 << 30, 1 => counts()];
+        let waiters = prop_oneof![3 => 1usize..1 << 28, 1 => counts()];
         let settings = (times(), counts(), times(), waiters, option::of(times()));
         (vec(budgets(), 0..3), settings).prop_map(|(budgets, (expiry, look_ahead, horizon, waiters, verify))| {
             let config = Config::new().with_budgets(budgets).with_offer_expiry(expiry).with_look_ahead(look_ahead);
@@ -384,7 +384,7 @@ mod file {
         let config = settings
             .with_verify_every(Duration::MAX)
             .with_look_ahead(usize::MAX)
-            .with_max_waiters(1 << 30)
+            .with_max_waiters(1 << 28)
             .with(Budget::loan(GPU, MOST))
             .with(Budget::rate(BudgetId::ATTENTION, MOST).burst(MOST));
         let text = config.to_toml().unwrap();

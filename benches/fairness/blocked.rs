@@ -2,7 +2,7 @@
 
 use crate::policy::{Bursar, Bypass, STRICT, USUAL};
 use crate::simulation::{CAPACITY, HOLD, Job, Outcome, merge, simulate, small_stream};
-use crate::support::{Goal, Goals, Options, Table};
+use bursar_benches::{Goal, Goals, Options, Table};
 
 /// Small ones ask for so much of the capacity.
 const LOAD: f64 = 0.3;

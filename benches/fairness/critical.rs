@@ -4,8 +4,8 @@ use std::hint::black_box;
 
 use cpu_time::ThreadTime;
 
-use crate::support::critical::Crowd;
-use crate::support::{Goal, Goals, Options, Subject, Table, interleave, nanos_each};
+use bursar_benches::critical::Crowd;
+use bursar_benches::{Goal, Goals, Options, Subject, Table, interleave, nanos_each};
 
 pub fn run(options: &Options, goals: &mut Goals) {
     let (few, many) = (10, options.pick(100_000, 10_000));

@@ -1,9 +1,9 @@
 //! What order costs: large requests among an endless stream of small ones, small ones behind a blocked large one, and
 //! an urgent one among very many that have time.
 //!
-//! `cargo bench --bench fairness`; `-- mixture blocked critical` for some sections; `--quick` for short runs. The first
-//! two are discrete simulations on virtual time, over the real scheduler with its clock moved by hand, and the same on
-//! every machine. The third is measured.
+//! `cargo bench -p bursar-benches --bench fairness --features paused`; `-- mixture blocked critical` for some sections;
+//! `--quick` for short runs. The first two are discrete simulations on virtual time, over the real scheduler with its
+//! clock moved by hand, and the same on every machine. The third is measured.
 //!
 //! # What a large request must cost
 //!
@@ -25,10 +25,8 @@ mod mixture;
 mod policy;
 mod shortest;
 mod simulation;
-#[path = "../support/mod.rs"]
-mod support;
 
-use support::{Goals, Options, print_load};
+use bursar_benches::{Goals, Options, print_load};
 
 /// Simulates or measures, prints, and notes how far the goals are met.
 type Section = fn(&Options, &mut Goals);

@@ -3,7 +3,7 @@
 use crate::policy::{Bursar, Bypass, STRICT, USUAL};
 use crate::shortest::SmallestFirst;
 use crate::simulation::{CAPACITY, HOLD, Job, Outcome, merge, simulate, small_stream};
-use crate::support::{Goal, Goals, Options, Table};
+use bursar_benches::{Goal, Goals, Options, Table};
 
 /// A large request every so many mean holds.
 const EVERY: [u64; 6] = [5, 10, 20, 50, 100, 200];

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bursar::Priority;
 
 use crate::hand_off::{CAPACITY, Crowd, Sample, run as hand_off};
-use crate::support::peers::{self, Bursar, BursarBundle, Intrusives, MutexNotify, Peer, Prioritised, Tokio, Visit};
-use crate::support::{Goal, Goals, Options, Rounds, Subject, Table, interleave};
+use bursar_benches::peers::{self, Bursar, BursarBundle, Intrusives, MutexNotify, Peer, Prioritised, Tokio, Visit};
+use bursar_benches::{Goal, Goals, Options, Rounds, Subject, Table, interleave};
 
 use Priority::{Critical, High, Idle, Low, Normal};
 

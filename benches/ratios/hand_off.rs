@@ -10,8 +10,8 @@ use cpu_time::ProcessTime;
 use hdrhistogram::Histogram;
 use tokio::runtime::Builder;
 
-use crate::support::nanos_each;
-use crate::support::peers::{Ask, Peer};
+use bursar_benches::nanos_each;
+use bursar_benches::peers::{Ask, Peer};
 
 const WORKERS: usize = 2;
 pub const CAPACITY: u64 = 8;

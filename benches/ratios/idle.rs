@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bursar::{Driver, Request, Scheduler};
 
-use crate::support::{Goal, Goals, Options};
 use crate::uncontended::runtime;
+use bursar_benches::{Goal, Goals, Options};
 
 const LEASES: usize = 100;
 

@@ -1,6 +1,7 @@
 //! All ratios: bursar against its peers, in one process and in interleaved rounds.
 //!
-//! `cargo bench --bench ratios` prints everything; `cargo bench --bench ratios -- uncontended threads` some sections;
+//! `cargo bench -p bursar-benches --bench ratios` prints everything; `cargo bench --bench ratios -- uncontended
+//! threads` some sections;
 //! `--quick` runs few and short rounds. A ratio is the median over rounds of subject / peer within a round; times of
 //! one thread are its CPU time.
 
@@ -8,12 +9,10 @@ mod contended;
 mod hand_off;
 mod idle;
 mod queue;
-#[path = "../support/mod.rs"]
-mod support;
 mod threads;
 mod uncontended;
 
-use support::{Goals, Options, child_args, print_load};
+use bursar_benches::{Goals, Options, child_args, print_load};
 
 /// Measures, prints, and notes how far the goals are met.
 type Section = fn(&Options, &mut Goals);

@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use crate::support::chain::{Chain, Cost, Heap, PEERS, measure};
-use crate::support::{Goal, Goals, Options, Rounds, Subject, Table, interleave};
+use bursar_benches::chain::{Chain, Cost, Heap, PEERS, measure};
+use bursar_benches::{Goal, Goals, Options, Rounds, Subject, Table, interleave};
 
 /// Beyond this, a single-budget waiter with its future is too large.
 const BYTES: f64 = 256.0;

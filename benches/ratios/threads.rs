@@ -5,9 +5,9 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::peers::{self, Ask, Peer, Visit};
-use crate::support::{Goal, Goals, Options, Subject, interleave};
 use crate::uncontended::{PLENTY, print, runtime};
+use bursar_benches::peers::{self, Ask, Peer, Visit};
+use bursar_benches::{Goal, Goals, Options, Subject, interleave};
 
 const THREADS: usize = 2;
 /// Operations between two looks at the clock's flag.

@@ -7,8 +7,8 @@ use bursar::{GIB, MIB, Priority, Request, Scheduler};
 use cpu_time::ThreadTime;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::support::peers::{self, Ask, Peer, Visit};
-use crate::support::{Goal, Goals, Options, Rounds, Subject, Table, interleave, nanos_each};
+use bursar_benches::peers::{self, Ask, Peer, Visit};
+use bursar_benches::{Goal, Goals, Options, Rounds, Subject, Table, interleave, nanos_each};
 
 /// Never exhausted.
 pub const PLENTY: u64 = 1 << 40;

@@ -1,7 +1,5 @@
 //! What the benchmarks share: peers behind one face, interleaved rounds, medians of ratios, and tables.
 
-#![allow(dead_code, unused_imports, reason = "every target uses a part")]
-
 pub mod chain;
 pub mod critical;
 pub mod peers;

@@ -63,7 +63,7 @@ impl Engine {
         self.resume(turn);
         let rank = self.rank_of(asked, self.now);
         let tag = asked.terms.as_ref().map_or(Tag::NOBODY, |terms| terms.tag);
-        let who = Claimant { rank, holds: self.parties.holds(tag.activity) };
+        let who = Claimant { rank, holds: self.parties.holds(tag.party()) };
         let chosen = match &asked.terms {
             None => self.admit_bundle(turn, asked.amounts, who).map(|()| None),
             Some(terms) => self.admit_flexibly(turn, terms, who).map(Some),
@@ -136,8 +136,11 @@ impl Engine {
         let due = self.now.saturating_add(asked.deadline);
         let deadline = if Rank::is_never(due) { u64::MAX } else { due };
         let (amounts, base, since, flexible) = (asked.amounts, asked.level, self.now, asked.terms.is_some());
-        let guaranteed = self.is_guaranteed(&asked);
+        let (guaranteed, hold) = (self.is_guaranteed(&asked), asked.expected_hold);
         let slot = self.queue.insert(Newcomer { rank, base, amounts, terms: asked.terms, since, deadline });
+        if let Some(holds) = &mut self.holds {
+            holds.note(slot, hold);
+        }
         turn.board.open(slot);
         self.start_deadline(slot);
         self.start_aging(slot, since);
@@ -272,7 +275,8 @@ impl Engine {
             // Growth goes before admission at equal priority (C7).
             _ if asked.terms.as_ref().is_some_and(|terms| terms.grows) => 0,
             Some(shares) => shares.start(asked.level, asked.module),
-            None if asked.deadline == u64::MAX => now.saturating_add(self.settings.edf_horizon),
+            // Deadlines end waits, but do not order them.
+            None if asked.deadline == u64::MAX || self.holds.is_some() => now.saturating_add(self.settings.edf_horizon),
             None => now.saturating_add(asked.deadline),
         };
         if self.is_guaranteed(asked) {

@@ -6,6 +6,7 @@ use crate::model::BudgetId;
 use crate::policy::Rank;
 
 use super::Engine;
+use super::activity::Sure;
 use super::queue::State;
 
 /// Up to so many waiters the whole queue is checked after every call; above, only on demand.
@@ -114,9 +115,9 @@ impl Engine {
         let at = |slot: u32| BudgetId::first_of(self.queue.set(slot)).unwrap_or(BudgetId::GPU);
         let mut known = 0;
         for (activity, party) in self.parties.iter() {
-            for &slot in &party.waiters {
+            for slot in party.waiters(Sure::Implied) {
                 known += 1;
-                if self.queue.get(slot).state != State::Waiting || self.tag(slot).activity != activity {
+                if self.queue.get(slot).state != State::Waiting || self.tag(slot).party() != activity {
                     return Err((at(slot), format!("slot {slot} is no waiter of activity {activity}")));
                 }
             }
@@ -130,7 +131,8 @@ impl Engine {
             return Err((BudgetId::GPU, format!("{known} waiters of activities counted, {there} there")));
         }
         for id in BudgetId::in_set(books.budgets() & !books.rates()) {
-            let held: u128 = self.parties.iter().map(|(_, party)| u128::from(party.held.get(id))).sum();
+            let parts = self.parties.iter().flat_map(|(_, party)| party.parts(Sure::Implied));
+            let held: u128 = parts.map(|part| u128::from(part.held.get(id))).sum();
             if held > u128::from(books.granted(id)) {
                 return Err((id, format!("activities hold {held}, and {} are granted", books.granted(id))));
             }

@@ -38,11 +38,15 @@ mod inherit;
 mod lines;
 mod module;
 mod queue;
+mod ratio;
+mod reduction;
 mod regrant;
+mod table;
 mod timeout;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::ledger::{Board, Books};
 use crate::model::{Amounts, BudgetId, CloseReason, Config, Order, Priority, Request, Terms};
@@ -55,8 +59,10 @@ use claims::Claims;
 pub use effect::{Effect, Ended, Refusal, Short, Submitted, Verdict};
 use module::Modules;
 use queue::{Queue, State};
+use ratio::Holds;
 use regrant::Dirty;
 pub use regrant::Settled;
+pub use table::Table;
 
 /// What the engine is given for one call.
 #[derive(Debug)]
@@ -79,9 +85,11 @@ pub struct Asked<'a> {
     /// The latest time of the grant, in nanoseconds from now; `u64::MAX` for none.
     pub deadline: u64,
     /// Alternatives and elastic amounts; the bundle is the first of them.
-    pub terms: Option<Box<Terms>>,
+    pub terms: Option<Arc<Terms>>,
     /// The module that asks.
     pub module: Option<&'a str>,
+    /// How long it will hold what it gets, in nanoseconds.
+    pub expected_hold: u64,
 }
 
 impl<'a> Asked<'a> {
@@ -94,6 +102,7 @@ impl<'a> Asked<'a> {
             deadline: request.deadline_ns(),
             terms: if request.is_plain() { None } else { request.terms() },
             module: if request.is_plain() { None } else { request.module_name() },
+            expected_hold: request.expected_hold_ns(),
         }
     }
 }
@@ -134,6 +143,8 @@ pub struct Engine {
     settings: Settings,
     /// The shares of modules, if the order goes by them.
     shares: Option<Shares>,
+    /// How long waiters expect to hold, if the order goes by that.
+    holds: Option<Holds>,
     /// How many active waiters name each budget (R1: the flag is set while there is one).
     naming: [u32; BudgetId::LIMIT],
     /// Active waiters.
@@ -191,6 +202,7 @@ impl Engine {
                 roll_backs: config.roll_backs,
             },
             shares: (config.order == Order::Shares).then(Shares::new),
+            holds: (config.order == Order::ResponseRatio).then(Holds::default),
             naming: [0; BudgetId::LIMIT],
             waiting: 0,
             deadlines: BTreeSet::new(),

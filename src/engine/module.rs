@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ledger::Books;
-use crate::model::{Amounts, BudgetId, ModuleError, Priority, Quota, Tag};
+use crate::model::{Amounts, BudgetId, ModuleError, ModuleShare, ModuleStats, Priority, Quota, Tag};
 use crate::policy::Rank;
 
 use super::lines::{Filing, Key};
@@ -195,22 +195,50 @@ impl Engine {
         Ok(())
     }
 
+    /// What all modules have, may have, and wait for, by name.
+    pub fn module_stats(&self) -> Vec<ModuleStats> {
+        let share = |(&budget, share): (&BudgetId, &Share)| ModuleShare {
+            budget,
+            used: share.used,
+            minimum: share.minimum,
+            cap: (share.cap < u64::MAX).then_some(share.cap),
+        };
+        let stats = |module: &Module| ModuleStats {
+            name: module.name.to_string(),
+            weight: module.weight,
+            waiting: module.waiters.len() as u64,
+            parked: module.parked.len() as u64,
+            shares: module.shares.iter().map(share).collect(),
+        };
+        let mut all: Vec<_> = self.modules.all.values().map(stats).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
     /// A module is gone: what its leases hold and its waiters ask for is nobody's in particular from now on.
     pub fn deregister(&mut self, turn: &mut Turn<'_>, number: u64) {
         self.advance(turn);
-        let Some(module) = self.modules.all.remove(&number) else { return };
+        if self.modules.all.remove(&number).is_none() {
+            return;
+        }
         self.modules.changed.remove(&number);
-        module.parked.into_values().for_each(|filing| self.unpark(turn, filing));
-        // What only the cap made impossible is possible now.
-        let mut waiters: Vec<_> = module.waiters.into_iter().collect();
-        waiters.sort_unstable_by_key(|(rank, _)| rank.arrival());
-        for (_, slot) in waiters {
-            let possible = self.possible(turn.books, slot);
-            let all = (0..self.queue.alternatives(slot)).map(|alternative| Filing::new(slot, alternative));
-            for filing in all.filter(|filing| possible & 1 << filing.alternative() != 0) {
-                if self.queue.place(filing).is_none() {
-                    self.unpark(turn, filing);
-                }
+        let waiters = self.in_order_of_arrival(|_| true).into_iter().filter(|&slot| self.tag(slot).module == number);
+        for slot in waiters.collect::<Vec<_>>() {
+            self.file_uncapped(turn, slot);
+        }
+    }
+
+    /// Puts those alternatives of a waiter into a line that the cap of its module, which is gone, had parked or made
+    /// impossible.
+    fn file_uncapped(&mut self, turn: &mut Turn<'_>, slot: u32) {
+        if self.queue.get(slot).state != State::Waiting {
+            return;
+        }
+        let possible = self.possible(turn.books, slot);
+        for alternative in (0..self.queue.alternatives(slot)).filter(|alternative| possible & 1 << alternative != 0) {
+            let filing = Filing::new(slot, alternative);
+            if self.queue.place(filing).is_none() {
+                self.unpark(turn, filing);
             }
         }
     }

@@ -4,10 +4,13 @@
 //! lies out of line. Where waiters stand in line is `lines`' business; the links of the first filing lie in the entry
 //! itself, because almost every waiter has only that one.
 
+use std::sync::Arc;
+
 use crate::model::{Amounts, BudgetId, Path, Priority, Terms};
 use crate::policy::Rank;
 
 use super::lines::{Filing, Lines, Link};
+use super::table::Table;
 
 /// Where a waiter is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +33,17 @@ struct Ask {
     set: u64,
     /// The units of the one budget, or the index of the bundle or of the terms.
     units: u64,
+}
+
+impl Ask {
+    /// What stands in a free slot: which other one is free.
+    fn free(slot: Option<u32>) -> Self {
+        Ask { set: 0, units: slot.map_or(u64::MAX, u64::from) }
+    }
+
+    fn free_slot(self) -> Option<u32> {
+        u32::try_from(self.units).ok()
+    }
 }
 
 /// What a waiter asks for, as it is kept.
@@ -98,10 +112,32 @@ pub(super) struct Waiter {
     pub expiries: u8,
 }
 
+/// What a free slot has.
+impl Default for Waiter {
+    fn default() -> Self {
+        Waiter {
+            rank: Rank::BEFORE_ALL,
+            ask: Ask::free(None),
+            since: 0,
+            deadline: u64::MAX,
+            raise_at: u64::MAX,
+            first_pass: 0,
+            link: Link::NOWHERE,
+            passes: 0,
+            passed_by: 0,
+            state: State::Free,
+            base: Priority::Normal,
+            flexible: false,
+            hard: false,
+            expiries: 0,
+        }
+    }
+}
+
 /// What a flexible waiter has beside its entry.
 #[derive(Debug)]
 pub(super) struct Flexible {
-    pub terms: Box<Terms>,
+    pub terms: Arc<Terms>,
     /// The filings of the alternatives after the first.
     pub links: Vec<Link>,
     /// From when on less than what is wanted would do.
@@ -120,8 +156,13 @@ pub(super) struct Flexible {
 /// All waiters.
 #[derive(Debug)]
 pub(super) struct Queue {
-    slots: Vec<Waiter>,
-    free_slots: Vec<u32>,
+    slots: Table<Waiter>,
+    /// Slots that were ever in use are those below this.
+    opened: u32,
+    /// The free slot that was left last. Each names the one before it where a waiter has its ask, so that free slots
+    /// take no memory of their own.
+    free_slot: Option<u32>,
+    used: usize,
     bundles: Vec<Amounts>,
     free_bundles: Vec<u32>,
     flexible: Vec<Option<Flexible>>,
@@ -135,7 +176,7 @@ pub(super) struct Newcomer<'a> {
     pub rank: Rank,
     pub base: Priority,
     pub amounts: &'a Amounts,
-    pub terms: Option<Box<Terms>>,
+    pub terms: Option<Arc<Terms>>,
     pub since: u64,
     pub deadline: u64,
 }
@@ -143,8 +184,10 @@ pub(super) struct Newcomer<'a> {
 impl Queue {
     pub(super) fn new() -> Self {
         Queue {
-            slots: Vec::new(),
-            free_slots: Vec::new(),
+            slots: Table::default(),
+            opened: 0,
+            free_slot: None,
+            used: 0,
             bundles: Vec::new(),
             free_bundles: Vec::new(),
             flexible: Vec::new(),
@@ -160,23 +203,24 @@ impl Queue {
             Some(terms) => self.keep_terms(terms, new.since),
             None => self.keep_ask(new.amounts),
         };
-        let waiter = Waiter {
-            rank: new.rank,
-            ask,
-            since: new.since,
-            deadline: new.deadline,
-            raise_at: u64::MAX,
-            first_pass: 0,
-            link: Link::NOWHERE,
-            passes: 0,
-            passed_by: 0,
-            state: State::Waiting,
-            base: new.base,
-            flexible,
-            hard: false,
-            expiries: 0,
+        let Newcomer { rank, base, since, deadline, .. } = new;
+        let waiter = Waiter { rank, ask, since, deadline, base, flexible, state: State::Waiting, ..Waiter::default() };
+        self.used += 1;
+        let slot = match self.free_slot {
+            Some(slot) => {
+                self.free_slot = self.slots[slot].ask.free_slot();
+                slot
+            }
+            None => {
+                let slot = self.opened;
+                self.slots.open(slot);
+                // At most `max_waiters`, which is at most 2^28 (`lines::Filing`).
+                self.opened += 1;
+                slot
+            }
         };
-        put(&mut self.slots, &mut self.free_slots, waiter)
+        self.slots[slot] = waiter;
+        slot
     }
 
     fn keep_ask(&mut self, amounts: &Amounts) -> Ask {
@@ -189,7 +233,7 @@ impl Queue {
     }
 
     #[cold]
-    fn keep_terms(&mut self, terms: Box<Terms>, since: u64) -> Ask {
+    fn keep_terms(&mut self, terms: Arc<Terms>, since: u64) -> Ask {
         let set = terms.set();
         let links = vec![Link::NOWHERE; terms.alternatives.len() - 1];
         let ripe_at = since.saturating_add(terms.patience);
@@ -209,28 +253,30 @@ impl Queue {
     /// Frees the slot of a waiter that is filed nowhere.
     #[inline]
     pub(super) fn remove(&mut self, slot: u32) {
-        let waiter = &mut self.slots[slot as usize];
+        let waiter = &mut self.slots[slot];
         debug_assert!(waiter.state != State::Free);
         waiter.state = State::Free;
         let ask = waiter.ask;
-        if waiter.flexible {
+        // What remembers where it stood may still look here; it finds an entry that stands nowhere.
+        if std::mem::take(&mut waiter.flexible) {
             self.flexible[ask.units as usize] = None;
             self.free_flexible.push(ask.units as u32);
         } else if !ask.set.is_power_of_two() {
             self.bundles[ask.units as usize] = Amounts::new();
             self.free_bundles.push(ask.units as u32);
         }
-        self.free_slots.push(slot);
+        waiter.ask = Ask::free(self.free_slot.replace(slot));
+        self.used -= 1;
     }
 
     #[inline]
     pub(super) fn get(&self, slot: u32) -> &Waiter {
-        &self.slots[slot as usize]
+        &self.slots[slot]
     }
 
     #[inline]
     pub(super) fn get_mut(&mut self, slot: u32) -> &mut Waiter {
-        &mut self.slots[slot as usize]
+        &mut self.slots[slot]
     }
 
     /// What a flexible waiter has beside its entry.
@@ -247,7 +293,7 @@ impl Queue {
     /// The budgets that a waiter names, in any of its alternatives.
     #[inline]
     pub(super) fn set(&self, slot: u32) -> u64 {
-        self.slots[slot as usize].ask.set
+        self.slots[slot].ask.set
     }
 
     /// How many alternatives a waiter has.
@@ -260,7 +306,7 @@ impl Queue {
     /// The least that an alternative would do with now.
     #[inline]
     pub(super) fn asks(&self, slot: u32, alternative: u8) -> Asks<'_> {
-        let waiter = &self.slots[slot as usize];
+        let waiter = &self.slots[slot];
         if waiter.flexible {
             return self.asks_flexibly(slot, alternative);
         }
@@ -293,7 +339,7 @@ impl Queue {
 
     /// The waiter in a slot, if there is one.
     pub(super) fn find(&self, slot: u32) -> Option<&Waiter> {
-        self.slots.get(slot as usize).filter(|waiter| waiter.state != State::Free)
+        self.slots.get(slot).filter(|waiter| waiter.state != State::Free)
     }
 
     /// Slots in use, with their waiters: for checks, closing and capacity changes.
@@ -304,7 +350,7 @@ impl Queue {
 
     /// Number of slots in use.
     pub(super) fn len(&self) -> usize {
-        self.slots.len() - self.free_slots.len()
+        self.used
     }
 }
 
@@ -319,7 +365,7 @@ fn put<T>(table: &mut Vec<T>, free: &mut Vec<u32>, value: T) -> u32 {
             table.push(value);
             // So that freeing them all never allocates.
             free.reserve(table.len());
-            // Fewer than `max_waiters`, which is at most 2^30.
+            // Fewer than `max_waiters`, which is at most 2^28.
             table.len() as u32 - 1
         }
     }

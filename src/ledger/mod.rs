@@ -4,7 +4,8 @@
 //!
 //! Plain integers under one short lock whose unlock is a plain store (`rt::Short`). Measured beside the other ways,
 //! bare take and give without the library around them, in nanoseconds a pair, on two cores of a Xeon (Sapphire Rapids
-//! class, virtual), with `cargo bench --bench ledger`; "t" are threads, "mixed" alternates one and four budgets:
+//! class, virtual), with `cargo bench -p bursar-benches --bench ledger`; "t" are threads, "mixed" alternates one and
+//! four budgets:
 //!
 //! | take and give | one, 1 t | four, 1 t | mixed, 1 t | one, 2 t | four, 2 t | mixed, 2 t |
 //! |---|---:|---:|---:|---:|---:|---:|

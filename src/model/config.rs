@@ -227,6 +227,13 @@ pub struct Config {
     pub topology: Topology,
     /// How often the scheduler task checks the books; never when `None`.
     pub verify_every: Option<Duration>,
+    /// How often the scheduler task takes a sample of what is in use, for [`Usage`](crate::Usage); never when `None`.
+    /// Whoever asks for `stats` takes one too.
+    pub sample_every: Option<Duration>,
+    /// When nothing was granted for so long while something waits, the scheduler task says so in the log, with who
+    /// waits for what and who holds it; never when `None`. It says it again after twice the time, four times, and so
+    /// on.
+    pub stuck_after: Option<Duration>,
 }
 
 impl Config {
@@ -251,6 +258,8 @@ impl Config {
             max_waiters: 1 << 22,
             topology: Topology::new(),
             verify_every: None,
+            sample_every: None,
+            stuck_after: None,
         }
     }
 
@@ -359,6 +368,20 @@ impl Config {
         self
     }
 
+    /// See [`Config::sample_every`].
+    #[must_use]
+    pub fn with_sample_every(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.sample_every = time.into();
+        self
+    }
+
+    /// See [`Config::stuck_after`].
+    #[must_use]
+    pub fn with_stuck_after(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.stuck_after = time.into();
+        self
+    }
+
     /// The five kinds of the RROS resource manager with its default capacities: 100 computational units, 1 MiB of
     /// memory, the whole of attention, and 100 units each of I/O and network, which RROS lends rather than meters.
     pub fn rros() -> Self {
@@ -404,11 +427,13 @@ impl Config {
             ("edf_horizon", whole_ms(self.edf_horizon), "at least 1 ms"),
             ("look_ahead", self.look_ahead as u64, "at least 1"),
             ("aging_step", self.aging_step.map_or(1, whole_ms), "at least 1 ms"),
-            ("max_waiters", self.max_waiters as u64, "between 1 and 2^30"),
+            ("max_waiters", self.max_waiters as u64, "between 1 and 2^28"),
             ("verify_every", self.verify_every.map_or(1, whole_ms), "at least 1 ms"),
+            ("sample_every", self.sample_every.map_or(1, whole_ms), "at least 1 ms"),
+            ("stuck_after", self.stuck_after.map_or(1, whole_ms), "at least 1 ms"),
         ];
         for (setting, value, must) in settings {
-            if value == 0 || (setting == "max_waiters" && value > 1 << 30) {
+            if value == 0 || (setting == "max_waiters" && value > 1 << 28) {
                 return Err(ConfigError::Setting { setting, value, must });
             }
         }

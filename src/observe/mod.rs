@@ -4,5 +4,9 @@
 //! did not wait never come here; the books count them.
 
 mod sink;
+mod times;
+mod usage;
 
 pub(crate) use sink::Sink;
+pub(crate) use times::{Times, summary};
+pub(crate) use usage::Gauge;

@@ -2,8 +2,10 @@
 
 mod placement;
 mod rank;
+mod response_ratio;
 mod shares;
 
 pub(crate) use placement::{SpaceView, spaces_for};
 pub use rank::Rank;
+pub(crate) use response_ratio::ResponseRatio;
 pub(crate) use shares::Shares;

@@ -20,19 +20,23 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 use tokio::runtime::Handle;
 
-use crate::engine::{Effect, Engine, Settled, Turn};
+use crate::engine::{Effect, Engine, Settled, Table, Turn};
 use crate::ledger::{Board, Books, Held};
 use crate::model::{Amounts, Budget, BudgetId, CloseReason, Config, Order, Request, Tag, Topology, Unit};
 use crate::observe::Sink;
 use crate::rt::sync::{AtomicBool, AtomicU64, Ordering};
-use crate::rt::{Clock, Short};
+use crate::rt::{Clock, Here, Short};
 
+use super::drain::Drains;
 use super::known::Known;
-use super::wake::Wakes;
+use super::sections::Sections;
+use super::wake::{Alert, Wakes};
+use super::watch::Watch;
 
 /// What never changes while a scheduler lives.
 #[derive(Debug, Default)]
@@ -76,17 +80,17 @@ pub(super) struct Users {
 pub(super) struct Desk {
     pub engine: Engine,
     /// By slot.
-    pub wakers: Vec<Option<Waker>>,
-    /// The labels of those that wait, by slot: as long as the last slot that ever had one.
-    pub labels: Vec<Option<Cow<'static, str>>>,
+    pub wakers: Table<Option<Waker>>,
+    /// The labels of those that wait, by slot, up to the last slot that ever had one.
+    pub labels: Table<Option<Cow<'static, str>>>,
     pub sink: Sink,
     pub names: Arc<Names>,
     pub users: Users,
     /// The waker of the scheduler task, and the time it sleeps until.
     pub driver: Option<Waker>,
     pub armed: u64,
-    /// Those that wait for the last lease to end.
-    pub drains: Vec<Waker>,
+    pub drains: Drains,
+    pub watch: Watch,
     runtime: Option<Handle>,
 }
 
@@ -97,6 +101,7 @@ pub(crate) struct Core {
     pub(super) board: Board,
     pub(super) desk: Short<Desk>,
     pub(super) known: Known,
+    pub(super) sections: Sections,
     pub(super) clock: Clock,
     /// Whether somebody waits. Only a hint where to go first: what counts are the flags in the books, read under their
     /// lock.
@@ -115,17 +120,19 @@ impl Core {
             board: Board::default(),
             desk: Short::new(Desk {
                 engine: Engine::new(&Config::new()),
-                wakers: Vec::new(),
-                labels: Vec::new(),
+                wakers: Table::default(),
+                labels: Table::default(),
                 sink: Sink::default(),
                 names: Arc::default(),
                 users: Users::default(),
                 driver: None,
                 armed: u64::MAX,
-                drains: Vec::new(),
+                drains: Drains::default(),
+                watch: Watch::new(u64::MAX),
                 runtime: None,
             }),
             known: Known::default(),
+            sections: Sections::default(),
             clock,
             busy: AtomicBool::new(false),
             rates: AtomicU64::new(0),
@@ -144,14 +151,15 @@ impl Core {
         let now = core.clock.now(runtime.as_ref(), &core.clock.here());
         *desk = Desk {
             engine: Engine::new(config),
-            wakers: Vec::new(),
-            labels: Vec::new(),
+            wakers: Table::default(),
+            labels: Table::default(),
             sink: Sink::default(),
             names: Arc::new(Names::new(config)),
             users: Users { handles: true, driver: true },
             driver: None,
             armed: u64::MAX,
-            drains: Vec::new(),
+            drains: Drains::default(),
+            watch: Watch::new(config.stuck_after.map_or(u64::MAX, nanos)),
             runtime,
         };
         let mut books = core.books.lock();
@@ -184,9 +192,11 @@ impl Core {
                 books = self.books.lock();
             }
             if books.is_closed() && books.leases() == desk.sink.forgotten() {
-                desk.drains.drain(..).for_each(|waker| wakes.push(waker));
+                desk.drains.wake(&mut wakes);
             }
-            (result, desk.engine.poll_timeout(&mut books))
+            let Desk { engine, sink, watch, .. } = &mut *desk;
+            let watch = watch.due(engine.waiting(), now, || books.granted_at_once() + sink.waited());
+            (result, desk.engine.poll_timeout(&mut books).min(watch))
         };
         desk.apply(&mut wakes);
         let busy = desk.engine.waiting() > 0;
@@ -212,6 +222,14 @@ impl Core {
         let now = self.clock.now(desk.runtime.as_ref(), &here);
         let mut books = self.books.lock();
         look(&desk, &mut Turn { books: &mut books, board: &self.board, now })
+    }
+
+    /// The time, for those outside a turn.
+    pub(super) fn now(&'static self) -> u64 {
+        match self.clock.here() {
+            Here::Time(now) => now,
+            here => self.clock.now(self.desk.lock().runtime.as_ref(), &here),
+        }
     }
 
     /// Gives back what a lease held; goes to the desk only if somebody waits for it.
@@ -242,7 +260,9 @@ impl Core {
     #[inline(never)]
     pub(super) fn give_special(&'static self, held: Held) {
         // Before the place is free: the next lease there may be known too.
-        self.known.leave(held);
+        if held.known().is_some() {
+            self.known.leave(held, self.now());
+        }
         if held.is_tagged() {
             return self.turn(|desk, turn, _| desk.engine.ended(turn, held));
         }
@@ -290,13 +310,13 @@ impl Core {
         let mut desk = self.desk.lock();
         if desk.engine.cancel_quietly(slot) {
             desk.apply(&mut wakes);
-            wakes.discard(desk.wakers.get_mut(slot as usize).and_then(Option::take));
+            wakes.discard(desk.wakers.get_mut(slot).and_then(Option::take));
             return;
         }
         drop(desk);
         self.turn(|desk, turn, wakes| {
             desk.engine.cancel(turn, slot);
-            wakes.discard(desk.wakers.get_mut(slot as usize).and_then(Option::take));
+            wakes.discard(desk.wakers.get_mut(slot).and_then(Option::take));
         });
     }
 
@@ -312,7 +332,8 @@ impl Core {
     /// The scheduler task sleeps until something is due, `at` at the latest. Until when.
     pub(super) fn arm(&'static self, at: u64) -> u64 {
         let mut desk = self.desk.lock();
-        desk.armed = desk.engine.poll_timeout(&mut self.books.lock()).min(at);
+        let desk = &mut *desk;
+        desk.armed = desk.engine.poll_timeout(&mut self.books.lock()).min(desk.watch.at()).min(at);
         desk.armed
     }
 
@@ -327,7 +348,7 @@ impl Core {
             first
         });
         if closed {
-            tracing::debug!(target: "bursar", %reason, "closed");
+            tracing::debug!(target: "bursar::close", %reason, "closed");
         }
     }
 
@@ -360,11 +381,12 @@ impl Core {
         books.retire();
         drop(books);
         desk.engine = Engine::new(&Config::new());
-        std::mem::take(&mut desk.wakers).into_iter().for_each(|waker| wakes.discard(waker));
-        desk.labels = Vec::new();
+        std::mem::take(&mut desk.wakers).into_values().for_each(|waker| wakes.discard(waker));
+        desk.labels = Table::default();
         desk.sink = Sink::default();
         desk.runtime = None;
         self.known.clear();
+        self.sections.clear();
         true
     }
 }
@@ -372,11 +394,15 @@ impl Core {
 impl Desk {
     /// Turns effects into wake-ups and figures.
     fn apply(&mut self, wakes: &mut Wakes) {
-        let Desk { engine, wakers, sink, .. } = self;
+        let Desk { engine, wakers, sink, labels, names, .. } = self;
         for effect in engine.effects() {
             sink.record(&effect);
+            if let Effect::Alert { slot, activity, budget, holder } = effect {
+                let label = labels.get(slot).cloned().flatten();
+                wakes.alert(Alert { activity, label, budget: names.of(budget).0, holder });
+            }
             if let Effect::Offer { slot, .. } | Effect::End { slot, .. } = effect
-                && let Some(waker) = wakers.get_mut(slot as usize).and_then(Option::take)
+                && let Some(waker) = wakers.get_mut(slot).and_then(Option::take)
             {
                 wakes.push(waker);
             }
@@ -386,28 +412,27 @@ impl Desk {
     /// Notes the label of a new waiter, or that it has none.
     #[inline]
     pub(super) fn note_label(&mut self, slot: u32, request: &Request) {
-        if !request.is_plain() || (slot as usize) < self.labels.len() {
-            self.set_label(slot as usize, request.label_of());
+        if !request.is_plain() {
+            self.set_label(slot, request.label_of());
+        } else if let Some(label) = self.labels.get_mut(slot) {
+            *label = None;
         }
     }
 
     #[cold]
-    fn set_label(&mut self, at: usize, label: Option<Cow<'static, str>>) {
-        if label.is_some() && at >= self.labels.len() {
-            self.labels.resize_with(at + 1, || None);
+    fn set_label(&mut self, slot: u32, label: Option<Cow<'static, str>>) {
+        if label.is_some() {
+            self.labels.open(slot);
         }
-        if let Some(known) = self.labels.get_mut(at) {
+        if let Some(known) = self.labels.get_mut(slot) {
             *known = label;
         }
     }
 
     /// Keeps the waker of a waiter; the one it replaces is dropped after unlocking.
     pub(super) fn keep_waker(&mut self, slot: u32, waker: Waker, wakes: &mut Wakes) {
-        let at = slot as usize;
-        if at >= self.wakers.len() {
-            self.wakers.resize_with(at + 1, || None);
-        }
-        wakes.discard(self.wakers[at].replace(waker));
+        self.wakers.open(slot);
+        wakes.discard(self.wakers[slot].replace(waker));
     }
 }
 
@@ -416,4 +441,9 @@ fn spares() -> std::sync::MutexGuard<'static, Vec<&'static Core>> {
         Ok(guard) => guard,
         Err(poisoned) => poisoned.into_inner(),
     }
+}
+
+/// Whole nanoseconds; as good as never if there are too many.
+pub(super) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

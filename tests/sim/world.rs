@@ -2,6 +2,7 @@
 //! turn of the driver whenever something is due. One thread, a clock of its own, no shell.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bursar::internals::{
@@ -321,7 +322,7 @@ impl World {
                 }
                 Effect::Cancelled { level } => Seen::Cancelled(level),
                 // Seen by the owner, who polled.
-                Effect::Regained { .. } => continue,
+                Effect::Regained { .. } | Effect::Alert { .. } => continue,
             };
             self.seen.push(seen);
         }
@@ -478,14 +479,14 @@ fn request(arrival: &Arrival) -> Request {
 }
 
 /// What the engine is told beside the bundle of an arrival, as the shell does.
-fn terms(arrival: &Arrival) -> Option<Box<Terms>> {
+fn terms(arrival: &Arrival) -> Option<Arc<Terms>> {
     let Arrival { ask, tag, grows, .. } = arrival;
     let belongs = *tag != Tag::NOBODY;
     let each = |alternative: &Alternative| {
         bursar::Alternative::elastic(amounts(&alternative.wants), &amounts(&alternative.floors))
     };
     (belongs || ask.is_flexible()).then(|| {
-        Box::new(Terms {
+        Arc::new(Terms {
             alternatives: ask.alternatives.iter().map(each).collect(),
             factor: ask.factor,
             patience: ask.patience,

@@ -59,9 +59,7 @@ impl Model {
     /// A module is gone: its leases and waiters go on as nobody's in particular.
     pub(super) fn deregister(&mut self, number: u64) {
         self.advance();
-        let parked = self.parked_of(number);
         if self.modules.remove(&number).is_some() {
-            parked.into_iter().for_each(|(_, alternative, at)| self.let_go(at, alternative));
             let its = |waiter: &Waiter| waiter.state == State::Waiting && waiter.tag.module == number;
             for at in (0..self.waiters.len()).filter(|at| its(&self.waiters[*at])).collect::<Vec<_>>() {
                 for alternative in 0..self.waiters[at].ladders.len() {

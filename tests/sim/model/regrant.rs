@@ -39,8 +39,8 @@ impl Model {
     pub(super) fn settle(&mut self) {
         for turns in 0.. {
             assert!(turns < SPIN, "a turn of the model has no end");
-            self.inherit();
             self.look_at_modules();
+            self.inherit();
             match self.regrant() {
                 Settled::Done if self.consider_holders() || self.modules_have_changed() => {}
                 Settled::Done => return,
