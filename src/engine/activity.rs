@@ -263,10 +263,10 @@ impl Engine {
         !self.dirty.is_clean() || self.look_for_deadlock(turn)
     }
 
-    /// Which claims bind a holder changes with every wait and every grant (R3): marks the lines of those that a claim
-    /// kept out and keeps out no more.
+    /// Which claims bind a holder changes with every wait and every grant, and whoever comes to hold something is not
+    /// bound by the growth reserve any more (R3): marks the lines of those whom these kept out and keep out no more.
     fn mark_unbound(&mut self, turn: &mut Turn<'_>) {
-        let claimed = self.claims.claimed();
+        let claimed = self.claims.claimed() | self.reserved;
         if claimed == 0 {
             return;
         }

@@ -75,7 +75,7 @@ impl Engine {
             Ok(chosen) => chosen,
         };
         turn.books.count_immediate(asked.level);
-        self.note_share(turn.books, asked, rank);
+        self.note_share(turn.books, asked);
         let (held, set) = match chosen {
             None => (turn.books.take(asked.amounts, asked.level), asked.amounts.set()),
             Some((path, amounts)) => {
@@ -130,14 +130,14 @@ impl Engine {
     }
 
     /// The cap or the budget that keeps a bundle from being granted.
-    fn keeps(&self, books: &mut Books, tag: Tag, amounts: &Amounts, who: Claimant) -> Option<BudgetId> {
+    pub(super) fn keeps(&self, books: &mut Books, tag: Tag, amounts: &Amounts, who: Claimant) -> Option<BudgetId> {
         let capped = self.modules.exceeds(tag, amounts);
         capped.or_else(|| self.blocking(books, Asks::Many(amounts), who))
     }
 
     fn enqueue(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>, rank: Rank, at: BudgetId) -> u32 {
         self.arrivals += 1;
-        self.note_share(turn.books, &asked, rank);
+        self.note_share(turn.books, &asked);
         let due = self.now.saturating_add(asked.deadline);
         let deadline = if Rank::is_never(due) { u64::MAX } else { due };
         let (amounts, base, since, flexible) = (asked.amounts, asked.level, self.now, asked.terms.is_some());
@@ -243,13 +243,11 @@ impl Engine {
             if possible & 1 << alternative == 0 {
                 self.queue.leave(filing);
                 self.modules.let_go(tag, (rank, alternative));
-            } else if self.modules.has_parked(tag, (rank, alternative)) {
+            } else if self.modules.has_parked(tag, (rank, alternative)) || self.queue.place(filing).is_some() {
                 continue;
             } else if self.is_capped(filing) {
-                self.park(turn, filing);
-            } else if self.queue.place(filing).is_none()
-                && let Some(at) = self.blocking_filing(turn.books, filing).or(changed)
-            {
+                self.keep_out(filing);
+            } else if let Some(at) = self.blocking_filing(turn.books, filing).or(changed) {
                 self.queue.join(filing, at);
             }
         }
@@ -294,7 +292,7 @@ impl Engine {
     }
 
     /// Charges the share of a module for a request that was not refused.
-    fn note_share(&mut self, books: &Books, asked: &Asked<'_>, rank: Rank) {
+    fn note_share(&mut self, books: &Books, asked: &Asked<'_>) {
         // What can never be had is not charged.
         let possible = |terms: &Terms| {
             let mut all = terms.alternatives.iter();
@@ -310,7 +308,7 @@ impl Engine {
             };
             let cost = amounts.iter().map(part).max().unwrap_or(0).min(u128::from(Shares::WHOLE));
             let tag = asked.terms.as_ref().map_or(Tag::NOBODY, |terms| terms.tag);
-            shares.charge(asked.level, asked.module, rank, cost, self.modules.weight(tag.module));
+            shares.charge(asked.level, asked.module, cost, self.modules.weight(tag.module));
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::ledger::Books;
 use crate::model::BudgetId;
 #[cfg(any(feature = "test-util", bursar_loom))]
-use crate::model::Priority;
+use crate::policy::Rank;
 
 use super::Engine;
 use super::activity::Sure;
@@ -23,10 +23,12 @@ pub struct Peek {
     pub passes: u32,
     /// Whether its claim is hard.
     pub hard: bool,
-    /// The level it has risen to.
-    pub level: Priority,
+    /// Its rank, with what it gained by waiting, inheritance or a minimum.
+    pub rank: Rank,
     /// Its alternatives that stand in line, and where.
     pub filed: Vec<(u8, BudgetId)>,
+    /// Its alternatives that the cap of its module keeps out of the lines.
+    pub parked: Vec<u8>,
     /// What it claims.
     pub claims: Vec<(BudgetId, u64)>,
 }
@@ -51,11 +53,19 @@ impl Engine {
             slot,
             passes: waiter.passes,
             hard: waiter.hard,
-            level: waiter.rank.level(),
+            rank: waiter.rank,
             filed: self.queue.filings(slot).map(|(filing, id)| (filing.alternative(), id)).collect(),
+            parked: self.parked(slot),
             claims: self.claims_of(slot).collect(),
         };
         active.map(look).collect()
+    }
+
+    #[cfg(any(feature = "test-util", bursar_loom))]
+    fn parked(&self, slot: u32) -> Vec<u8> {
+        let (tag, rank) = (self.tag(slot), self.queue.get(slot).rank);
+        let all = 0..self.queue.alternatives(slot);
+        all.filter(|&alternative| self.modules.has_parked(tag, (rank, alternative))).collect()
     }
 
     fn claims_of(&self, slot: u32) -> impl Iterator<Item = (BudgetId, u64)> {

@@ -12,7 +12,7 @@ use crate::policy::Rank;
 use super::Engine;
 use super::activity::{Party, Sure};
 
-/// A waiter of a holder.
+/// A waiter of a holder, or of one that was.
 struct Heir {
     slot: u32,
     own: Rank,
@@ -51,8 +51,11 @@ impl Engine {
     /// others, for what its activity holds. Each round passes ranks on by one holder, so there are at most as many
     /// rounds as holders: nobody comes before the one that a rank set out from.
     fn heirs(&self) -> Vec<Heir> {
-        let holders = self.parties.holders(Sure::Implied);
-        let mut heirs: Vec<Heir> = holders.flat_map(|(_, party)| self.heirs_of(party)).collect();
+        // Whoever holds nothing any more falls back.
+        let inherits = |slot: u32| self.own_rank(slot) != self.queue.get(slot).rank;
+        let concerned = |party: &Party| party.holds(Sure::Implied) != 0 || party.waiters(Sure::Implied).any(inherits);
+        let parties = self.parties.iter().filter(|(_, party)| concerned(party));
+        let mut heirs: Vec<Heir> = parties.flat_map(|(_, party)| self.heirs_of(party)).collect();
         if heirs.is_empty() {
             return heirs;
         }
@@ -83,7 +86,7 @@ impl Engine {
         }
     }
 
-    /// The waiters of a holder, with the ranks that they have of their own.
+    /// The waiters of an activity, with the ranks that they have of their own.
     fn heirs_of<'a>(&'a self, party: &'a Party) -> impl Iterator<Item = Heir> + 'a {
         let holds = party.holds(Sure::Implied);
         party.waiters(Sure::Implied).map(move |slot| {

@@ -101,8 +101,8 @@ impl Engine {
     /// ranks.
     #[inline]
     pub fn settle(&mut self, turn: &mut Turn<'_>) -> Settled {
-        self.inherit();
         self.look_at_modules(turn);
+        self.inherit();
         let regrants = !self.dirty.is_clean();
         let settled = if regrants { self.regrant(turn) } else { Settled::Done };
         if settled == Settled::Done && (self.consider_holders(turn, regrants) || self.modules.have_changed()) {
@@ -150,7 +150,7 @@ impl Engine {
                     granted += 1;
                     at = (key.0, u8::MAX);
                 }
-                Found::InVain(_) if in_vain == self.settings.look_ahead => {
+                Found::InVain(_) | Found::Capped if in_vain == self.settings.look_ahead => {
                     self.leave_off_before(key);
                     return Settled::LookAhead;
                 }
