@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::ledger::Held;
-use crate::model::{Amounts, Tag};
+use crate::model::{Amounts, BudgetId, Tag};
 use crate::policy::Rank;
 
 use super::{Engine, Turn};
@@ -71,6 +71,16 @@ impl Party {
 
     fn implied(&self, sure: Sure) -> Option<&Part> {
         self.implied.as_deref().filter(|_| sure == Sure::Implied)
+    }
+
+    /// What it was declared to hold.
+    pub(super) fn held_for_certain(&self) -> &Amounts {
+        &self.declared.held
+    }
+
+    /// How much of a budget that is.
+    pub(super) fn held_of(&self, id: BudgetId) -> u64 {
+        self.declared.held.get(id)
     }
 
     /// The budgets of which it holds something.
@@ -245,6 +255,7 @@ impl Engine {
                 }
             });
             self.modules.count(tag, &loans, false);
+            self.note_given_back(turn, tag);
         }
     }
 
@@ -276,7 +287,7 @@ impl Engine {
             let filed: Vec<_> = self.queue.filings(slot).filter(|(_, place)| claimed & place.bit() != 0).collect();
             for (filing, place) in filed {
                 let units = self.queue.asks(slot, filing.alternative()).get(place);
-                if !self.blocks(turn.books, place, units, who) {
+                if !self.blocks(turn.books, place, units, who) && !self.filing_endangers(turn.books, filing) {
                     self.mark_from(place, who.rank);
                 }
             }

@@ -26,6 +26,13 @@ type Chosen = (Path, Amounts);
 impl Engine {
     /// A request arrives. Grants it at once if nothing blocks it, else queues it.
     pub fn submit(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>) -> Submitted {
+        let tag = tag_of(&asked);
+        let submitted = self.submit_noted(turn, asked);
+        self.drop_bound(tag);
+        submitted
+    }
+
+    fn submit_noted(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>) -> Submitted {
         let (by, rank) = match self.admit(turn, &asked) {
             Err(refusal) => return Submitted::Refused(refusal),
             Ok(Admitted::Held(held)) => return Submitted::Granted(held),
@@ -46,7 +53,9 @@ impl Engine {
     /// # Errors
     /// [`Refusal::NotNow`] when something blocks it.
     pub fn try_submit(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>) -> Result<Held, Box<Refusal>> {
-        match self.admit(turn, &asked)? {
+        let admitted = self.admit(turn, &asked);
+        self.drop_bound(tag_of(&asked));
+        match admitted? {
             Admitted::Held(held) => Ok(held),
             Admitted::Blocked { by, .. } => Err(Box::new(Refusal::NotNow(self.short_of(turn.books, by)))),
         }
@@ -58,13 +67,16 @@ impl Engine {
             return Err(Box::new(Refusal::Closed(reason, self.short_of(turn.books, first))));
         }
         self.advance(turn);
+        if let Some(terms) = &asked.terms {
+            self.note_bound(terms);
+        }
         if let Some(refusal) = self.impossible(turn.books, asked) {
             return Err(Box::new(refusal));
         }
         // Whatever an earlier turn left undone has the older right.
         self.resume(turn);
         let rank = self.rank_of(asked, self.now);
-        let tag = asked.terms.as_ref().map_or(Tag::NOBODY, |terms| terms.tag);
+        let tag = tag_of(asked);
         let who = Claimant { rank, holds: self.parties.holds(tag.party()) };
         let chosen = match &asked.terms {
             None => self.admit_bundle(turn, asked.amounts, who).map(|()| None),
@@ -118,6 +130,10 @@ impl Engine {
                     break;
                 }
                 let chosen = self.best_rung(turn.books, terms, at, ripe, who);
+                if self.endangers(turn.books, terms.tag, &chosen.1) {
+                    first = first.or(Some(asks));
+                    break;
+                }
                 if !self.protect(turn, chosen.1.set(), who.rank) {
                     return Ok(chosen);
                 }
@@ -125,7 +141,8 @@ impl Engine {
         }
         // As of now: those whom a later alternative would have passed may have hardened. At least one alternative is
         // possible, or the request would have been refused.
-        let blocked = first.and_then(|asks| Some((self.keeps(turn.books, terms.tag, asks, who)?, asks)));
+        let mut keeps = |asks| self.keeps(turn.books, terms.tag, asks, who).or(BudgetId::first_of(asks.set()));
+        let blocked = first.and_then(|asks| Some((keeps(asks)?, asks)));
         Err(blocked.map_or((BudgetId::GPU, 0), |(at, asks)| (at, asks.get(at))))
     }
 
@@ -175,6 +192,9 @@ impl Engine {
         if self.queue.get(slot).state != State::Dormant {
             return None;
         }
+        if let Some(terms) = self.queue.flexible(slot).map(|flexible| Arc::clone(&flexible.terms)) {
+            self.note_bound(&terms);
+        }
         self.catch_up(slot);
         self.ripen_if_due(slot);
         let rank = self.queue.get(slot).rank;
@@ -215,6 +235,9 @@ impl Engine {
                 return false;
             }
             self.fit(turn.books, filing);
+            if self.grant_endangers(turn.books, filing.slot()) {
+                return false;
+            }
             if !self.protect(turn, self.queue.granted(filing.slot()).set(), rank) {
                 return true;
             }
@@ -247,7 +270,9 @@ impl Engine {
                 continue;
             } else if self.is_capped(filing) {
                 self.keep_out(filing);
-            } else if let Some(at) = self.blocking_filing(turn.books, filing).or(changed) {
+            } else if let Some(at) =
+                self.blocking_filing(turn.books, filing).or(self.unsafe_place(turn.books, filing)).or(changed)
+            {
                 self.queue.join(filing, at);
             }
         }
@@ -341,4 +366,9 @@ impl Engine {
 fn arrived_of(terms: &Option<Arc<Terms>>, now: u64) -> u64 {
     let before = terms.as_ref().map_or(0, |terms| terms.arrived);
     if before == 0 { now } else { before.min(now) }
+}
+
+/// Whom a request is for.
+fn tag_of(asked: &Asked<'_>) -> Tag {
+    asked.terms.as_ref().map_or(Tag::NOBODY, |terms| terms.tag)
 }

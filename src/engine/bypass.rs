@@ -55,7 +55,7 @@ impl Engine {
             let late = waiter.passes > 0 && self.now >= waiter.first_pass.saturating_add(self.settings.bypass_time);
             if !waiter.hard && (waiter.passes >= self.settings.bypass_limit || late) {
                 self.harden(turn, slot);
-                hardened = true;
+                hardened |= self.queue.get(slot).hard;
             }
         }
         hardened
@@ -88,8 +88,11 @@ impl Engine {
         }
     }
 
-    /// From now on nobody of lower rank takes what this waiter needs.
+    /// From now on nobody of lower rank takes what this waiter needs; unless nothing but safety keeps it.
     pub(super) fn harden(&mut self, turn: &mut Turn<'_>, slot: u32) {
+        if self.is_kept_for_safety(turn, slot) {
+            return;
+        }
         self.queue.get_mut(slot).hard = true;
         self.claim(turn, slot);
     }

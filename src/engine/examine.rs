@@ -116,7 +116,8 @@ impl Engine {
     /// The most that whoever it is could ever be granted of a budget.
     #[inline]
     pub(super) fn limit(&self, books: &Books, tag: Tag, id: BudgetId) -> u64 {
-        if self.modules.is_empty() { books.limit(id) } else { books.limit(id).min(self.modules.cap(tag, id)) }
+        let limit = books.limit(id).min(self.room(tag, id));
+        if self.modules.is_empty() { limit } else { limit.min(self.modules.cap(tag, id)) }
     }
 
     /// The alternatives that the budgets could ever serve, as a set.

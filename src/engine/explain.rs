@@ -160,6 +160,10 @@ impl Engine {
                 return found;
             }
         }
+        if self.endangers(turn.books, tag, &way.ask) {
+            let first = BudgetId::first_of(way.ask.set()).unwrap_or(BudgetId::GPU);
+            return vec![Blocker { cause: Cause::Unsafe, ..self.blocker(turn, who, way, first) }];
+        }
         Vec::new()
     }
 

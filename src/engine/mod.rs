@@ -27,6 +27,7 @@
 mod activity;
 mod admit;
 mod aging;
+mod avoid;
 mod bypass;
 mod check;
 mod claims;
@@ -54,6 +55,7 @@ use crate::model::{Amounts, BudgetId, CloseReason, Config, Order, Priority, Requ
 use crate::policy::Shares;
 
 use activity::Parties;
+use avoid::Bounds;
 #[cfg(any(feature = "test-util", bursar_loom))]
 pub use check::Peek;
 use claims::Claims;
@@ -137,6 +139,7 @@ pub struct Engine {
     parties: Parties,
     modules: Modules,
     preemption: Preemption,
+    bounds: Bounds,
     /// What of each budget is kept for growth, and the budgets where something is.
     reserves: BTreeMap<BudgetId, u64>,
     reserved: u64,
@@ -190,6 +193,7 @@ impl Engine {
             parties: Parties::default(),
             modules: Modules::default(),
             preemption: Preemption::default(),
+            bounds: Bounds::default(),
             reserved: reserves.keys().fold(0, |set, id| set | id.bit()),
             reserves,
             verdict_at: u64::MAX,
@@ -237,6 +241,7 @@ impl Engine {
     pub fn set_capacity(&mut self, turn: &mut Turn<'_>, id: BudgetId, capacity: u64) {
         self.advance(turn);
         turn.books.set_capacity(id, capacity);
+        self.look_at_unsafe();
         self.limit_changed(turn, id);
     }
 

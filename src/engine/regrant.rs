@@ -256,6 +256,10 @@ impl Engine {
                 return Found::InVain(Some(blocking));
             }
             self.fit(turn.books, filing);
+            if self.grant_endangers(turn.books, slot) {
+                self.note_unsafe(slot, place);
+                return Found::InVain(None);
+            }
             if !self.protect(turn, self.queue.granted(slot).set(), rank) {
                 break;
             }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::amounts::Amounts;
+
 /// A query, a task, a session: something whose leases and reservations belong together, because it gives nothing back
 /// while it waits for more.
 ///
@@ -24,6 +26,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Activity {
     id: u64,
     name: Arc<str>,
+    /// The most that it will ever hold, if it has said so.
+    most: Option<Arc<Amounts>>,
 }
 
 /// Set in the numbers of activities that nobody has declared.
@@ -35,7 +39,29 @@ pub(crate) const IMPLIED: u64 = 1 << 62;
 impl Activity {
     /// Another one. The name is for errors and reports.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
-        Activity { id: Activity::next_id(), name: name.into() }
+        Activity { id: Activity::next_id(), name: name.into(), most: None }
+    }
+
+    /// Says beforehand how much the activity will ever hold of each loan. Among activities that do so no deadlock comes
+    /// about (the banker's algorithm): what one of them asks for waits while it could lead to one, although there is
+    /// enough, and none of them is ever told to roll back or to split because of the others. A budget that is not in
+    /// `most` is one that it never asks for; whoever asks for more than is left of `most` is refused with
+    /// [`NeverFits`](crate::ReserveError::NeverFits). Before it is first used.
+    ///
+    /// ```
+    /// use bursar::{Activity, Amounts, BudgetId, GIB};
+    ///
+    /// let query = Activity::new("query 17").at_most(Amounts::of(BudgetId::GPU, 6 * GIB));
+    /// # let _ = query;
+    /// ```
+    #[must_use]
+    pub fn at_most(mut self, most: Amounts) -> Self {
+        self.most = Some(Arc::new(most));
+        self
+    }
+
+    pub(crate) fn most(&self) -> Option<Arc<Amounts>> {
+        self.most.clone()
     }
 
     /// Numbers never come twice in a process; zero is none.

@@ -61,6 +61,9 @@ pub enum Cause {
     TooLarge,
     /// The module has as much of it as its cap allows.
     Capped,
+    /// There is enough, and granting it could lead to a deadlock with others that are
+    /// [bounded](crate::Activity::at_most).
+    Unsafe,
 }
 
 /// How many are ahead of a waiter: counted up to [`Ahead::MOST`].

@@ -74,6 +74,8 @@ struct Rare {
     expected_hold_ns: Option<u64>,
     tag: Tag,
     grows: bool,
+    /// The most that its activity will ever hold.
+    most: Option<Arc<Amounts>>,
     /// When it first arrived, if it has before; zero if not.
     arrived: u64,
     /// What the engine is told of it, once it was asked.
@@ -307,7 +309,8 @@ impl Request {
     /// The activity that it is part of, see [`Activity`]. A lease of an activity takes a turn at the
     /// scheduler's desk when it is granted and one when it ends, whether anybody waits or not.
     pub fn activity(mut self, activity: &Activity) -> Self {
-        self.rare().tag.activity = activity.id();
+        let rare = self.rare();
+        (rare.tag.activity, rare.most) = (activity.id(), activity.most());
         self
     }
 
@@ -371,7 +374,8 @@ impl Request {
         let alternatives = std::iter::once(first).chain(rare.others.iter().cloned()).collect();
         let factor = if rare.factor == 0 { WHOLE / 2 } else { rare.factor };
         let Rare { patience_ns: patience, tag, grows, arrived, .. } = *rare;
-        Arc::new(Terms { alternatives, factor, patience, tag, grows, arrived })
+        let most = rare.most.clone();
+        Arc::new(Terms { alternatives, factor, patience, tag, grows, most, arrived })
     }
 
     /// Whether what is granted may be another bundle than [`amounts`](Request::amounts).

@@ -110,6 +110,10 @@ impl Blocker {
         }
         match self.cause {
             Cause::Capped => return f.write_str("the module has all that its cap allows"),
+            Cause::Unsafe => {
+                return f
+                    .write_str("there is enough, but others who said how much they will ever hold may need it to end");
+            }
             Cause::TooLarge => return write!(f, "it has {capacity} in all"),
             Cause::Overdrawn => write!(f, "it was shrunk to {capacity} and is {deficit} overdrawn")?,
             Cause::Refilling if self.deficit > 0 => write!(f, "it is {deficit} in debt")?,

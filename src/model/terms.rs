@@ -1,6 +1,8 @@
 //! What few requests say beyond one fixed bundle: other ways to serve them, and how little would do.
 
 use super::activity::{IMPLIED, UNDECLARED};
+use std::sync::Arc;
+
 use super::amounts::Amounts;
 use super::budget::BudgetId;
 
@@ -90,6 +92,8 @@ pub struct Terms {
     pub tag: Tag,
     /// It is more for a lease that is held already, and goes before what is not.
     pub grows: bool,
+    /// The most that its activity will ever hold, if it has said so.
+    pub most: Option<Arc<Amounts>>,
     /// When its work first arrived, if that was before; zero if not.
     pub arrived: u64,
 }

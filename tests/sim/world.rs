@@ -494,6 +494,7 @@ fn terms(arrival: &Arrival) -> Option<Arc<Terms>> {
             patience: ask.patience,
             tag: *tag,
             grows: *grows,
+            most: None,
             arrived: 0,
         })
     })

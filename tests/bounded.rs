@@ -1,0 +1,138 @@
+//! Activities that say beforehand how much they will ever hold: among them no deadlock comes about (C7).
+
+mod common;
+
+use bursar::{Activity, Amounts, Budget, Config, Lease, Request, ReserveError};
+use common::{GPU, HOST, MS, Rig, assert_untouched, assert_waits, bundle, gpu, granted, queued, take};
+use tokio_test::task;
+
+fn bounded(name: &'static str, most: &[(bursar::BudgetId, u64)]) -> Activity {
+    Activity::new(name).at_most(bundle(most))
+}
+
+#[test]
+fn c7_what_could_lead_to_a_deadlock_waits_although_there_is_enough() {
+    let mut rig = Rig::loans(10, 10);
+    let (one, other) = (bounded("one", &[(GPU, 8)]), bounded("other", &[(GPU, 8)]));
+    let mut first = take(&rig.scheduler, gpu(4).activity(&one));
+    // Four more would leave two, and both could ask for four.
+    let mut second = queued(&rig.scheduler, gpu(4).activity(&other));
+    let why = second.explain();
+    assert_eq!(why.blockers[0].cause, bursar::Cause::Unsafe);
+    assert!(why.to_string().contains("may need it to end"), "{why}");
+    // Two would not: the first can end with what is left.
+    let small = take(&rig.scheduler, gpu(2).activity(&other));
+    first.try_grow(&Amounts::of(GPU, 4)).unwrap();
+    rig.pass(100 * MS);
+    assert_waits(&mut second);
+    drop(first);
+    drop(granted(&mut second));
+    drop(small);
+    assert_untouched(&rig.scheduler);
+}
+
+#[test]
+fn c7_the_same_without_bounds_deadlocks_and_takes_a_verdict() {
+    let mut rig = Rig::loans(10, 10);
+    let (one, other) = (Activity::new("one"), Activity::new("other"));
+    let mut holders = [take(&rig.scheduler, gpu(4).activity(&one)), take(&rig.scheduler, gpu(4).activity(&other))];
+    let [first, second] = &mut holders;
+    let more = Amounts::of(GPU, 4);
+    let (mut first, mut second) = (task::spawn(first.grow(&more)), task::spawn(second.grow(&more)));
+    assert!(first.poll().is_pending() && second.poll().is_pending());
+    rig.run();
+    rig.pass(100 * MS);
+    let told = |polled: std::task::Poll<Result<(), ReserveError>>| matches!(polled, std::task::Poll::Ready(Err(_)));
+    assert!(told(first.poll()) != told(second.poll()));
+}
+
+#[test]
+fn who_asks_for_more_than_it_said_is_refused() {
+    let rig = Rig::loans(10, 10);
+    let query = bounded("query", &[(GPU, 4)]);
+    let mut lease = take(&rig.scheduler, gpu(3).activity(&query));
+    assert!(lease.try_grow(&Amounts::of(GPU, 2)).is_err());
+    assert!(lease.try_grow(&Amounts::of(HOST, 1)).is_err());
+    let error = task::spawn(rig.scheduler.reserve(gpu(2).activity(&query))).poll();
+    assert!(matches!(error, std::task::Poll::Ready(Err(ReserveError::NeverFits(_)))), "{error:?}");
+    lease.try_grow(&Amounts::of(GPU, 1)).unwrap();
+    drop(lease);
+    // It holds nothing, so it may begin anew.
+    drop(take(&rig.scheduler, gpu(4).activity(&query)));
+    assert_untouched(&rig.scheduler);
+}
+
+#[test]
+fn a_new_capacity_makes_safe_what_was_not() {
+    let rig = Rig::loans(10, 10);
+    let (one, other) = (bounded("one", &[(GPU, 8)]), bounded("other", &[(GPU, 8)]));
+    let first = take(&rig.scheduler, gpu(4).activity(&one));
+    let mut second = queued(&rig.scheduler, gpu(4).activity(&other));
+    rig.scheduler.set_capacity(GPU, 12).unwrap();
+    drop(granted(&mut second));
+    drop(first);
+}
+
+#[test]
+fn a_wait_for_safety_can_be_given_up_and_blocks_nobody() {
+    let rig = Rig::loans(10, 10);
+    let (one, other) = (bounded("one", &[(GPU, 8)]), bounded("other", &[(GPU, 8)]));
+    let first = take(&rig.scheduler, gpu(4).activity(&one));
+    let second = queued(&rig.scheduler, gpu(4).activity(&other));
+    for _ in 0..40 {
+        // However often it is passed, it claims nothing.
+        drop(take(&rig.scheduler, gpu(6)));
+    }
+    drop((first, second));
+    assert_untouched(&rig.scheduler);
+}
+
+/// Seeded crowds of bounded activities that grow step by step to their maxima over two budgets, in whatever order: all
+/// of them end, and nobody is ever told to roll back.
+#[test]
+fn c7_among_bounded_activities_nobody_ever_needs_a_verdict() {
+    for seed in 0..30 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut rig = Rig::new(Config::new().with(Budget::loan(GPU, 12)).with(Budget::loan(HOST, 12)));
+        let mut done = 0;
+        let mut running: Vec<(Activity, [u64; 2], Vec<Lease>)> = Vec::new();
+        let mut waiting: Vec<(usize, [u64; 2], common::Waiting)> = Vec::new();
+        let most: Vec<[u64; 2]> = (0..6).map(|_| [random.u64(1..12), random.u64(1..12)]).collect();
+        for (at, &[gpu, host]) in most.iter().enumerate() {
+            let name = format!("activity {at}");
+            let activity = Activity::new(name).at_most(bundle(&[(GPU, gpu), (HOST, host)]));
+            running.push((activity, [gpu, host], Vec::new()));
+        }
+        for _ in 0..3_000 {
+            let at = random.usize(..running.len());
+            let asks_already = waiting.iter().any(|(who, ..)| *who == at);
+            let (activity, rest, held) = &mut running[at];
+            if *rest == [0, 0] && !asks_already && !held.is_empty() {
+                held.clear();
+                done += 1;
+            } else if *rest != [0, 0] && !asks_already {
+                let step = [random.u64(0..=rest[0]), random.u64(0..=rest[1])];
+                if step != [0, 0] {
+                    let request = [(GPU, step[0]), (HOST, step[1])].into_iter().filter(|&(_, units)| units > 0);
+                    let request = request.fold(Request::new(), |all, (id, units)| all.amount(id, units));
+                    *rest = [rest[0] - step[0], rest[1] - step[1]];
+                    waiting.push((at, step, task::spawn(rig.scheduler.reserve(request.activity(activity)))));
+                }
+            }
+            waiting.retain_mut(|(who, _, waiting)| match waiting.poll() {
+                std::task::Poll::Ready(lease) => {
+                    running[*who].2.push(lease.unwrap_or_else(|error| panic!("seed {seed}: {error}")));
+                    false
+                }
+                std::task::Poll::Pending => true,
+            });
+            rig.pass(MS);
+            rig.scheduler.verify().unwrap();
+            if done == running.len() {
+                break;
+            }
+        }
+        assert_eq!((done, waiting.len()), (6, 0), "seed {seed}: they wait for ever\n{}", rig.scheduler.snapshot(9));
+        assert_untouched(&rig.scheduler);
+    }
+}
