@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use tokio::time::{Instant, Sleep};
 
 use crate::model::CloseReason;
+use crate::observe::Sampler;
 use crate::rt::Clock;
 
 use super::core::Core;
@@ -34,13 +35,14 @@ pub struct Driver {
     /// Nanoseconds between two checks of the books; `u64::MAX` for never.
     verify_every: u64,
     verify_at: u64,
+    sampler: Sampler,
     sleep: Option<Pin<Box<Sleep>>>,
     finished: bool,
 }
 
 impl Driver {
-    pub(super) fn new(core: &'static Core, generation: u32, verify_every: u64) -> Self {
-        Driver { core, generation, verify_every, verify_at: 0, sleep: None, finished: false }
+    pub(super) fn new(core: &'static Core, generation: u32, verify_every: u64, sampler: Sampler) -> Self {
+        Driver { core, generation, verify_every, verify_at: 0, sampler, sleep: None, finished: false }
     }
 
     /// One turn of everything that is due. Returns when to come back, or `None` when the scheduler is closed.
@@ -54,10 +56,12 @@ impl Driver {
             (desk.engine.closed().is_some(), turn.now)
         });
         if closed {
+            self.core.leave_console(&mut self.sampler);
             return None;
         }
         self.verify_if_due(now);
-        Some(self.core.arm(self.verify_at))
+        self.core.show_on_console(&mut self.sampler, now);
+        Some(self.core.arm(self.verify_at.min(self.sampler.next())))
     }
 
     fn verify_if_due(&mut self, now: u64) {
@@ -108,6 +112,7 @@ impl Future for Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        self.core.leave_console(&mut self.sampler);
         self.core.leave(self.generation, CloseReason::DriverGone);
     }
 }
