@@ -199,7 +199,8 @@ impl Core {
             desk.armed = next;
             desk.driver.take().into_iter().for_each(|driver| wakes.push(driver));
         }
-        if self.console.is_missed(now) {
+        // The task itself looks anyway.
+        if desk.armed > 0 && self.console.is_missed(now) {
             desk.driver.take().into_iter().for_each(|driver| wakes.push(driver));
         }
         let retired = desk.engine.closed().is_some() && self.retire(&mut desk, &mut wakes);

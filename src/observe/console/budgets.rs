@@ -24,6 +24,9 @@ pub(super) struct Budgets(Vec<Budget>);
 impl Budgets {
     /// Opens them, all or none. `None` when no subscriber wants them.
     pub(super) fn open(all: &[Figures], at: &'static Location<'static>) -> Option<Self> {
+        if !emit::is_heard_here() {
+            return None;
+        }
         emit::warm_up();
         let open = |figures: &Figures| {
             let name = format!("Budget<{}>", figures.name);

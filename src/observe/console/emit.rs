@@ -11,12 +11,18 @@ use std::sync::Once;
 use tracing::level_filters::LevelFilter;
 #[cfg(not(tokio_unstable))]
 use tracing::span::Entered;
+use tracing::subscriber::NoSubscriber;
 use tracing::{Level, Span, trace, trace_span};
 
 /// Whether any subscriber might take what is emitted here: one relaxed load.
 #[inline]
 pub(super) fn is_heard() -> bool {
     LevelFilter::current() >= Level::TRACE
+}
+
+/// Whether this thread has a subscriber. Without one a span may count as enabled all the same, if another thread has.
+pub(super) fn is_heard_here() -> bool {
+    is_heard() && !tracing::dispatcher::get_default(|dispatch| dispatch.is::<NoSubscriber>())
 }
 
 /// Runs code of the subscriber. If it panics, the panic hook has said so, and nobody else has to know.

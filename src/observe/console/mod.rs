@@ -5,14 +5,15 @@
 //! is emitted, and how, follows from what the console does with it:
 //!
 //! * **Nothing is emitted for a grant or a release.** The console shows what is, not what was, and looks once a second.
-//!   The scheduler task reads the books every [`TICK`] and emits the attributes that changed. Only that task emits them,
-//!   so none arrives out of order and none is added up: what was read last is what is shown, and after the last grant it
-//!   is exact within a tick. The fast path is the same with and without this feature, and with the console attached.
+//!   The scheduler task reads the books every [`TICK`] and emits the attributes that changed. Only that task emits
+//!   them, so none arrives out of order and none is added up: what was read last is what is shown, and after the last
+//!   grant it is exact within a tick. The fast path is the same with and without this feature, and with the console
+//!   attached.
 //! * **A wait is shown if it lasts.** Opening an op costs some microseconds, and the console keeps each for an hour and
 //!   takes in 128 such events a second. So a reservation that begins to wait only leaves a note. The scheduler task
-//!   picks those that have waited for a tick, the longest wait first, a few a tick and [`Waits::MOST`] in all, and wakes
-//!   them: the op is opened by the poll, because the task that waits is the one in whose context the op appears. So
-//!   neither the console's queue nor its memory grows with the number of reservations. `waiting` counts all who wait
+//!   picks those that have waited for a tick, the longest wait first, a few a tick and [`Waits::MOST`] in all, and
+//!   wakes them: the op is opened by the poll, because the task that waits is the one in whose context the op appears.
+//!   So neither the console's queue nor its memory grows with the number of reservations. `waiting` counts all who wait
 //!   for a budget, `listed` those of them that have an op there.
 //! * **One callsite for each kind of span and event** ([`emit`]): with more than 32 of a kind in a process, the console
 //!   panics. All of them are registered before the first is used: whoever comes while another thread is registering one

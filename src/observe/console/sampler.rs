@@ -76,8 +76,9 @@ impl Sampler {
 
     /// The scheduler grants nothing any more: its budgets are shown as they are, and as gone.
     pub(crate) fn close(&mut self, waits: &Waits, figures: impl FnOnce() -> Vec<Figures>) {
-        let Some(mut open) = self.open.take() else { return };
-        open.budgets.show(&figures(), &mut open.shown);
+        if let Some(mut open) = self.open.take() {
+            open.budgets.show(&figures(), &mut open.shown);
+        }
         waits.switch_off();
     }
 }

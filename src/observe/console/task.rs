@@ -54,7 +54,7 @@ mod named {
 
         /// Opens the span if somebody listens by now.
         fn open(&mut self) {
-            if self.row.is_none() && emit::is_heard() {
+            if self.row.is_none() && emit::is_heard_here() {
                 let row = emit::contain(|| emit::task(self.name, self.location)).map(Row::new);
                 self.row = row.filter(|row| !row.is_disabled());
             }

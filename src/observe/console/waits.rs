@@ -88,6 +88,7 @@ impl Waits {
         self.on.store(true, Ordering::Relaxed);
     }
 
+    /// Nothing is shown any more; the next scheduler finds everything as new.
     pub(super) fn switch_off(&self) {
         self.on.store(false, Ordering::Relaxed);
         // Dropped after unlocking: its spans close.
