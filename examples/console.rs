@@ -49,11 +49,12 @@ async fn work(scheduler: Scheduler, request: Request, time: Duration) {
     }
 }
 
-/// Holds a cache that asks for more than is ever free.
+/// Holds a cache that asks for more than is free while anybody else works.
 async fn grow(scheduler: Scheduler) {
+    tokio::time::sleep(Duration::from_millis(500)).await;
     let cache = Request::new().host(8 * GIB).priority(Priority::Idle).label("cache");
     let Ok(mut lease) = scheduler.reserve(cache).await else { return };
-    let more = bursar::Amounts::of(bursar::BudgetId::HOST, 40 * GIB);
+    let more = bursar::Amounts::of(bursar::BudgetId::HOST, 56 * GIB);
     while lease.grow(&more).within(Duration::from_secs(30)).await.is_err() {}
 }
 

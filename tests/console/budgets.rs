@@ -20,15 +20,15 @@ fn a_budget_is_a_resource_with_its_name_kind_place_and_figures() {
     assert!(row.text("loc.file").ends_with("common/mod.rs"), "where it was built: {row:?}");
     assert_eq!((row.attribute("capacity"), row.attribute("in_use")), (&"40 GiB".into(), &"0 B".into()));
     assert_eq!((row.attribute("waiting"), row.attribute("listed")), (&0.into(), &0.into()));
-    let request = Request::new().gpu(2304 * MIB).attention(0.125).io(100 * MIB);
+    let request = Request::new().gpu(2304 * MIB).attention(0.125).io(400 * MIB);
     let lease = recorder.listen(|| take(&rig.scheduler, request));
     ticks(&recorder, &mut rig, 1, &mut []);
     assert_eq!(recorder.resource("Budget<gpu0.memory>").attribute("in_use"), &"2304 MiB".into());
     assert_eq!(recorder.resource("Budget<attention>").attribute("in_use"), &"12.5 %".into());
-    // 101 ms have brought back 50.5 MiB.
+    // 501 ms have brought back 250.5 MiB.
     let io = recorder.resource("Budget<io>");
     assert_eq!((io.text("kind"), io.attribute("capacity")), ("rate", &"500 MiB".into()));
-    assert_eq!(io.attribute("in_use"), &"50688 KiB".into());
+    assert_eq!(io.attribute("in_use"), &"153088 KiB".into());
     drop(lease);
     recorder.listen(|| rig.scheduler.set_capacity(GPU, GIB)).unwrap();
     ticks(&recorder, &mut rig, 2, &mut []);

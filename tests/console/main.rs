@@ -20,7 +20,7 @@ use common::*;
 use recorder::Recorder;
 
 /// How often the books are looked at; and one more, because timers end on whole milliseconds.
-const TICK: Duration = Duration::from_millis(101);
+const TICK: Duration = Duration::from_millis(501);
 
 fn config() -> Config {
     Config::new().with(Budget::loan(GPU, 40 * GIB)).with(Budget::loan(HOST, 10))

@@ -7,8 +7,9 @@ use super::Figures;
 use super::budgets::{Budgets, Shown};
 use super::waits::Waits;
 
-/// Nanoseconds between two looks at the books: ten a second, where the console publishes one.
-pub(super) const TICK: u64 = 100_000_000;
+/// Nanoseconds between two looks at the books: two a second, where the console publishes once. Not more often, because
+/// tokio itself tells the console of every sleep, the scheduler task's too, and the console keeps that for an hour.
+pub(super) const TICK: u64 = 500_000_000;
 
 /// Shows the budgets of one scheduler. Owned by its task: there is one emitter, so attributes keep their order.
 #[derive(Debug)]

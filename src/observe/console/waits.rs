@@ -60,7 +60,7 @@ impl Waits {
     const MOST_NOTED: usize = 65_536;
     /// What may be listed in a tick, and at once. A listing is two events in a queue of the console, which takes 128 a
     /// second and keeps 100,000.
-    const A_TICK: usize = 5;
+    const A_TICK: usize = 25;
     const AT_ONCE: usize = 64;
     /// How long after a vain look for a subscriber the next may follow.
     const PAUSE: u64 = 1_000_000_000;
