@@ -1,7 +1,8 @@
 //! What tokio-console's own server makes of a scheduler: in one process, over a pipe, without the terminal.
 //!
 //! `console-subscriber` wants a `--cfg`, so that this compiles to nothing without one:
-//! `RUSTFLAGS="--cfg console_without_tokio_unstable" cargo test --features console --test console_aggregator`, or with
+//! `RUSTFLAGS="--cfg console_without_tokio_unstable" cargo test --features console,test-util --test
+//! console_aggregator`, or with
 //! `tokio_unstable` in its place.
 #![cfg(any(tokio_unstable, console_without_tokio_unstable))]
 
