@@ -17,8 +17,8 @@ use super::core::Core;
 /// [`Builder::build`](crate::Builder::build) returns beside the handle.
 ///
 /// It sleeps until something is due (a deadline, an offer that expires, a rate that refills, a check of the books) and
-/// is woken when something becomes due sooner; with nothing due it sleeps without a timer. It ends when the scheduler
-/// is closed.
+/// is woken when something becomes due sooner; with nothing due it sleeps without a timer. With the feature `console`,
+/// and while tokio-console listens, it also looks at the books twice a second. It ends when the scheduler is closed.
 ///
 /// # Cancel safety
 ///

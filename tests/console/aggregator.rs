@@ -1,9 +1,11 @@
 //! What tokio-console's own server makes of a scheduler: in one process, over a pipe, without the terminal.
 //!
-//! `console-subscriber` wants a `--cfg`, so that this compiles to nothing without one:
-//! `RUSTFLAGS="--cfg console_without_tokio_unstable" cargo test --features console,test-util --test
-//! console_aggregator`, or with
-//! `tokio_unstable` in its place.
+//! `console-subscriber` wants a `--cfg`, without which this compiles to nothing: this one, or `tokio_unstable`.
+//!
+//! ```text
+//! export RUSTFLAGS="--cfg console_without_tokio_unstable"
+//! cargo test --features console,test-util --test console_aggregator
+//! ```
 #![cfg(any(tokio_unstable, console_without_tokio_unstable))]
 
 #[path = "../common/mod.rs"]
@@ -53,7 +55,9 @@ fn the_console_shows_budgets_waits_and_tasks() {
         assert!(model.resources.values().all(|row| row.parent.is_none() || !row.is_budget()));
         drop(lease);
         task.await.unwrap().unwrap();
-        let over = |model: &Model| shows(model, HOST_ROW, "waiting", "0") && model.ops.values().all(|op| op.dropped);
+        let over = |model: &Model| {
+            shows(model, HOST_ROW, "waiting", "0") && model.ops_of(HOST_ROW).iter().all(|op| op.dropped)
+        };
         console.until("the end of the wait", over).await;
         scheduler.shutdown().await.unwrap();
         console.until("the end", |model| model.resources.values().all(|row| row.dropped || !row.is_budget())).await;
@@ -74,7 +78,7 @@ fn a_million_reservations_are_shown_exactly_and_fill_neither_queue_nor_memory() 
         }
         let sum = held.iter().map(|lease| lease.get(bursar::BudgetId::COMPUTE)).sum::<u64>().to_string();
         let model = console.until("the sum", |model| shows(model, "Budget<compute>", "in_use", &sum)).await;
-        assert_eq!((model.ops.len(), model.lost), (0, 0));
+        assert_eq!((model.ops_of("Budget<compute>").len(), model.lost), (0, 0));
         drop(held);
         console.until("nothing", |model| shows(model, "Budget<compute>", "in_use", "0")).await;
     });
@@ -104,7 +108,8 @@ fn waits_by_the_thousand_are_counted_exactly_and_listed_in_part() {
         }
         let over = |model: &Model| shows(model, HOST_ROW, "waiting", "0") && shows(model, HOST_ROW, "listed", "0");
         let model = console.until("nobody waits", over).await;
-        assert!(model.ops.len() < 1_000 && model.lost == 0, "{} ops, {} lost", model.ops.len(), model.lost);
+        let ops = model.ops_of(HOST_ROW).len();
+        assert!(ops < 1_000 && model.lost == 0, "{ops} ops, {} lost", model.lost);
         console.until("nothing is held", |model| shows(model, HOST_ROW, "in_use", "0 B")).await;
     });
 }

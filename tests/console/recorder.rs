@@ -234,8 +234,9 @@ impl Subscriber for Router {
         Some(LevelFilter::TRACE)
     }
 
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        here().is_some()
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        // With `tokio_unstable` tokio has a lot to say of itself.
+        here().is_some() && !metadata.module_path().is_some_and(|path| path.starts_with("tokio"))
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {

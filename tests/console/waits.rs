@@ -103,6 +103,26 @@ fn of_very_many_waits_a_bounded_number_is_listed_the_oldest_first_and_all_are_co
 }
 
 #[test]
+fn however_long_waits_go_on_no_more_are_listed_than_the_console_can_keep() {
+    let (recorder, mut rig) = watched(config());
+    let _held = take(&rig.scheduler, host(10));
+    let crowd = |rig: &Rig| recorder.listen(|| (0..100).map(|_| queued(&rig.scheduler, host(1))).collect::<Vec<_>>());
+    for _ in 0..300 {
+        let mut waits = crowd(&rig);
+        ticks(&recorder, &mut rig, 1, &mut waits);
+        recorder.listen(|| drop(waits));
+    }
+    // In 150 seconds: the stock, and one a tick.
+    assert_eq!(recorder.ops().len(), 4_096 + 299);
+    let mut waits = crowd(&rig);
+    ticks(&recorder, &mut rig, 10, &mut waits);
+    assert_eq!(recorder.open_ops().len(), 10);
+    ticks(&recorder, &mut rig, 1, &mut []);
+    let row = recorder.resource("Budget<host0.memory>");
+    assert_eq!((row.attribute("waiting"), row.attribute("listed")), (&100.into(), &10.into()));
+}
+
+#[test]
 fn a_slot_that_passes_to_another_wait_does_not_pass_its_op_on() {
     let (recorder, mut rig) = watched(config());
     for round in 0..20 {

@@ -42,8 +42,9 @@ struct Book {
     noted: BTreeSet<(u64, u32)>,
     /// Those that are listed or are going to be.
     listed: usize,
-    /// How many may be listed now.
+    /// How many may be listed now, and how many in the long run.
     allowance: usize,
+    stock: usize,
 }
 
 impl Default for Waits {
@@ -62,6 +63,9 @@ impl Waits {
     /// second and keeps 100,000.
     const A_TICK: usize = 25;
     const AT_ONCE: usize = 64;
+    /// What may be listed beside one a tick, in the long run: together some 11,000 in the hour for which the console
+    /// keeps a wait that has ended. They are in the first message too.
+    const STOCK: usize = 4_096;
     /// How long after a vain look for a subscriber the next may follow.
     const PAUSE: u64 = 1_000_000_000;
 
@@ -83,7 +87,12 @@ impl Waits {
     }
 
     pub(super) fn switch_on(&self, budgets: &Arc<Budgets>) {
-        let fresh = Book { budgets: Some(Arc::clone(budgets)), allowance: Self::AT_ONCE, ..Book::default() };
+        let fresh = Book {
+            budgets: Some(Arc::clone(budgets)),
+            allowance: Self::AT_ONCE,
+            stock: Self::STOCK,
+            ..Book::default()
+        };
         *self.book() = fresh;
         self.on.store(true, Ordering::Relaxed);
     }
@@ -136,8 +145,10 @@ impl Waits {
     pub(super) fn choose(&self, now: u64) -> Vec<u32> {
         let mut book = self.book();
         book.allowance = (book.allowance + Self::A_TICK).min(Self::AT_ONCE);
+        book.stock = (book.stock + 1).min(Self::STOCK);
         let mut chosen = Vec::new();
         while book.allowance > 0
+            && book.stock > 0
             && book.listed < Self::MOST
             && let Some(&(since, slot)) = book.noted.first()
             && since.saturating_add(TICK) <= now
@@ -146,6 +157,7 @@ impl Waits {
             book.known.insert(slot, Wait::Wanted { since });
             book.listed += 1;
             book.allowance -= 1;
+            book.stock -= 1;
             chosen.push(slot);
         }
         chosen
