@@ -20,9 +20,9 @@
 //!   is lost.
 //! * **Nobody has to be there first.** A subscriber that arrives later than the scheduler is found at the next turn of
 //!   the desk (a wait, a label, a rate, `stats`), not by a grant on the fast path.
-//! * **What nobody asked for is not made.** While no subscriber listens, the scheduler task has no tick, and a wait costs
-//!   a relaxed load more. An op is linked to the budget and the task that are entered, so both are, for as long as the
-//!   emission takes: nothing else happens inside, or it would be taken for ours.
+//! * **What nobody asked for is not made.** While no subscriber listens, the scheduler task has no tick, and a wait
+//!   costs a relaxed load more. An op is linked to the budget and the task that are entered, so both are, for as long
+//!   as the emission takes: nothing else happens inside, or it would be taken for ours.
 //! * **A subscriber may panic** (the console does, see above). That ends neither the scheduler task nor a wait.
 //!
 //! Amounts are text: exact, readable (`40 GiB`), and replaced as a whole.
