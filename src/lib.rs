@@ -1,9 +1,11 @@
 #![doc = include_str!("../README.md")]
-#![forbid(unsafe_code)]
+// Allowed block by block in `memory`, which deals with drivers and raw memory; `tests/layers.rs` holds that.
+#![deny(unsafe_code, clippy::undocumented_unsafe_blocks)]
 #![warn(missing_docs, missing_debug_implementations)]
 // The engine and what it stands on are public to simulations and models, and to nobody else.
 #![cfg_attr(feature = "test-util", warn(unreachable_pub))]
 
+mod adapters;
 mod engine;
 mod ledger;
 pub mod memory;
@@ -14,9 +16,12 @@ mod pressure;
 mod rt;
 mod scheduler;
 
+#[cfg(feature = "metrics")]
+pub use adapters::metrics::Exporter as MetricsExporter;
 pub use model::*;
 pub use scheduler::{
-    Builder, Driver, ExternalWait, Growth, Holder, Lease, MergeError, Module, ModuleBuilder, Reservation, Scheduler,
+    Builder, Driver, ExternalWait, Growth, Lease, MergeError, Module, ModuleBuilder, Period, Reservation, Revoked,
+    Scheduler,
 };
 
 /// The engine, the books and a hand-driven clock, for simulations and models. Not covered by semver.

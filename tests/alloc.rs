@@ -114,3 +114,40 @@ fn cancelling_and_polling_again_allocate_nothing() {
     assert_allocates_nothing("a second poll", || assert!(poll(&mut waiting).is_none()));
     assert_allocates_nothing("a cancel", || drop(waiting));
 }
+
+/// A request of a module shares the name with the handle, and its clones share whatever else it has.
+#[test]
+fn a_request_of_a_module_costs_no_copy_of_its_name_and_its_clones_allocate_nothing() {
+    let rig = Rig::loans(10, 10);
+    let [short, long] = ["chat".to_owned(), "chat".repeat(1_000)].map(|name| rig.scheduler.module(name).register());
+    let bytes = [short.unwrap(), long.unwrap()].map(|module| {
+        let made = measure(|| drop(gpu(1).of(&module)));
+        assert_eq!(made.count_total, 1, "what few requests have: {made:?}");
+        let request = gpu(1).of(&module);
+        drop(take(&rig.scheduler, request.clone()));
+        assert_allocates_nothing("requests of a module", || {
+            for _ in 0..100 {
+                drop(rig.scheduler.try_reserve(request.clone()).unwrap());
+                drop(poll(&mut rig.scheduler.reserve(request.clone())).unwrap());
+            }
+        });
+        made.bytes_total
+    });
+    assert_eq!(bytes[0], bytes[1]);
+    assert_untouched(&rig.scheduler);
+}
+
+/// While somebody is in a scope, who is in none still allocates nothing.
+#[test]
+fn a_scope_elsewhere_costs_a_reservation_no_allocation() {
+    let rig = Rig::loans(10, 10);
+    // The books make a place for a bundle once.
+    drop(take(&rig.scheduler, gpu(1).host(1u64)));
+    let scope = bursar::Activity::new("elsewhere").scope(std::future::pending::<()>());
+    assert_allocates_nothing("outside of the scope", || {
+        drop(take(&rig.scheduler, gpu(1)));
+        drop(poll(&mut rig.scheduler.reserve(gpu(1).host(1u64))).unwrap());
+    });
+    drop(scope);
+    assert_untouched(&rig.scheduler);
+}

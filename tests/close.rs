@@ -239,6 +239,29 @@ async fn a_cancelled_shutdown_leaves_the_scheduler_closed_and_can_be_taken_up_ag
     scheduler.shutdown().await.unwrap();
 }
 
+#[tokio::test]
+async fn a_cancelled_shutdown_leaves_no_waker_behind() {
+    struct Idle;
+    impl std::task::Wake for Idle {
+        fn wake(self: Arc<Self>) {}
+    }
+    let scheduler = Scheduler::builder().gpu(10u64).spawn().unwrap();
+    let lease = take(&scheduler, gpu(10));
+    let wakers = [(); 3].map(|()| Arc::new(Idle));
+    for _ in 0..10 {
+        let mut given_up = Box::pin(scheduler.shutdown());
+        // From one task to another: the waker of the last poll is the one that counts.
+        for waker in &wakers[..2] {
+            let waker = Waker::from(Arc::clone(waker));
+            assert!(given_up.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        assert_eq!((Arc::strong_count(&wakers[0]), Arc::strong_count(&wakers[1])), (1, 2));
+    }
+    assert_eq!(Arc::strong_count(&wakers[1]), 1);
+    drop(lease);
+    scheduler.shutdown().await.unwrap();
+}
+
 /// P14: close, release, cancel and polls at once. Every wait ends, what was granted is a lease, nothing is lost.
 #[test]
 fn p14_closing_while_others_release_and_cancel_ends_every_wait_and_keeps_every_grant() {

@@ -368,6 +368,37 @@ fn random_step(rig: &mut Rig, dice: &mut Dice, waiting: &mut Vec<Waiting>, lease
     });
 }
 
+/// P61: there is one authority. What an explanation says that a request would meet is what it meets in the next moment,
+/// whatever waits, is held or has shrunk; but for whom it would pass, and who may refuse that only when it is tried.
+#[test]
+fn p61_what_is_said_to_fit_is_granted_and_what_is_not_is_not() {
+    let mut met = [0; 3];
+    for seed in 0..12 {
+        let budgets = [Budget::loan(GPU, 50), Budget::loan(HOST, 50), Budget::rate(IO, 100).burst(50)];
+        let patient = Config::new().with_bypass_limit(u32::MAX).with_bypass_time(Duration::from_secs(3_600));
+        let mut rig = Rig::new(patient.with_budgets(budgets));
+        let mut dice = Dice(seed);
+        let (mut waiting, mut leases) = (Vec::<Waiting>::new(), Vec::<Lease>::new());
+        for _ in 0..150 {
+            random_step(&mut rig, &mut dice, &mut waiting, &mut leases);
+            let urgent = Priority::ALL[dice.below(5) as usize];
+            let request = || gpu(1 + seed).host(1u64).or(host(2 + seed)).priority(urgent);
+            let said = rig.scheduler.reserve(request()).explain();
+            let tried = rig.scheduler.try_reserve(request());
+            let served = said.next.iter().any(|next| matches!(next, Next::Served { .. }));
+            let refused = said.next.iter().any(|next| matches!(next, Next::Refused { .. }));
+            assert_eq!(served, tried.is_ok(), "seed {seed}: {said}, and {tried:?}");
+            assert_eq!(
+                refused,
+                matches!(tried, Err(bursar::TryReserveError::NeverFits(_))),
+                "seed {seed}: {said}, and {tried:?}"
+            );
+            met[usize::from(refused) + 2 * usize::from(served)] += 1;
+        }
+    }
+    assert!(met[0] > 150 && met[2] > 800, "{met:?}");
+}
+
 #[cfg(feature = "serde")]
 #[test]
 fn c13_an_explanation_can_be_written_as_data() {

@@ -6,8 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
-use bursar::{Amounts, Budget, BudgetId, Config, Lease, LeaseError, Priority, Request, Scheduler};
+use bursar::{Activity, Amounts, Budget, BudgetId, Config, Lease, LeaseError, Priority, Request, Scheduler};
 use common::*;
+use tokio_test::task;
 
 #[test]
 fn a_split_part_is_a_lease_of_its_own() {
@@ -119,7 +120,7 @@ fn a_lease_of_more_than_eight_budgets_splits_and_comes_back_whole() {
 }
 
 #[test]
-fn a_forgotten_lease_is_lost_and_everybody_can_see_it() {
+fn p05_a_forgotten_lease_is_lost_and_everybody_can_see_it() {
     let rig = Rig::loans(10, 10);
     take(&rig.scheduler, gpu(4).label("leaky")).forget();
     take(&rig.scheduler, gpu(1)).forget();
@@ -131,6 +132,55 @@ fn a_forgotten_lease_is_lost_and_everybody_can_see_it() {
     assert!(rig.scheduler.try_reserve(gpu(6)).is_err());
     drop(take(&rig.scheduler, gpu(5)));
     rig.scheduler.verify().unwrap();
+}
+
+/// P05: a guard that is leaked takes its units with it, but not its name: whoever lacks them is told who has them.
+#[test]
+fn p05_a_leaked_lease_is_named_to_everybody_who_lacks_what_it_holds() {
+    let mut rig = Rig::loans(10, 10);
+    std::mem::forget(take(&rig.scheduler, gpu(7).label("leaky")));
+    let waits = queued(&rig.scheduler, gpu(4));
+    rig.pass(3_600_000 * MS);
+    let why = waits.explain();
+    let holder = &why.blockers[0].holders[0];
+    assert_eq!((&*holder.label, holder.units), ("leaky", 7), "{why}");
+    assert_eq!(rig.scheduler.stats().budget(GPU).unwrap().granted, 7);
+    drop(waits);
+    drop(take(&rig.scheduler, gpu(3)));
+    rig.scheduler.verify().unwrap();
+}
+
+/// P06: between the accounting of a grant and its guard there is nothing that an owner's end could come in between.
+/// The owner is gone by a panic, in each state from the queue to the lease; plain, elastic, and more for a lease.
+#[test]
+fn p06_an_owner_that_panics_before_it_has_the_guard_leaks_nothing() {
+    for (kind, granted, polled) in (0..12).map(|case| (case % 3, case / 3 % 2 == 0, case / 6 == 0)) {
+        let rig = Rig::loans(10, 10);
+        let scheduler = rig.scheduler.clone();
+        let mut holder = Some(take(&scheduler, gpu(8)));
+        let unwound = catch_unwind(AssertUnwindSafe(|| {
+            let mut own = take(&scheduler, host(1).activity(&Activity::new("owner")));
+            let mut plain = (kind == 0).then(|| queued(&scheduler, gpu(5).host(5u64)));
+            let elastic = gpu(9).down_to(GPU, 5).host(5u64).label("elastic");
+            let mut elastic = (kind == 1).then(|| queued(&scheduler, elastic));
+            let mut growth = (kind == 2).then(|| task::spawn(own.grow(&bundle(&[(GPU, 5), (HOST, 5)]))));
+            assert!(growth.as_mut().is_none_or(|growth| growth.poll().is_pending()));
+            if granted {
+                drop(holder.take());
+                assert_eq!(scheduler.stats().offered, 1);
+            }
+            let polled = polled && granted;
+            let leases =
+                [&mut plain, &mut elastic].map(|waiting| polled.then(|| waiting.as_mut().map(common::granted)));
+            assert!(!polled || growth.as_mut().is_none_or(|growth| growth.poll().is_ready()));
+            let _leases = leases;
+            panic!("the owner is gone");
+        }));
+        let panic = unwound.expect_err("it panics");
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"the owner is gone"), "kind {kind}");
+        drop(holder);
+        assert_untouched(&scheduler);
+    }
 }
 
 #[test]

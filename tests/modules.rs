@@ -129,6 +129,27 @@ fn p54_a_module_that_is_gone_leaves_its_leases_and_waiters_as_anybody_elses() {
     assert_untouched(&rig.scheduler);
 }
 
+/// A way that only the cap had made impossible is one again, at once and not at the next change of a limit.
+#[test]
+fn p54_a_module_that_is_gone_makes_ways_possible_that_its_cap_did_not_allow() {
+    for free_at_once in [false, true] {
+        let rig = Rig::loans(10, 10);
+        let vision = rig.scheduler.module("vision").cap(GPU, 4).register().unwrap();
+        let mut on_gpu = (!free_at_once).then(|| take(&rig.scheduler, gpu(10)));
+        let on_host = take(&rig.scheduler, host(10));
+        let mut waiting = queued(&rig.scheduler, gpu(6).or(host(6)).of(&vision));
+        drop(vision);
+        if !free_at_once {
+            assert_waits(&mut waiting);
+            on_gpu.take();
+        }
+        let lease = granted(&mut waiting);
+        assert_eq!(lease.get(GPU), 6);
+        drop((lease, on_host));
+        assert_untouched(&rig.scheduler);
+    }
+}
+
 #[test]
 fn c5_cancelling_a_parked_request_leaves_nothing_behind() {
     let rig = Rig::loans(10, 10);

@@ -34,7 +34,7 @@ fn config(dice: &mut Dice) -> Config {
         bypass_time: [0, 5, 100][dice.below(3) as usize] * MS,
         aging_step: [None, Some(3 * MS), Some(50 * MS)][dice.below(3) as usize],
         age_idle: dice.below(2) == 0,
-        order: [Order::Deadline, Order::Shares][dice.below(2) as usize],
+        order: [Order::Deadline, Order::Shares, Order::ResponseRatio][dice.below(3) as usize],
         look_ahead: [1, 2, 64][dice.below(3) as usize],
         offer_expiry: 4 * MS,
         ..budgets
@@ -71,6 +71,7 @@ impl Storm {
         if self.dice.below(6) == 0 {
             request = request.deadline((1 + self.dice.below(30)) as u32 * MS);
         }
+        request = request.expected_hold(self.dice.below(20) as u32 * MS);
         request = request.ladder([0.3, 0.5, 0.9][self.dice.below(3) as usize]);
         let level = Priority::ALL[self.dice.below(5) as usize];
         (request.priority(level).module(["a", "b", "c"][self.dice.below(3) as usize]), ways)

@@ -11,32 +11,104 @@ use crate::policy::Rank;
 
 use super::{Engine, Turn};
 
-/// One activity that holds or waits.
+/// What is taken for certain of activities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sure {
+    /// What somebody has said: it is told verdicts.
+    Declared,
+    /// Also what only the scope of a task implies: it raises alerts (R12).
+    Implied,
+}
+
+/// What is known of an activity with one kind of certainty.
 #[derive(Debug, Default)]
-pub(super) struct Party {
+pub(super) struct Part {
     pub held: Amounts,
     /// The part of that which counts against each module.
     pub of_modules: BTreeMap<u64, Amounts>,
     /// Its active waiters.
     pub waiters: Vec<u32>,
+}
+
+impl Part {
+    fn is_empty(&self) -> bool {
+        self.held.is_empty() && self.waiters.is_empty()
+    }
+}
+
+/// One activity that holds or waits.
+#[derive(Debug, Default)]
+pub(super) struct Party {
+    declared: Part,
+    /// Out of line, as few have one.
+    implied: Option<Box<Part>>,
     /// How many waits outside the scheduler it has declared.
     pub outside: u32,
     /// How often it was told to roll back since it last held nothing.
     pub roll_backs: u32,
-    /// Since when it can be served no more however the others end.
-    pub stuck_since: Option<u64>,
     /// When it was last told a verdict.
     pub told_at: Option<u64>,
+    /// Since when it can be served no more however the others end, as far as is declared; and with what is implied.
+    pub stuck_since: Option<u64>,
+    seems_stuck_since: Option<u64>,
+    /// An alert was raised since then.
+    pub alerted: bool,
 }
 
 impl Party {
+    /// What is known with one kind of certainty.
+    pub(super) fn part_mut(&mut self, sure: Sure) -> &mut Part {
+        match sure {
+            Sure::Declared => &mut self.declared,
+            Sure::Implied => self.implied.get_or_insert_default(),
+        }
+    }
+
+    /// Everything that is at least so certain.
+    pub(super) fn parts(&self, sure: Sure) -> impl Iterator<Item = &Part> {
+        std::iter::once(&self.declared).chain(self.implied(sure))
+    }
+
+    fn implied(&self, sure: Sure) -> Option<&Part> {
+        self.implied.as_deref().filter(|_| sure == Sure::Implied)
+    }
+
+    /// The budgets of which it holds something.
+    pub(super) fn holds(&self, sure: Sure) -> u64 {
+        self.declared.held.set() | self.implied(sure).map_or(0, |part| part.held.set())
+    }
+
+    /// Its active waiters.
+    pub(super) fn waiters(&self, sure: Sure) -> impl Iterator<Item = u32> + '_ {
+        self.parts(sure).flat_map(|part| part.waiters.iter().copied())
+    }
+
+    pub(super) fn waits(&self, sure: Sure) -> bool {
+        !self.declared.waiters.is_empty() || self.implied(sure).is_some_and(|part| !part.waiters.is_empty())
+    }
+
+    /// Since when it can be served no more however the others end, as far as that is so certain.
+    pub(super) fn stuck_since(&self, sure: Sure) -> Option<u64> {
+        match sure {
+            Sure::Declared => self.stuck_since,
+            Sure::Implied => self.seems_stuck_since,
+        }
+    }
+
+    fn stuck_since_mut(&mut self, sure: Sure) -> &mut Option<u64> {
+        match sure {
+            Sure::Declared => &mut self.stuck_since,
+            Sure::Implied => &mut self.seems_stuck_since,
+        }
+    }
+
     pub(super) fn is_gone(&self) -> bool {
-        self.held.is_empty() && self.waiters.is_empty() && self.outside == 0
+        self.parts(Sure::Implied).all(Part::is_empty) && self.outside == 0
     }
 
     /// Whether it holds something that does not come back before a wait of it ends.
-    pub(super) fn holds_and_waits(&self) -> bool {
-        !self.held.is_empty() && (!self.waiters.is_empty() || self.outside > 0)
+    pub(super) fn holds_and_waits(&self, sure: Sure) -> bool {
+        self.holds(sure) != 0 && (self.outside > 0 || self.waits(sure))
     }
 }
 
@@ -51,15 +123,20 @@ impl Parties {
         self.all.get(&activity)
     }
 
-    /// Those that hold and wait.
-    pub(super) fn holders(&self) -> impl Iterator<Item = (u64, &Party)> {
-        self.all.iter().filter(|(_, party)| party.holds_and_waits()).map(|(&id, party)| (id, party))
+    /// Those that hold and wait, in order of number.
+    pub(super) fn holders(&self, sure: Sure) -> impl Iterator<Item = (u64, &Party)> {
+        self.all.iter().filter(move |(_, party)| party.holds_and_waits(sure)).map(|(&id, party)| (id, party))
+    }
+
+    /// The waiters of those that hold.
+    pub(super) fn holding_waiters(&self) -> impl Iterator<Item = u32> + '_ {
+        self.holders(Sure::Implied).flat_map(|(_, party)| party.waiters(Sure::Implied))
     }
 
     /// The budgets of which an activity holds something.
     #[inline]
     pub(super) fn holds(&self, activity: u64) -> u64 {
-        if activity == 0 { 0 } else { self.all.get(&activity).map_or(0, |party| party.held.set()) }
+        if activity == 0 { 0 } else { self.all.get(&activity).map_or(0, |party| party.holds(Sure::Implied)) }
     }
 
     /// Changes what is known of an activity, and forgets it when there is nothing to know.
@@ -73,11 +150,19 @@ impl Parties {
         }
     }
 
-    /// From now on these are stuck, and no others.
-    pub(super) fn note_stuck(&mut self, stuck: &[u64], now: u64) {
+    /// From now on these are stuck, and no others. They are in order of number.
+    pub(super) fn note_stuck(&mut self, sure: Sure, stuck: &[u64], now: u64) {
         for (activity, party) in &mut self.all {
-            party.stuck_since = stuck.contains(activity).then(|| party.stuck_since.unwrap_or(now));
+            let is_stuck = stuck.binary_search(activity).is_ok();
+            let since = party.stuck_since_mut(sure);
+            *since = is_stuck.then(|| since.unwrap_or(now));
+            party.alerted &= is_stuck || sure == Sure::Declared;
         }
+    }
+
+    /// Whether anything is known of any of them from the scope of a task only.
+    pub(super) fn are_implied(&self) -> bool {
+        self.all.values().any(|party| party.implied(Sure::Implied).is_some_and(|part| !part.is_empty()))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -87,6 +172,12 @@ impl Parties {
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Party)> {
         self.all.iter().map(|(&id, party)| (id, party))
+    }
+}
+
+impl From<Tag> for Sure {
+    fn from(tag: Tag) -> Self {
+        if tag.is_implied() { Sure::Implied } else { Sure::Declared }
     }
 }
 
@@ -109,7 +200,7 @@ impl Engine {
     /// A waiter, as far as claims go.
     #[inline]
     pub(super) fn claimant(&self, slot: u32) -> Claimant {
-        let holds = if self.parties.is_empty() { 0 } else { self.parties.holds(self.tag(slot).activity) };
+        let holds = if self.parties.is_empty() { 0 } else { self.parties.holds(self.tag(slot).party()) };
         Claimant { rank: self.queue.get(slot).rank, holds }
     }
 
@@ -124,10 +215,11 @@ impl Engine {
         if tag != Tag::NOBODY {
             let loans = amounts.without(turn.books.rates());
             // The sum of what is granted of a budget is at most its capacity, so it is a valid amount.
-            self.parties.change(tag.activity, |party| {
-                let _ = party.held.put_all(&loans);
+            self.parties.change(tag.party(), |party| {
+                let part = party.part_mut(tag.into());
+                let _ = part.held.put_all(&loans);
                 if tag.module != 0 {
-                    let _ = party.of_modules.entry(tag.module).or_default().put_all(&loans);
+                    let _ = part.of_modules.entry(tag.module).or_default().put_all(&loans);
                 }
             });
             self.modules.count(tag, &loans, true);
@@ -138,15 +230,18 @@ impl Engine {
     pub(super) fn lose(&mut self, turn: &Turn<'_>, tag: Tag, amounts: &Amounts) {
         if tag != Tag::NOBODY {
             let loans = amounts.without(turn.books.rates());
-            self.parties.change(tag.activity, |party| {
+            self.parties.change(tag.party(), |party| {
+                let part = party.part_mut(tag.into());
                 // What came back was counted when it was granted.
-                let _ = party.held.take(&loans);
-                if let Some(part) = party.of_modules.get_mut(&tag.module) {
-                    let _ = part.take(&loans);
+                let _ = part.held.take(&loans);
+                if let Some(of_module) = part.of_modules.get_mut(&tag.module) {
+                    let _ = of_module.take(&loans);
                 }
-                if party.held.is_empty() {
+                if part.held.is_empty() {
+                    part.of_modules.clear();
+                }
+                if party.declared.held.is_empty() {
                     party.roll_backs = 0;
-                    party.of_modules.clear();
                 }
             });
             self.modules.count(tag, &loans, false);
@@ -155,25 +250,27 @@ impl Engine {
 
     /// What the end of a turn means to holders: their ranks, the claims that bind them, and whether they wait for each
     /// other. Whether somebody is to be looked at because of that.
-    pub(super) fn consider_holders(&mut self, turn: &mut Turn<'_>) -> bool {
+    pub(super) fn consider_holders(&mut self, turn: &mut Turn<'_>, regranted: bool) -> bool {
         if self.parties.is_empty() {
             self.verdict_at = u64::MAX;
             return false;
         }
-        // Who was granted is waited for no more.
-        self.inherit();
+        if regranted {
+            // Who was granted is waited for no more.
+            self.inherit();
+        }
         self.mark_unbound(turn);
         !self.dirty.is_clean() || self.look_for_deadlock(turn)
     }
 
-    /// Which claims bind a holder changes with every wait and every grant (R3): marks the lines of those that a claim
-    /// kept out and keeps out no more.
+    /// Which claims bind a holder changes with every wait and every grant, and whoever comes to hold something is not
+    /// bound by the growth reserve any more (R3): marks the lines of those whom these kept out and keep out no more.
     fn mark_unbound(&mut self, turn: &mut Turn<'_>) {
-        let claimed = self.claims.claimed();
+        let claimed = self.claims.claimed() | self.reserved;
         if claimed == 0 {
             return;
         }
-        let slots: Vec<u32> = self.parties.holders().flat_map(|(_, party)| party.waiters.iter().copied()).collect();
+        let slots: Vec<u32> = self.parties.holding_waiters().collect();
         for slot in slots {
             let who = self.claimant(slot);
             let filed: Vec<_> = self.queue.filings(slot).filter(|(_, place)| claimed & place.bit() != 0).collect();
@@ -196,8 +293,10 @@ impl Engine {
         };
         let mut awaited = places(slot);
         loop {
-            let holders = self.parties.holders().filter(|(_, party)| party.held.set() & awaited != 0);
-            let more = holders.flat_map(|(_, party)| &party.waiters).fold(awaited, |set, &slot| set | places(slot));
+            let holders = self.parties.holders(Sure::Implied);
+            let holders = holders.filter(|(_, party)| party.holds(Sure::Implied) & awaited != 0);
+            let waiters = holders.flat_map(|(_, party)| party.waiters(Sure::Implied));
+            let more = waiters.fold(awaited, |set, slot| set | places(slot));
             if more == awaited {
                 return awaited;
             }
@@ -209,6 +308,7 @@ impl Engine {
     pub fn ended(&mut self, turn: &mut Turn<'_>, held: Held) {
         let (tag, amounts) = (turn.books.tag(held), turn.books.amounts(held));
         let flagged = turn.books.give(held);
+        self.unlend(held);
         self.lose(turn, tag, &amounts);
         // The owner is at the desk whether anybody waits for it or not.
         if flagged.is_some() {
@@ -238,11 +338,12 @@ impl Engine {
         if !self.modules.is_empty() {
             self.note_module_wait(slot, begins);
         }
-        self.parties.change(tag.activity, |party| {
+        self.parties.change(tag.party(), |party| {
+            let waiters = &mut party.part_mut(tag.into()).waiters;
             if begins {
-                party.waiters.push(slot);
+                waiters.push(slot);
             } else {
-                party.waiters.retain(|&waiter| waiter != slot);
+                waiters.retain(|&waiter| waiter != slot);
             }
         });
     }

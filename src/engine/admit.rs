@@ -1,5 +1,7 @@
 //! How requests arrive, and how dormant waiters come back.
 
+use std::sync::Arc;
+
 use crate::ledger::{Books, Held};
 use crate::model::{Amounts, BudgetId, Path, Tag, Terms};
 use crate::policy::{Rank, Shares};
@@ -63,7 +65,7 @@ impl Engine {
         self.resume(turn);
         let rank = self.rank_of(asked, self.now);
         let tag = asked.terms.as_ref().map_or(Tag::NOBODY, |terms| terms.tag);
-        let who = Claimant { rank, holds: self.parties.holds(tag.activity) };
+        let who = Claimant { rank, holds: self.parties.holds(tag.party()) };
         let chosen = match &asked.terms {
             None => self.admit_bundle(turn, asked.amounts, who).map(|()| None),
             Some(terms) => self.admit_flexibly(turn, terms, who).map(Some),
@@ -73,12 +75,15 @@ impl Engine {
             Ok(chosen) => chosen,
         };
         turn.books.count_immediate(asked.level);
-        self.note_share(turn.books, asked, rank);
+        self.note_share(turn.books, asked);
         let (held, set) = match chosen {
             None => (turn.books.take(asked.amounts, asked.level), asked.amounts.set()),
             Some((path, amounts)) => {
                 let held = turn.books.take_flexibly(&amounts, path, tag, asked.level);
                 self.gain(turn, tag, &amounts);
+                if tag.preemptible {
+                    self.lend(turn, held, arrived_of(&asked.terms, self.now));
+                }
                 (held, amounts.set())
             }
         };
@@ -125,19 +130,22 @@ impl Engine {
     }
 
     /// The cap or the budget that keeps a bundle from being granted.
-    fn keeps(&self, books: &mut Books, tag: Tag, amounts: &Amounts, who: Claimant) -> Option<BudgetId> {
+    pub(super) fn keeps(&self, books: &mut Books, tag: Tag, amounts: &Amounts, who: Claimant) -> Option<BudgetId> {
         let capped = self.modules.exceeds(tag, amounts);
         capped.or_else(|| self.blocking(books, Asks::Many(amounts), who))
     }
 
     fn enqueue(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>, rank: Rank, at: BudgetId) -> u32 {
         self.arrivals += 1;
-        self.note_share(turn.books, &asked, rank);
+        self.note_share(turn.books, &asked);
         let due = self.now.saturating_add(asked.deadline);
         let deadline = if Rank::is_never(due) { u64::MAX } else { due };
         let (amounts, base, since, flexible) = (asked.amounts, asked.level, self.now, asked.terms.is_some());
-        let guaranteed = self.is_guaranteed(&asked);
+        let (guaranteed, hold) = (self.is_guaranteed(&asked), asked.expected_hold);
         let slot = self.queue.insert(Newcomer { rank, base, amounts, terms: asked.terms, since, deadline });
+        if let Some(holds) = &mut self.holds {
+            holds.note(slot, hold);
+        }
         turn.board.open(slot);
         self.start_deadline(slot);
         self.start_aging(slot, since);
@@ -235,13 +243,11 @@ impl Engine {
             if possible & 1 << alternative == 0 {
                 self.queue.leave(filing);
                 self.modules.let_go(tag, (rank, alternative));
-            } else if self.modules.has_parked(tag, (rank, alternative)) {
+            } else if self.modules.has_parked(tag, (rank, alternative)) || self.queue.place(filing).is_some() {
                 continue;
             } else if self.is_capped(filing) {
-                self.park(turn, filing);
-            } else if self.queue.place(filing).is_none()
-                && let Some(at) = self.blocking_filing(turn.books, filing).or(changed)
-            {
+                self.keep_out(filing);
+            } else if let Some(at) = self.blocking_filing(turn.books, filing).or(changed) {
                 self.queue.join(filing, at);
             }
         }
@@ -270,11 +276,13 @@ impl Engine {
 
     /// The rank of a request that arrives now.
     pub(super) fn rank_of(&self, asked: &Asked<'_>, now: u64) -> Rank {
+        let now = arrived_of(&asked.terms, now);
         let order_by = match &self.shares {
             // Growth goes before admission at equal priority (C7).
             _ if asked.terms.as_ref().is_some_and(|terms| terms.grows) => 0,
             Some(shares) => shares.start(asked.level, asked.module),
-            None if asked.deadline == u64::MAX => now.saturating_add(self.settings.edf_horizon),
+            // Deadlines end waits, but do not order them.
+            None if asked.deadline == u64::MAX || self.holds.is_some() => now.saturating_add(self.settings.edf_horizon),
             None => now.saturating_add(asked.deadline),
         };
         if self.is_guaranteed(asked) {
@@ -284,7 +292,7 @@ impl Engine {
     }
 
     /// Charges the share of a module for a request that was not refused.
-    fn note_share(&mut self, books: &Books, asked: &Asked<'_>, rank: Rank) {
+    fn note_share(&mut self, books: &Books, asked: &Asked<'_>) {
         // What can never be had is not charged.
         let possible = |terms: &Terms| {
             let mut all = terms.alternatives.iter();
@@ -300,7 +308,7 @@ impl Engine {
             };
             let cost = amounts.iter().map(part).max().unwrap_or(0).min(u128::from(Shares::WHOLE));
             let tag = asked.terms.as_ref().map_or(Tag::NOBODY, |terms| terms.tag);
-            shares.charge(asked.level, asked.module, rank, cost, self.modules.weight(tag.module));
+            shares.charge(asked.level, asked.module, cost, self.modules.weight(tag.module));
         }
     }
 
@@ -327,4 +335,10 @@ impl Engine {
     fn within_limits(&self, books: &Books, tag: Tag, amounts: &Amounts) -> bool {
         amounts.iter().all(|(id, units)| units <= self.limit(books, tag, id))
     }
+}
+
+/// When a request arrived: now, or when its work first did.
+fn arrived_of(terms: &Option<Arc<Terms>>, now: u64) -> u64 {
+    let before = terms.as_ref().map_or(0, |terms| terms.arrived);
+    if before == 0 { now } else { before.min(now) }
 }

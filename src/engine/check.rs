@@ -3,9 +3,10 @@
 use crate::ledger::Books;
 use crate::model::BudgetId;
 #[cfg(any(feature = "test-util", bursar_loom))]
-use crate::model::Priority;
+use crate::policy::Rank;
 
 use super::Engine;
+use super::activity::Sure;
 use super::queue::State;
 
 /// Up to so many waiters the whole queue is checked after every call; above, only on demand.
@@ -22,10 +23,12 @@ pub struct Peek {
     pub passes: u32,
     /// Whether its claim is hard.
     pub hard: bool,
-    /// The level it has risen to.
-    pub level: Priority,
+    /// Its rank, with what it gained by waiting, inheritance or a minimum.
+    pub rank: Rank,
     /// Its alternatives that stand in line, and where.
     pub filed: Vec<(u8, BudgetId)>,
+    /// Its alternatives that the cap of its module keeps out of the lines.
+    pub parked: Vec<u8>,
     /// What it claims.
     pub claims: Vec<(BudgetId, u64)>,
 }
@@ -50,11 +53,19 @@ impl Engine {
             slot,
             passes: waiter.passes,
             hard: waiter.hard,
-            level: waiter.rank.level(),
+            rank: waiter.rank,
             filed: self.queue.filings(slot).map(|(filing, id)| (filing.alternative(), id)).collect(),
+            parked: self.parked(slot),
             claims: self.claims_of(slot).collect(),
         };
         active.map(look).collect()
+    }
+
+    #[cfg(any(feature = "test-util", bursar_loom))]
+    fn parked(&self, slot: u32) -> Vec<u8> {
+        let (tag, rank) = (self.tag(slot), self.queue.get(slot).rank);
+        let all = 0..self.queue.alternatives(slot);
+        all.filter(|&alternative| self.modules.has_parked(tag, (rank, alternative))).collect()
     }
 
     fn claims_of(&self, slot: u32) -> impl Iterator<Item = (BudgetId, u64)> {
@@ -104,9 +115,9 @@ impl Engine {
         let at = |slot: u32| BudgetId::first_of(self.queue.set(slot)).unwrap_or(BudgetId::GPU);
         let mut known = 0;
         for (activity, party) in self.parties.iter() {
-            for &slot in &party.waiters {
+            for slot in party.waiters(Sure::Implied) {
                 known += 1;
-                if self.queue.get(slot).state != State::Waiting || self.tag(slot).activity != activity {
+                if self.queue.get(slot).state != State::Waiting || self.tag(slot).party() != activity {
                     return Err((at(slot), format!("slot {slot} is no waiter of activity {activity}")));
                 }
             }
@@ -120,7 +131,8 @@ impl Engine {
             return Err((BudgetId::GPU, format!("{known} waiters of activities counted, {there} there")));
         }
         for id in BudgetId::in_set(books.budgets() & !books.rates()) {
-            let held: u128 = self.parties.iter().map(|(_, party)| u128::from(party.held.get(id))).sum();
+            let parts = self.parties.iter().flat_map(|(_, party)| party.parts(Sure::Implied));
+            let held: u128 = parts.map(|part| u128::from(part.held.get(id))).sum();
             if held > u128::from(books.granted(id)) {
                 return Err((id, format!("activities hold {held}, and {} are granted", books.granted(id))));
             }

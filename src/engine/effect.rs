@@ -40,6 +40,31 @@ pub enum Effect {
         /// The reason.
         why: Verdict,
     },
+    /// A holder waits for holders that wait themselves, if what the scopes of their tasks imply is right.
+    Alert {
+        /// The slot of one of its waits.
+        slot: u32,
+        /// The number of its activity.
+        activity: u64,
+        /// What it lacks.
+        budget: BudgetId,
+        /// The number of the activity of one who holds that; its own if it holds all of it.
+        holder: u64,
+    },
+    /// A preemptible lease is asked to end. Wake its owner.
+    Revoke {
+        /// Its place.
+        place: u32,
+        /// Its level.
+        level: Priority,
+    },
+    /// A lease that was asked to end has not done so within its grace.
+    Overdue {
+        /// Its place.
+        place: u32,
+        /// Its level.
+        level: Priority,
+    },
     /// A wait was given up by its owner.
     Cancelled {
         /// Its level.

@@ -104,9 +104,8 @@ impl Engine {
     fn blocked_now(&self, books: &mut Books, slot: u32) -> (BudgetId, u64) {
         // Those that no budget could ever serve have ended.
         let first = self.possible(books, slot).trailing_zeros() as u8 % self.queue.alternatives(slot);
-        let filing = Filing::new(slot, first);
-        let at = self.blocking_filing(books, filing);
-        let asks = self.queue.asks(slot, first);
+        let asks = self.queue.asks(slot, first).bundle();
+        let at = self.keeps(books, self.tag(slot), &asks, self.claimant(slot));
         let at = at.or(BudgetId::first_of(asks.set())).unwrap_or(BudgetId::GPU);
         (at, asks.get(at))
     }
@@ -128,6 +127,7 @@ impl Engine {
             None => Held::offered(&amounts, turn.books.rates(), place, level),
         };
         turn.books.undo(&amounts, held);
+        self.unlend(held);
         self.lose(turn, self.tag(slot), &amounts);
         self.dirty.mark(amounts.set());
     }

@@ -42,7 +42,7 @@ impl Engine {
 
     /// What new requests leave for growth: nothing if nothing runs that could grow (C7).
     #[inline]
-    fn kept(&self, books: &Books, id: BudgetId, who: Claimant) -> u64 {
+    pub(super) fn kept(&self, books: &Books, id: BudgetId, who: Claimant) -> u64 {
         let waived = self.reserved & id.bit() == 0 || who.holds != 0 || books.granted(id) == 0;
         if waived { 0 } else { self.reserves.get(&id).copied().unwrap_or(0) }
     }

@@ -78,7 +78,7 @@ impl Engine {
         found.alternatives = u8::try_from(ways.len()).unwrap_or(u8::MAX);
         found.next.extend(refused.map(|why| Next::Refused { why }));
         let tag = asked.terms.as_ref().map_or(Tag::NOBODY, |terms| terms.tag);
-        let who = Claimant { rank: self.rank_of(asked, now), holds: self.parties.holds(tag.activity) };
+        let who = Claimant { rank: self.rank_of(asked, now), holds: self.parties.holds(tag.party()) };
         self.explain_ways(turn, &mut found, (who, tag), ways);
         if found.next.is_empty() && asked.deadline == 0 {
             found.next.push(Next::Refused { why: "its deadline is now".to_owned() });

@@ -6,12 +6,23 @@
 //! back. What is inherited is found anew each time from the ranks that waiters have of their own, so holders that wait
 //! for each other do not keep a rank among them whose owner is gone.
 
-use std::collections::BTreeMap;
-
 use crate::model::BudgetId;
 use crate::policy::Rank;
 
 use super::Engine;
+use super::activity::{Party, Sure};
+
+/// A waiter of a holder, or of one that was.
+struct Heir {
+    slot: u32,
+    own: Rank,
+    /// What it has, with what it inherits.
+    rank: Rank,
+    /// The budgets in whose lines it stands.
+    places: u64,
+    /// The budgets of which its activity holds something.
+    holds: u64,
+}
 
 impl Engine {
     /// The rank that a waiter has of its own, whatever it has inherited.
@@ -25,9 +36,8 @@ impl Engine {
         if self.parties.is_empty() {
             return;
         }
-        for (slot, rank) in self.inherited() {
+        for Heir { slot, own, rank, .. } in self.heirs() {
             if rank != self.queue.get(slot).rank {
-                let own = self.own_rank(slot);
                 self.inheritances += u64::from(own == self.queue.get(slot).rank);
                 self.rerank(slot, rank);
                 if let Some(flexible) = self.queue.flexible_mut(slot) {
@@ -40,38 +50,49 @@ impl Engine {
     /// The rank of every waiter of a holder: its own, or right behind the first of those who wait, directly or through
     /// others, for what its activity holds. Each round passes ranks on by one holder, so there are at most as many
     /// rounds as holders: nobody comes before the one that a rank set out from.
-    fn inherited(&self) -> BTreeMap<u32, Rank> {
-        let slots = self.parties.holders().flat_map(|(_, party)| party.waiters.iter().copied());
-        let mut ranks: BTreeMap<u32, Rank> = slots.map(|slot| (slot, self.own_rank(slot))).collect();
-        if ranks.is_empty() {
-            return ranks;
+    fn heirs(&self) -> Vec<Heir> {
+        // Whoever holds nothing any more falls back.
+        let inherits = |slot: u32| self.own_rank(slot) != self.queue.get(slot).rank;
+        let concerned = |party: &Party| party.holds(Sure::Implied) != 0 || party.waiters(Sure::Implied).any(inherits);
+        let parties = self.parties.iter().filter(|(_, party)| concerned(party));
+        let mut heirs: Vec<Heir> = parties.flat_map(|(_, party)| self.heirs_of(party)).collect();
+        if heirs.is_empty() {
+            return heirs;
         }
-        let held = self.parties.holders().fold(0, |set, (_, party)| set | party.held.set());
+        heirs.sort_unstable_by_key(|heir| heir.slot);
+        let held = heirs.iter().fold(0, |set, heir| set | heir.holds);
         let mut others: [Option<Rank>; BudgetId::LIMIT] = [None; BudgetId::LIMIT];
         for id in BudgetId::in_set(held) {
-            others[id.index()] = self.first_in_line(id, |slot| !ranks.contains_key(&slot));
+            let is_heir = |slot| heirs.binary_search_by_key(&slot, |heir| heir.slot).is_ok();
+            others[id.index()] = self.first_in_line(id, |slot| !is_heir(slot));
         }
         loop {
             let mut lines = others;
-            for (&slot, &rank) in &ranks {
-                for (_, place) in self.queue.filings(slot) {
-                    let first = &mut lines[place.index()];
-                    *first = Some(first.map_or(rank, |first| first.min(rank)));
+            for heir in &heirs {
+                for id in BudgetId::in_set(heir.places) {
+                    let first = &mut lines[id.index()];
+                    *first = Some(first.map_or(heir.rank, |first| first.min(heir.rank)));
                 }
             }
             let mut changed = false;
-            for (_, party) in self.parties.holders() {
-                let first = BudgetId::in_set(party.held.set()).filter_map(|id| lines[id.index()]).min();
-                for &slot in &party.waiters {
-                    let own = self.own_rank(slot);
-                    let rank = first.map_or(own, |first| first.behind(own.arrival()).min(own));
-                    changed |= ranks.insert(slot, rank) != Some(rank);
-                }
+            for heir in &mut heirs {
+                let first = BudgetId::in_set(heir.holds).filter_map(|id| lines[id.index()]).min();
+                let rank = first.map_or(heir.own, |first| first.behind(heir.own.arrival()).min(heir.own));
+                changed |= std::mem::replace(&mut heir.rank, rank) != rank;
             }
             if !changed {
-                return ranks;
+                return heirs;
             }
         }
+    }
+
+    /// The waiters of an activity, with the ranks that they have of their own.
+    fn heirs_of<'a>(&'a self, party: &'a Party) -> impl Iterator<Item = Heir> + 'a {
+        let holds = party.holds(Sure::Implied);
+        party.waiters(Sure::Implied).map(move |slot| {
+            let (own, places) = (self.own_rank(slot), self.queue.filings(slot).fold(0, |set, (_, id)| set | id.bit()));
+            Heir { slot, own, rank: own, places, holds }
+        })
     }
 
     /// The first in the line of a budget that counts.

@@ -37,13 +37,17 @@ mod explain;
 mod inherit;
 mod lines;
 mod module;
+mod preempt;
 mod queue;
+mod ratio;
+mod reduction;
 mod regrant;
 mod table;
 mod timeout;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::ledger::{Board, Books};
 use crate::model::{Amounts, BudgetId, CloseReason, Config, Order, Priority, Request, Terms};
@@ -55,7 +59,9 @@ pub use check::Peek;
 use claims::Claims;
 pub use effect::{Effect, Ended, Refusal, Short, Submitted, Verdict};
 use module::Modules;
+use preempt::Preemption;
 use queue::{Queue, State};
+use ratio::Holds;
 use regrant::Dirty;
 pub use regrant::Settled;
 pub use table::Table;
@@ -81,9 +87,11 @@ pub struct Asked<'a> {
     /// The latest time of the grant, in nanoseconds from now; `u64::MAX` for none.
     pub deadline: u64,
     /// Alternatives and elastic amounts; the bundle is the first of them.
-    pub terms: Option<Box<Terms>>,
+    pub terms: Option<Arc<Terms>>,
     /// The module that asks.
     pub module: Option<&'a str>,
+    /// How long it will hold what it gets, in nanoseconds.
+    pub expected_hold: u64,
 }
 
 impl<'a> Asked<'a> {
@@ -96,6 +104,7 @@ impl<'a> Asked<'a> {
             deadline: request.deadline_ns(),
             terms: if request.is_plain() { None } else { request.terms() },
             module: if request.is_plain() { None } else { request.module_name() },
+            expected_hold: request.expected_hold_ns(),
         }
     }
 }
@@ -114,6 +123,7 @@ struct Settings {
     age_idle: bool,
     verdict_after: u64,
     roll_backs: u32,
+    grace: u64,
 }
 
 /// When something is due, the arrival that sets it apart from what is due at the same time, and the slot.
@@ -126,6 +136,7 @@ pub struct Engine {
     claims: Claims,
     parties: Parties,
     modules: Modules,
+    preemption: Preemption,
     /// What of each budget is kept for growth, and the budgets where something is.
     reserves: BTreeMap<BudgetId, u64>,
     reserved: u64,
@@ -136,6 +147,8 @@ pub struct Engine {
     settings: Settings,
     /// The shares of modules, if the order goes by them.
     shares: Option<Shares>,
+    /// How long waiters expect to hold, if the order goes by that.
+    holds: Option<Holds>,
     /// How many active waiters name each budget (R1: the flag is set while there is one).
     naming: [u32; BudgetId::LIMIT],
     /// Active waiters.
@@ -176,6 +189,7 @@ impl Engine {
             claims: Claims::new(),
             parties: Parties::default(),
             modules: Modules::default(),
+            preemption: Preemption::default(),
             reserved: reserves.keys().fold(0, |set, id| set | id.bit()),
             reserves,
             verdict_at: u64::MAX,
@@ -191,8 +205,10 @@ impl Engine {
                 age_idle: config.age_idle,
                 verdict_after: nanos(config.verdict_after),
                 roll_backs: config.roll_backs,
+                grace: nanos(config.grace),
             },
             shares: (config.order == Order::Shares).then(Shares::new),
+            holds: (config.order == Order::ResponseRatio).then(Holds::default),
             naming: [0; BudgetId::LIMIT],
             waiting: 0,
             deadlines: BTreeSet::new(),

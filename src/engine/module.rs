@@ -2,13 +2,14 @@
 //!
 //! A *cap* is a budget of the module's own: who would exceed it is *parked* with the module, stands in no line, claims
 //! nothing and passes nobody's turn to anybody, until the module has room again. A *minimum* is lent out while the
-//! module does not use it, and got back: a request wholly inside what the module has not used ranks just below
-//! `Critical`, and its claim is hard from the start, so what others release gathers for it.
+//! module does not use it, and got back: a request whose first alternative is wholly inside what the module has neither
+//! used nor promised to others ranks just below `Critical`, and its claim is hard from the start, so what others
+//! release gathers for it. Who is parked and who is inside is found at the beginning of a turn.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ledger::Books;
-use crate::model::{Amounts, BudgetId, ModuleError, Priority, Quota, Tag};
+use crate::model::{Amounts, BudgetId, ModuleError, ModuleShare, ModuleStats, Priority, Quota, Tag};
 use crate::policy::Rank;
 
 use super::lines::{Filing, Key};
@@ -33,8 +34,8 @@ struct Module {
     shares: BTreeMap<BudgetId, Share>,
     /// Filings that the cap keeps out of the lines.
     parked: BTreeMap<Key, Filing>,
-    /// Its active waiters that are not served from the minimum.
-    others: BTreeSet<(Rank, u32)>,
+    /// Its active waiters.
+    waiters: BTreeSet<(Rank, u32)>,
 }
 
 impl Module {
@@ -71,7 +72,7 @@ impl Module {
 #[derive(Debug, Default)]
 pub(super) struct Modules {
     all: BTreeMap<u64, Module>,
-    /// Those that gave something back, or whose waiters ask for less, since these were last looked at.
+    /// Those whose use, waiters or asks have changed since their waiters were last looked at.
     changed: BTreeSet<u64>,
 }
 
@@ -81,7 +82,7 @@ impl Modules {
         self.all.is_empty()
     }
 
-    /// Whether some gave something back and their waiters were not looked at.
+    /// Whether the waiters of some are to be looked at.
     #[inline]
     pub(super) fn have_changed(&self) -> bool {
         !self.changed.is_empty()
@@ -108,6 +109,12 @@ impl Modules {
     pub(super) fn cap(&self, tag: Tag, id: BudgetId) -> u64 {
         let module = self.all.get(&tag.module);
         module.and_then(|module| module.share(id)).map_or(u64::MAX, |share| share.cap)
+    }
+
+    /// Whether a module has more of a budget than its minimum; who is of no module has none.
+    pub(super) fn borrows(&self, tag: Tag, id: BudgetId) -> bool {
+        let share = self.all.get(&tag.module).and_then(|module| module.share(id));
+        share.is_none_or(|share| share.used > share.minimum)
     }
 
     /// Whether a bundle is wholly inside what a module has not used of its minimum.
@@ -142,7 +149,7 @@ impl Modules {
                 share.used = if more { used.saturating_add(units) } else { used.saturating_sub(units) };
             }
         }
-        if !more {
+        if !module.waiters.is_empty() {
             self.changed.insert(tag.module);
         }
     }
@@ -172,7 +179,7 @@ impl Engine {
         }
         let share = |quota: &Quota| Share { minimum: quota.minimum, cap: quota.cap, used: 0, promised: 0 };
         let shares = quotas.iter().map(|(&id, quota)| (id, share(quota))).collect();
-        let module = Module { name: name.into(), weight, shares, parked: BTreeMap::new(), others: BTreeSet::new() };
+        let module = Module { name: name.into(), weight, shares, parked: BTreeMap::new(), waiters: BTreeSet::new() };
         self.modules.all.insert(number, module);
         Ok(())
     }
@@ -194,23 +201,67 @@ impl Engine {
         Ok(())
     }
 
+    /// What all modules have, may have, and wait for, by name.
+    pub fn module_stats(&self) -> Vec<ModuleStats> {
+        let share = |(&budget, share): (&BudgetId, &Share)| ModuleShare {
+            budget,
+            used: share.used,
+            minimum: share.minimum,
+            cap: (share.cap < u64::MAX).then_some(share.cap),
+        };
+        let stats = |module: &Module| ModuleStats {
+            name: module.name.to_string(),
+            weight: module.weight,
+            waiting: module.waiters.len() as u64,
+            parked: module.parked.len() as u64,
+            shares: module.shares.iter().map(share).collect(),
+        };
+        let mut all: Vec<_> = self.modules.all.values().map(stats).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
     /// A module is gone: what its leases hold and its waiters ask for is nobody's in particular from now on.
     pub fn deregister(&mut self, turn: &mut Turn<'_>, number: u64) {
         self.advance(turn);
-        let Some(module) = self.modules.all.remove(&number) else { return };
+        if self.modules.all.remove(&number).is_none() {
+            return;
+        }
         self.modules.changed.remove(&number);
-        module.parked.into_values().for_each(|filing| self.unpark(turn, filing));
+        let waiters = self.in_order_of_arrival(|_| true).into_iter().filter(|&slot| self.tag(slot).module == number);
+        for slot in waiters.collect::<Vec<_>>() {
+            self.file_uncapped(turn, slot);
+        }
+    }
+
+    /// Puts those alternatives of a waiter into a line that the cap of its module, which is gone, had parked or made
+    /// impossible.
+    fn file_uncapped(&mut self, turn: &mut Turn<'_>, slot: u32) {
+        if self.queue.get(slot).state != State::Waiting {
+            return;
+        }
+        let possible = self.possible(turn.books, slot);
+        for alternative in (0..self.queue.alternatives(slot)).filter(|alternative| possible & 1 << alternative != 0) {
+            let filing = Filing::new(slot, alternative);
+            if self.queue.place(filing).is_none() {
+                self.unpark(turn, filing);
+            }
+        }
     }
 
     /// Takes a filing out of its line, because the cap of its module keeps it.
     pub(super) fn park(&mut self, turn: &mut Turn<'_>, filing: Filing) {
-        let slot = filing.slot();
-        let rank = self.queue.get(slot).rank;
         self.queue.leave(filing);
-        if let Some(module) = self.modules.all.get_mut(&self.tag(slot).module) {
+        self.keep_out(filing);
+        self.renew_claim(turn, filing.slot());
+    }
+
+    /// Notes that the cap of its module keeps a filing that stands in no line.
+    pub(super) fn keep_out(&mut self, filing: Filing) {
+        let rank = self.queue.get(filing.slot()).rank;
+        if let Some(module) = self.modules.all.get_mut(&self.tag(filing.slot()).module) {
             module.parked.insert((rank, filing.alternative()), filing);
         }
-        self.renew_claim(turn, slot);
     }
 
     /// Puts a filing back into a line; it is looked at in this turn.
@@ -226,39 +277,52 @@ impl Engine {
         }
     }
 
-    /// Modules gave something back: whom their caps let go stands in line again, and who is inside a minimum now is
-    /// served from it.
+    /// Modules have changed: whom their caps let go stands in line again, whom they keep stands there no more, and who
+    /// is inside a minimum now is served from it.
     #[inline]
     pub(super) fn look_at_modules(&mut self, turn: &mut Turn<'_>) {
         while let Some(number) = self.modules.changed.pop_first() {
-            let parked = self.modules.all.get(&number).map(|module| module.parked.clone()).unwrap_or_default();
+            let Some(module) = self.modules.all.get(&number) else { continue };
+            let (parked, waiters) = (module.parked.clone(), module.waiters.clone());
             for (key, filing) in parked {
-                let amounts = self.queue.asks(filing.slot(), filing.alternative()).bundle();
-                let Some(module) = self.modules.all.get_mut(&number) else { break };
-                if module.exceeds(&amounts).is_none() {
-                    module.parked.remove(&key);
+                if !self.is_capped(filing) {
+                    self.modules.let_go(self.tag(filing.slot()), key);
                     self.unpark(turn, filing);
                 }
             }
-            let others = self.modules.all.get(&number).map(|module| module.others.clone()).unwrap_or_default();
-            for (_, slot) in others {
-                let amounts = self.queue.asks(slot, 0).bundle();
-                if self.modules.is_inside_minimum(self.tag(slot), &amounts) {
+            for (_, slot) in waiters {
+                let filed: Vec<_> = self.queue.filings(slot).map(|(filing, _)| filing).collect();
+                for filing in filed.into_iter().filter(|&filing| self.is_capped(filing)).collect::<Vec<_>>() {
+                    self.park(turn, filing);
+                }
+                let guaranteed = self.queue.flexible(slot).is_some_and(|flexible| flexible.guaranteed);
+                if !guaranteed && self.modules.is_inside_minimum(self.tag(slot), &self.wanted(slot)) {
                     self.guarantee(turn, slot);
                 }
             }
         }
     }
 
+    /// All that the first alternative of a waiter wants, whatever less would do.
+    fn wanted(&self, slot: u32) -> Amounts {
+        match self.queue.flexible(slot).and_then(|flexible| flexible.terms.alternatives.first()) {
+            Some(first) => first.want().clone(),
+            None => self.queue.asks(slot, 0).bundle(),
+        }
+    }
+
     /// The rank of what is served from a minimum: just below `Critical`.
     pub(super) fn guaranteed_rank(arrival: u64) -> Rank {
-        Rank::new(Priority::Critical, u64::MAX, arrival)
+        Rank::last_of(Priority::Critical, arrival)
     }
 
     /// From now on a waiter is served from the minimum of its module.
     fn guarantee(&mut self, turn: &mut Turn<'_>, slot: u32) {
-        self.note_module_wait(slot, false);
         self.stop_aging(slot);
+        let (tag, wanted) = (self.tag(slot), self.wanted(slot));
+        if let Some(module) = self.modules.all.get_mut(&tag.module) {
+            module.promise(&wanted, true);
+        }
         let waiter = self.queue.get_mut(slot);
         waiter.raise_at = u64::MAX;
         let rank = Engine::guaranteed_rank(waiter.rank.arrival());
@@ -267,7 +331,6 @@ impl Engine {
             Some(own) => *own = rank,
             None => self.rerank(slot, rank),
         }
-        self.note_module_wait(slot, true);
         if !self.queue.get(slot).hard {
             self.harden(turn, slot);
         }
@@ -284,20 +347,19 @@ impl Engine {
     pub(super) fn note_module_wait(&mut self, slot: u32, begins: bool) {
         let tag = self.tag(slot);
         let guaranteed = self.queue.flexible(slot).is_some_and(|flexible| flexible.guaranteed);
-        let (rank, amounts) = (self.queue.get(slot).rank, self.queue.asks(slot, 0).bundle());
+        let (rank, wanted) = (self.queue.get(slot).rank, self.wanted(slot));
         let Some(module) = self.modules.all.get_mut(&tag.module) else { return };
         if guaranteed {
-            module.promise(&amounts, begins);
-        } else if begins {
-            module.others.insert((rank, slot));
+            module.promise(&wanted, begins);
+        }
+        if begins {
+            module.waiters.insert((rank, slot));
         } else {
-            module.others.retain(|&(_, other)| other != slot);
-        }
-        if !begins {
+            module.waiters.remove(&(rank, slot));
             module.parked.retain(|_, filing| filing.slot() != slot);
-            // What was promised may now be promised to another.
-            self.modules.changed.insert(tag.module);
         }
+        // A dormant one may be inside the minimum by now; what was promised may now be promised to another.
+        self.modules.changed.insert(tag.module);
     }
 
     /// A parked waiter has another rank.
@@ -310,8 +372,8 @@ impl Engine {
             module.parked.remove(&key);
             module.parked.insert((new, key.1), filing);
         }
-        if module.others.remove(&(old, slot)) {
-            module.others.insert((new, slot));
+        if module.waiters.remove(&(old, slot)) {
+            module.waiters.insert((new, slot));
         }
     }
 

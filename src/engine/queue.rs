@@ -4,6 +4,8 @@
 //! lies out of line. Where waiters stand in line is `lines`' business; the links of the first filing lie in the entry
 //! itself, because almost every waiter has only that one.
 
+use std::sync::Arc;
+
 use crate::model::{Amounts, BudgetId, Path, Priority, Terms};
 use crate::policy::Rank;
 
@@ -135,7 +137,7 @@ impl Default for Waiter {
 /// What a flexible waiter has beside its entry.
 #[derive(Debug)]
 pub(super) struct Flexible {
-    pub terms: Box<Terms>,
+    pub terms: Arc<Terms>,
     /// The filings of the alternatives after the first.
     pub links: Vec<Link>,
     /// From when on less than what is wanted would do.
@@ -174,7 +176,7 @@ pub(super) struct Newcomer<'a> {
     pub rank: Rank,
     pub base: Priority,
     pub amounts: &'a Amounts,
-    pub terms: Option<Box<Terms>>,
+    pub terms: Option<Arc<Terms>>,
     pub since: u64,
     pub deadline: u64,
 }
@@ -231,7 +233,7 @@ impl Queue {
     }
 
     #[cold]
-    fn keep_terms(&mut self, terms: Box<Terms>, since: u64) -> Ask {
+    fn keep_terms(&mut self, terms: Arc<Terms>, since: u64) -> Ask {
         let set = terms.set();
         let links = vec![Link::NOWHERE; terms.alternatives.len() - 1];
         let ripe_at = since.saturating_add(terms.patience);
@@ -255,14 +257,15 @@ impl Queue {
         debug_assert!(waiter.state != State::Free);
         waiter.state = State::Free;
         let ask = waiter.ask;
-        if waiter.flexible {
+        // What remembers where it stood may still look here; it finds an entry that stands nowhere.
+        if std::mem::take(&mut waiter.flexible) {
             self.flexible[ask.units as usize] = None;
             self.free_flexible.push(ask.units as u32);
         } else if !ask.set.is_power_of_two() {
             self.bundles[ask.units as usize] = Amounts::new();
             self.free_bundles.push(ask.units as u32);
         }
-        self.slots[slot].ask = Ask::free(self.free_slot.replace(slot));
+        waiter.ask = Ask::free(self.free_slot.replace(slot));
         self.used -= 1;
     }
 

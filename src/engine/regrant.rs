@@ -13,7 +13,7 @@ const SWEEP: usize = 2;
 
 /// Grants after which a turn lets go of the books for a moment, so that the fast path of other budgets is not shut out.
 /// About 10 us.
-const BREATH: usize = 64;
+pub(super) const BREATH: usize = 64;
 
 /// How far a turn came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Settled {
 }
 
 /// What came of looking at a filing.
-enum Found {
+pub(super) enum Found {
     Granted,
     /// It is blocked; if not where it stands, by this.
     InVain(Option<BudgetId>),
@@ -69,6 +69,10 @@ impl Dirty {
     pub(super) fn clear(&mut self) {
         self.set = 0;
     }
+
+    pub(super) fn note_last(&mut self, id: BudgetId, filing: Filing) {
+        self.last[id.index()] = Some(filing);
+    }
 }
 
 /// What comes before a filing, with nothing in between.
@@ -97,12 +101,20 @@ impl Engine {
     /// ranks.
     #[inline]
     pub fn settle(&mut self, turn: &mut Turn<'_>) -> Settled {
-        self.inherit();
         self.look_at_modules(turn);
-        let settled = if self.dirty.is_clean() { Settled::Done } else { self.regrant(turn) };
-        if settled == Settled::Done && (self.consider_holders(turn) || self.modules.have_changed()) {
+        self.inherit();
+        let regrants = !self.dirty.is_clean();
+        let settled = if regrants { self.regrant(turn) } else { Settled::Done };
+        if settled == Settled::Done && (self.consider_holders(turn, regrants) || self.modules.have_changed()) {
             // What holders may have, or what a cap leaves room for, is to be looked at.
             return Settled::Breath;
+        }
+        if settled == Settled::Done {
+            self.preempt(turn);
+            if !self.dirty.is_clean() {
+                // Somebody goes first in its level now.
+                return Settled::Breath;
+            }
         }
         if self.unnamed != 0 {
             let gone = std::mem::take(&mut self.unnamed);
@@ -123,6 +135,9 @@ impl Engine {
     }
 
     fn regrant(&mut self, turn: &mut Turn<'_>) -> Settled {
+        if self.holds.is_some() {
+            return self.regrant_by_ratio(turn);
+        }
         let mut granted = self.regrant_heads(turn);
         let mut in_vain = 0;
         let mut at = (Rank::BEFORE_ALL, 0);
@@ -135,7 +150,7 @@ impl Engine {
                     granted += 1;
                     at = (key.0, u8::MAX);
                 }
-                Found::InVain(_) if in_vain == self.settings.look_ahead => {
+                Found::InVain(_) | Found::Capped if in_vain == self.settings.look_ahead => {
                     self.leave_off_before(key);
                     return Settled::LookAhead;
                 }
@@ -150,7 +165,7 @@ impl Engine {
                     self.park(turn, filing);
                 }
             }
-            self.dirty.last[place.index()] = Some(filing);
+            self.dirty.note_last(place, filing);
         }
         Settled::Done
     }
@@ -183,7 +198,7 @@ impl Engine {
 
     /// The first in line at any dirty budget that comes after `at`. Budgets without one are clean.
     #[inline]
-    fn next_dirty(&mut self, turn: &Turn<'_>, at: Key) -> Option<(Key, Filing, BudgetId)> {
+    pub(super) fn next_dirty(&mut self, turn: &Turn<'_>, at: Key) -> Option<(Key, Filing, BudgetId)> {
         let mut first: Option<(Key, Filing, BudgetId)> = None;
         for id in BudgetId::in_set(self.dirty.set) {
             let after = self.dirty.after[id.index()].max(at);
@@ -209,12 +224,16 @@ impl Engine {
 
     /// Whether a loan has too little for anybody in its line. Saves a walk along a line of equal requests.
     #[inline]
-    fn nobody_can(&self, turn: &Turn<'_>, id: BudgetId) -> bool {
+    pub(super) fn nobody_can(&self, turn: &Turn<'_>, id: BudgetId) -> bool {
         turn.books.rates() & id.bit() == 0 && turn.books.loan_free(id) < self.queue.lines.least(id).max(1)
     }
 
-    fn leave_off_before(&mut self, key: Key) {
-        let at = just_before(key);
+    pub(super) fn leave_off_before(&mut self, key: Key) {
+        self.leave_behind(just_before(key));
+    }
+
+    /// Nobody up to here is to be looked at again for what is known so far.
+    pub(super) fn leave_behind(&mut self, at: Key) {
         for id in BudgetId::in_set(self.dirty.set) {
             let after = &mut self.dirty.after[id.index()];
             *after = at.max(*after);
@@ -223,7 +242,7 @@ impl Engine {
 
     /// Grants a filing if nothing blocks it.
     #[inline]
-    fn look_at(&mut self, turn: &mut Turn<'_>, filing: Filing, place: BudgetId) -> Found {
+    pub(super) fn look_at(&mut self, turn: &mut Turn<'_>, filing: Filing, place: BudgetId) -> Found {
         let (slot, alternative) = (filing.slot(), filing.alternative());
         let rank = self.queue.get(slot).rank;
         if self.is_capped(filing) {
@@ -246,7 +265,7 @@ impl Engine {
     }
 
     /// Moves a filing to another line. That it can no longer be served there is somebody's doing, and counts as a pass.
-    fn move_to(&mut self, turn: &mut Turn<'_>, filing: Filing, place: BudgetId) {
+    pub(super) fn move_to(&mut self, turn: &mut Turn<'_>, filing: Filing, place: BudgetId) {
         self.queue.leave(filing);
         self.queue.join(filing, place);
         self.pass(turn, filing.slot());
@@ -268,7 +287,11 @@ impl Engine {
             }
         };
         if held.is_tagged() {
-            self.gain(turn, self.tag(slot), &self.queue.granted(slot).bundle());
+            let tag = self.tag(slot);
+            self.gain(turn, tag, &self.queue.granted(slot).bundle());
+            if tag.preemptible {
+                self.lend(turn, held, self.arrived(slot));
+            }
         }
         held
     }

@@ -135,6 +135,7 @@ impl Engine {
         if self.waiting > 0 && self.next_expiry <= self.now {
             self.expire_offers(turn);
         }
+        self.end_grace();
     }
 
     /// Brings the rates up to now.
@@ -158,7 +159,7 @@ impl Engine {
             |timers: &std::collections::BTreeSet<super::Timer>| timers.first().map_or(u64::MAX, |timer| timer.0);
         let mut next = first(&self.deadlines).min(first(&self.ripenings)).min(first(&self.raises));
         if self.waiting > 0 {
-            next = next.min(self.next_expiry).min(self.verdict_at);
+            next = next.min(self.next_expiry).min(self.verdict_at).min(self.preemption.due());
             for id in BudgetId::in_set(books.rates()) {
                 next = next.min(self.rate_ready_at(books, id));
             }

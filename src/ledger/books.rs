@@ -470,6 +470,11 @@ impl Books {
         self.immediate
     }
 
+    /// The sum of them.
+    pub fn granted_at_once(&self) -> u64 {
+        self.immediate.iter().sum()
+    }
+
     /// Counts a grant that went through the engine but did not wait.
     pub fn count_immediate(&mut self, level: Priority) {
         self.immediate[level.index()] += 1;

@@ -130,6 +130,11 @@ impl Bucket {
     }
 
     /// The largest level.
+    pub fn per_second(&self) -> u64 {
+        self.per_second
+    }
+
+    /// The most it holds.
     pub fn burst(&self) -> u64 {
         self.burst
     }

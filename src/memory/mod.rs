@@ -1,7 +1,17 @@
 //! Spaces: memory in which blocks are allocated, and to and from which bytes are copied.
 //!
 //! A [`Space`] knows its capacity and its blocks, and nothing of reservations: whoever holds a lease of so many bytes
-//! of a space's budget may allocate so many in it. Backends: [`SimulatedDevice`], host memory that stands for a GPU.
+//! of a space's budget may allocate so many in it.
+//!
+//! | backend | where blocks are |
+//! |---|---|
+//! | [`HostSpace`] | in page-aligned slabs of the host's memory, pinned if somebody can do that |
+//! | `CudaSpace` (feature `cuda`) | on a CUDA device |
+//! | [`DiskSpace`] | in files, with checksums |
+//! | [`SimulatedDevice`] | in memory of the host that stands for a GPU, with its links and streams |
+//!
+//! The first two cut their blocks out of a [`Pool`], and beside ids they have blocks that are owned and free
+//! themselves. [`StreamPool`] lends streams for exclusive use.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), bursar::memory::SpaceError> {
@@ -20,8 +30,17 @@
 //! ```
 
 mod blocks;
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(unix)]
+mod disk;
 mod error;
+mod host;
+mod pool;
 mod simulated;
+mod streams;
+mod thread;
+mod turns;
 
 use std::fmt::Debug;
 
@@ -30,8 +49,23 @@ use async_trait::async_trait;
 use crate::model::SpaceId;
 
 pub use blocks::BlockId;
+#[cfg(feature = "cuda")]
+pub use cuda::{
+    CudaConfig, CudaDevice, CudaError, CudaPin, CudaSource, CudaSpace, DeviceBlock, DeviceEvent, DeviceSlab, DeviceView,
+};
+#[cfg(unix)]
+pub use disk::{DiskBlock, DiskConfig, DiskSpace, Durability};
 pub use error::SpaceError;
+pub use host::{HeapSlab, HeapSource, HostBlock, HostSpace, PagePin};
+pub use pool::{Pool, PoolBlock, PoolConfig, PoolUsage, Slab, Source, SourceError};
 pub use simulated::SimulatedDevice;
+pub use streams::{StreamLease, StreamPool};
+
+/// A lock for a few hundred nanoseconds. Who finds it taken lets others run.
+type Lock<T> = spin::mutex::SpinMutex<T, spin::Yield>;
+
+/// How many streams a space has.
+const STREAMS: usize = 1 << u8::BITS;
 
 /// Names a queue of a space, in which copies are done one after the other. There are 256.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,7 +75,8 @@ pub struct Stream(pub u8);
 ///
 /// # Contract
 ///
-/// * What is allocated is never more than the capacity, and a block is exactly as large as asked.
+/// * What is allocated is never more than the capacity. A block is exactly as large as asked, though it may take a
+///   little more of the capacity, which [`used`](Space::used) counts.
 /// * A [`BlockId`] is good for one allocation: after its block is freed it is stale for ever, also when its place is
 ///   used again. Of several that free one block at the same time, exactly one succeeds.
 /// * Copies of one stream are done in the order in which they were first polled. Copies of different streams have no
@@ -60,7 +95,7 @@ pub trait Space: Send + Sync + Debug {
     /// How many bytes it has.
     fn capacity(&self) -> u64;
 
-    /// How many bytes are allocated.
+    /// How many bytes are allocated, with what blocks were rounded up by.
     fn used(&self) -> u64;
 
     /// Allocates a block. What is in it is undefined until it is written.

@@ -16,10 +16,8 @@ use crate::model::{GIB, KIB, SpaceId};
 
 use super::blocks::{BlockId, Blocks};
 use super::error::SpaceError;
-use super::{Space, Stream};
-
-/// How many streams there are.
-const STREAMS: usize = 1 << u8::BITS;
+use super::turns::check_range;
+use super::{STREAMS, Space, Stream};
 
 /// The resolution of tokio's timer.
 const TICK: Duration = Duration::from_millis(1);
@@ -60,6 +58,7 @@ pub struct SimulatedDevice {
     bandwidth: u64,
     latency: Duration,
     heap: Mutex<Heap>,
+    blocks: Blocks<Arc<Content>>,
     to_device: Link,
     from_device: Link,
     streams: Box<[tokio::sync::Mutex<Clock>]>,
@@ -71,7 +70,6 @@ type Clock = Option<Instant>;
 #[derive(Debug)]
 struct Heap {
     used: u64,
-    blocks: Blocks<Arc<Content>>,
     /// Whole pieces of freed blocks. As with a real device, the memory is taken from the system once, not for every
     /// block.
     spare: Vec<Box<[u8]>>,
@@ -92,7 +90,8 @@ impl SimulatedDevice {
             capacity,
             bandwidth: 16 * GIB,
             latency: Duration::from_micros(10),
-            heap: Mutex::new(Heap { used: 0, blocks: Blocks::new(id), spare: Vec::new() }),
+            heap: Mutex::new(Heap { used: 0, spare: Vec::new() }),
+            blocks: Blocks::new(id),
             to_device: Link { free_at: Mutex::new(None) },
             from_device: Link { free_at: Mutex::new(None) },
             streams: (0..STREAMS).map(|_| tokio::sync::Mutex::new(None)).collect(),
@@ -178,15 +177,11 @@ impl SimulatedDevice {
     }
 
     fn content(&self, block: BlockId) -> Result<Arc<Content>, SpaceError> {
-        lock(&self.heap).blocks.get(block).cloned()
+        self.blocks.get(block)
     }
 
-    /// Where a range begins in a block, if it lies in it.
     fn check_range(&self, block: BlockId, offset: u64, length: usize) -> Result<usize, SpaceError> {
-        let (size, length) = (self.content(block)?.size, length as u64);
-        let fits = offset.checked_add(length).is_some_and(|end| end <= size);
-        // A block lies in memory, so an offset in it is a `usize`.
-        if fits { Ok(offset as usize) } else { Err(SpaceError::OutOfRange { block, size, offset, length }) }
+        check_range(block, self.content(block)?.size, offset, length)
     }
 }
 
@@ -208,19 +203,21 @@ impl Space for SimulatedDevice {
         if bytes == 0 {
             return Err(SpaceError::Zero { space: self.id });
         }
-        let out_of_memory = |free| SpaceError::OutOfMemory { space: self.id, asked: bytes, free, largest_free: None };
+        let (space, asked) = (self.id, bytes);
+        let out_of_memory = |free| SpaceError::OutOfMemory { space, asked, free, largest_free: None, pending: 0 };
         let mut heap = lock(&self.heap);
         let free = self.capacity - heap.used;
         let size = usize::try_from(bytes).ok().filter(|_| bytes <= free).ok_or_else(|| out_of_memory(free))?;
         let pieces = heap.pieces(size);
-        let block = heap.blocks.insert(Arc::new(Content { size: bytes, pieces })).ok_or_else(|| out_of_memory(free))?;
+        let content = Arc::new(Content { size: bytes, pieces });
+        let block = self.blocks.insert(content).ok_or(SpaceError::TooManyIds { space })?;
         heap.used += bytes;
         Ok(block)
     }
 
     async fn free(&self, block: BlockId) -> Result<(), SpaceError> {
+        let content = self.blocks.remove(block)?;
         let mut heap = lock(&self.heap);
-        let content = heap.blocks.remove(block)?;
         heap.used -= content.size;
         // A copy that is under way keeps its bytes to itself and drops them when it finds its block stale.
         if let Some(content) = Arc::into_inner(content) {

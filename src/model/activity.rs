@@ -29,6 +29,9 @@ pub struct Activity {
 /// Set in the numbers of activities that nobody has declared.
 pub(crate) const UNDECLARED: u64 = 1 << 63;
 
+/// Set in the numbers of activities where only the scope of a task says that something belongs to them.
+pub(crate) const IMPLIED: u64 = 1 << 62;
+
 impl Activity {
     /// Another one. The name is for errors and reports.
     pub fn new(name: impl Into<Arc<str>>) -> Self {

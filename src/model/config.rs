@@ -214,6 +214,8 @@ pub struct Config {
     /// How long all holders of something that is awaited have to wait themselves before one of them is told to roll
     /// back or to split. A deadlock lasts; what only looks like one is over sooner.
     pub verdict_after: Duration,
+    /// How long a preemptible lease has to end once it was asked to. After that it is overdue, and others may be asked.
+    pub grace: Duration,
     /// How often an activity is told to roll back before it is told to split.
     pub roll_backs: u32,
     /// How many reservations may wait. The next one that would have to is [shed](crate::ReserveError::Shed).
@@ -227,6 +229,13 @@ pub struct Config {
     pub topology: Topology,
     /// How often the scheduler task checks the books; never when `None`.
     pub verify_every: Option<Duration>,
+    /// How often the scheduler task takes a sample of what is in use, for [`Usage`](crate::Usage); never when `None`.
+    /// Whoever asks for `stats` takes one too.
+    pub sample_every: Option<Duration>,
+    /// When nothing was granted for so long while something waits, the scheduler task says so in the log, with who
+    /// waits for what and who holds it; never when `None`. It says it again after twice the time, four times, and so
+    /// on.
+    pub stuck_after: Option<Duration>,
 }
 
 impl Config {
@@ -245,12 +254,16 @@ impl Config {
             aging_step: None,
             verdict_after: Duration::from_millis(10),
             roll_backs: 3,
+            // A task gets to its next await point in far less; to save its work it may need some.
+            grace: Duration::from_millis(100),
             age_idle: false,
             order: Order::Deadline,
             // About 1 GiB of waiters: more is no queue but a leak.
             max_waiters: 1 << 22,
             topology: Topology::new(),
             verify_every: None,
+            sample_every: None,
+            stuck_after: None,
         }
     }
 
@@ -338,6 +351,13 @@ impl Config {
         self
     }
 
+    /// See [`Config::grace`].
+    #[must_use]
+    pub fn with_grace(mut self, time: Duration) -> Self {
+        self.grace = time;
+        self
+    }
+
     /// See [`Config::roll_backs`].
     #[must_use]
     pub fn with_roll_backs(mut self, times: u32) -> Self {
@@ -356,6 +376,20 @@ impl Config {
     #[must_use]
     pub fn with_verify_every(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.verify_every = time.into();
+        self
+    }
+
+    /// See [`Config::sample_every`].
+    #[must_use]
+    pub fn with_sample_every(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.sample_every = time.into();
+        self
+    }
+
+    /// See [`Config::stuck_after`].
+    #[must_use]
+    pub fn with_stuck_after(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.stuck_after = time.into();
         self
     }
 
@@ -406,6 +440,8 @@ impl Config {
             ("aging_step", self.aging_step.map_or(1, whole_ms), "at least 1 ms"),
             ("max_waiters", self.max_waiters as u64, "between 1 and 2^28"),
             ("verify_every", self.verify_every.map_or(1, whole_ms), "at least 1 ms"),
+            ("sample_every", self.sample_every.map_or(1, whole_ms), "at least 1 ms"),
+            ("stuck_after", self.stuck_after.map_or(1, whole_ms), "at least 1 ms"),
         ];
         for (setting, value, must) in settings {
             if value == 0 || (setting == "max_waiters" && value > 1 << 28) {

@@ -11,14 +11,20 @@ mod config;
 mod config_file;
 mod error;
 mod explain;
+mod holder;
 mod module;
 mod order;
 mod placement;
+mod preemption;
 mod priority;
 mod request;
 mod sentence;
+mod snapshot;
 mod stats;
 mod terms;
+mod usage;
+#[cfg(feature = "serde")]
+mod written;
 
 pub use activity::Activity;
 pub use amount::{Bytes, GIB, KIB, MIB, Share, TIB, Unit};
@@ -31,13 +37,18 @@ pub use error::{
     TryReserveError, VerifyError,
 };
 pub use explain::{Ahead, Blocker, Cause, Ending, Explanation, Holding, Next, WaitState};
+pub use holder::Holder;
 pub use module::{ModuleError, Quota};
 pub use order::Order;
 pub use placement::{Distance, Placement, PlacementError, Topology};
+pub use preemption::{Revocation, Seniority};
 pub use priority::Priority;
 pub use request::Request;
+pub use snapshot::{Figure, FigureKind, Figures, ModuleShare, ModuleStats, Section, Snapshot};
 pub use stats::{BudgetStats, LevelStats, Stats, WaitSummary};
 pub(crate) use terms::MOST_ALTERNATIVES;
 #[doc(hidden)]
 pub use terms::{Alternative, Terms};
 pub use terms::{Path, Tag};
+pub(crate) use usage::SAMPLES;
+pub use usage::Usage;

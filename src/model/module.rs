@@ -1,5 +1,8 @@
 //! What a module of the service may have.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use thiserror::Error;
 
 use super::budget::BudgetId;
@@ -17,6 +20,39 @@ impl Default for Quota {
     /// Nothing guaranteed, and no limit.
     fn default() -> Self {
         Quota { minimum: 0, cap: u64::MAX }
+    }
+}
+
+/// The name of the module that asks, shared by all its requests.
+#[derive(Debug, Clone)]
+pub(crate) enum ModuleName {
+    Static(&'static str),
+    Shared(Arc<str>),
+}
+
+impl ModuleName {
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            ModuleName::Static(name) => name,
+            ModuleName::Shared(name) => name,
+        }
+    }
+
+    /// The name, to keep.
+    pub(crate) fn shared(&self) -> Arc<str> {
+        match self {
+            ModuleName::Static(name) => Arc::from(*name),
+            ModuleName::Shared(name) => Arc::clone(name),
+        }
+    }
+}
+
+impl From<Cow<'static, str>> for ModuleName {
+    fn from(name: Cow<'static, str>) -> Self {
+        match name {
+            Cow::Borrowed(name) => ModuleName::Static(name),
+            Cow::Owned(name) => ModuleName::Shared(name.into()),
+        }
     }
 }
 

@@ -15,4 +15,12 @@ pub enum Order {
     /// registered or not, and each new name starts now: name parts of the service, not sessions, or an endless row of
     /// new names goes before the second request of an old one until that has aged.
     Shares,
+    /// Highest response ratio next (Brinch Hansen, 1971): the largest (wait + hold) / hold goes first, where the hold
+    /// is what [`expected_hold`](crate::Request::expected_hold) says. Short ones go before long ones, until these have
+    /// waited long in proportion. Ratios change with time, so they are compared when something is given back, among the
+    /// first [`look_ahead`](crate::Config::look_ahead) that may be able to use it, and exactly. Ranks stay those of
+    /// arrival: who arrived first is passed at most [`bypass_limit`](crate::Config::bypass_limit) times, whatever the
+    /// others say of themselves, and with a limit of zero the order is that of arrival. Deadlines end waits and do not
+    /// order them.
+    ResponseRatio,
 }

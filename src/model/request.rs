@@ -2,14 +2,16 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::activity::Activity;
+use super::activity::{Activity, IMPLIED};
 use super::amount::{Bytes, MAX_AMOUNT, Share};
 use super::amounts::Amounts;
 use super::budget::{BudgetId, SpaceId, Tier};
 use super::error::RequestError;
+use super::module::ModuleName;
+use super::preemption::Seniority;
 use super::priority::Priority;
 use super::terms::{Alternative, MOST_ALTERNATIVES, Tag, Terms, WHOLE};
 
@@ -44,11 +46,15 @@ pub struct Request {
     label: Option<&'static str>,
     /// Nanoseconds from the first poll; `u64::MAX` when there is none.
     deadline_ns: u64,
-    rare: Option<Box<Rare>>,
+    /// Shared by clones, so that a request that is made once and cloned allocates nothing.
+    rare: Option<Arc<Rare>>,
     /// The position of the priority, with `RARE` when there is a label or anything out of line. A whole word, because
     /// it is copied as one: a load of more than was just stored stalls.
     level: u64,
 }
+
+/// How long a request that does not say so is expected to hold what it gets: 100 ms.
+const USUAL_HOLD_NS: u64 = 100_000_000;
 
 /// There is more to a request than amounts, priority and deadline.
 const RARE: u64 = 1 << 8;
@@ -57,7 +63,7 @@ const RARE: u64 = 1 << 8;
 #[derive(Clone, Default)]
 struct Rare {
     label: Option<String>,
-    module: Option<Cow<'static, str>>,
+    module: Option<ModuleName>,
     fault: Option<RequestError>,
     /// How little of the amounts would do.
     floors: Amounts,
@@ -65,14 +71,19 @@ struct Rare {
     /// The fraction of the next rung in millionths; zero for the usual half.
     factor: u32,
     patience_ns: u64,
+    expected_hold_ns: Option<u64>,
     tag: Tag,
     grows: bool,
+    /// When it first arrived, if it has before; zero if not.
+    arrived: u64,
+    /// What the engine is told of it, once it was asked.
+    terms: OnceLock<Arc<Terms>>,
 }
 
 impl Rare {
     /// Whether the engine has to know more than amounts, priority and deadline.
     fn is_flexible(&self) -> bool {
-        !self.others.is_empty() || !self.floors.is_empty() || self.tag != Tag::NOBODY
+        !self.others.is_empty() || !self.floors.is_empty() || self.tag != Tag::NOBODY || self.arrived != 0
     }
 }
 
@@ -156,7 +167,9 @@ impl Request {
     #[inline(always)]
     pub fn amount(mut self, id: BudgetId, units: u64) -> Self {
         if !self.amounts.add(id, units) {
-            self.rare = Some(refuse(self.rare.take(), id, units));
+            let rare = refuse(self.rare.take(), id, units);
+            // Nothing, as it has been taken out; the code to drop it would cost every amount more than its addition.
+            std::mem::forget(self.rare.replace(rare));
             self.level |= RARE;
         }
         self
@@ -193,7 +206,7 @@ impl Request {
     /// The name of the module that asks: listed beside the label among the holders, and the one whose share is charged
     /// under [`Order::Shares`](crate::Order::Shares). Quotas are for those that ask as a registered module.
     pub fn module(mut self, module: impl Into<Cow<'static, str>>) -> Self {
-        self.rare().module = Some(module.into());
+        self.rare().module = Some(module.into().into());
         self
     }
 
@@ -215,7 +228,7 @@ impl Request {
         if let Err(fault) = other.check() {
             return self.fault(fault);
         }
-        let rare = other.rare.map(|rare| *rare).unwrap_or_default();
+        let rare = other.rare.map(Arc::unwrap_or_clone).unwrap_or_default();
         let others = &mut self.rare().others;
         others.push(Alternative::elastic(other.amounts, &rare.floors));
         others.extend(rare.others);
@@ -267,6 +280,30 @@ impl Request {
         self
     }
 
+    /// How long it will hold what it gets, by [`Order::ResponseRatio`](crate::Order::ResponseRatio): those who hold it
+    /// for a short time go first, until the others have waited long in proportion. 100 ms if not said. Nobody is held
+    /// to it.
+    pub fn expected_hold(mut self, time: Duration) -> Self {
+        self.rare().expected_hold_ns = Some(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        self
+    }
+
+    /// The lease can end early: when a higher level waits for what it holds, it is asked to
+    /// ([`Lease::revoked`](crate::Lease::revoked)), and has [`Config::grace`](crate::Config::grace) to do so. A lease
+    /// that is not marked is never asked. One that is takes a turn at the scheduler's desk when it is granted and one
+    /// when it ends.
+    pub fn preemptible(mut self) -> Self {
+        self.rare().tag.preemptible = true;
+        self
+    }
+
+    /// It takes up work that had to be left: among requests of its level without a deadline it has the place that the
+    /// request of the lease had that was asked to end.
+    pub fn seniority(mut self, seniority: Seniority) -> Self {
+        self.rare().arrived = seniority.0;
+        self
+    }
+
     /// The activity that it is part of, see [`Activity`]. A lease of an activity takes a turn at the
     /// scheduler's desk when it is granted and one when it ends, whether anybody waits or not.
     pub fn activity(mut self, activity: &Activity) -> Self {
@@ -274,11 +311,16 @@ impl Request {
         self
     }
 
+    /// The number of the activity in whose scope it is awaited, which it does not name itself.
+    pub(crate) fn imply(&mut self, activity: u64) {
+        self.rare().tag.activity = activity | IMPLIED;
+    }
+
     /// The registered module that asks.
     pub(crate) fn of_module(mut self, number: u64, name: &Arc<str>) -> Self {
         let rare = self.rare();
         rare.tag.module = number;
-        rare.module = Some(name.to_string().into());
+        rare.module = Some(ModuleName::Shared(Arc::clone(name)));
         self
     }
 
@@ -321,13 +363,20 @@ impl Request {
     }
 
     /// Alternatives and elastic amounts, if there are any.
-    pub(crate) fn terms(&self) -> Option<Box<Terms>> {
+    pub(crate) fn terms(&self) -> Option<Arc<Terms>> {
         let rare = self.rare.as_ref().filter(|rare| rare.is_flexible())?;
+        let terms = rare.terms.get_or_init(|| self.terms_of(rare));
+        // A clone may ask for more than the one that was asked first.
+        let same = terms.alternatives.first().is_some_and(|first| *first.want() == self.amounts);
+        Some(if same { Arc::clone(terms) } else { self.terms_of(rare) })
+    }
+
+    fn terms_of(&self, rare: &Rare) -> Arc<Terms> {
         let first = Alternative::elastic(self.amounts.clone(), &rare.floors);
         let alternatives = std::iter::once(first).chain(rare.others.iter().cloned()).collect();
         let factor = if rare.factor == 0 { WHOLE / 2 } else { rare.factor };
-        let Rare { patience_ns: patience, tag, grows, .. } = **rare;
-        Some(Box::new(Terms { alternatives, factor, patience, tag, grows }))
+        let Rare { patience_ns: patience, tag, grows, arrived, .. } = *rare;
+        Arc::new(Terms { alternatives, factor, patience, tag, grows, arrived })
     }
 
     /// Whether what is granted may be another bundle than [`amounts`](Request::amounts).
@@ -368,13 +417,24 @@ impl Request {
 
     /// The module that asks.
     pub fn module_name(&self) -> Option<&str> {
-        self.rare.as_ref().and_then(|rare| rare.module.as_deref())
+        self.rare.as_ref().and_then(|rare| rare.module.as_ref()).map(ModuleName::as_str)
+    }
+
+    /// The same, to keep.
+    pub(crate) fn module_kept(&self) -> Option<Arc<str>> {
+        self.rare.as_ref().and_then(|rare| rare.module.as_ref()).map(ModuleName::shared)
     }
 
     /// The deadline in nanoseconds from the first poll, `u64::MAX` for none.
     #[inline]
     pub(crate) const fn deadline_ns(&self) -> u64 {
         self.deadline_ns
+    }
+
+    /// How long it will hold what it gets, in nanoseconds.
+    #[inline]
+    pub(crate) fn expected_hold_ns(&self) -> u64 {
+        self.rare.as_ref().and_then(|rare| rare.expected_hold_ns).unwrap_or(USUAL_HOLD_NS)
     }
 
     /// The label, to keep.
@@ -385,7 +445,10 @@ impl Request {
 
     /// Takes the label out, for the table of known holders.
     pub(crate) fn take_label(&mut self) -> Option<Cow<'static, str>> {
-        let owned = self.rare.as_mut().and_then(|rare| rare.label.take());
+        let owned = self.rare.as_mut().and_then(|rare| match Arc::get_mut(rare) {
+            Some(rare) => rare.label.take(),
+            None => rare.label.clone(),
+        });
         owned.map(Cow::Owned).or(self.label.map(Cow::Borrowed))
     }
 
@@ -398,18 +461,20 @@ impl Request {
 
     fn rare(&mut self) -> &mut Rare {
         self.level |= RARE;
-        self.rare.get_or_insert_with(Box::default)
+        let rare = Arc::make_mut(self.rare.get_or_insert_default());
+        rare.terms = OnceLock::new();
+        rare
     }
 }
 
-/// Notes an amount that cannot be added. Takes and gives the box rather than the request, and cannot unwind: see
+/// Notes an amount that cannot be added. Takes and gives the part rather than the request, and cannot unwind: see
 /// [`Amounts::add`].
 #[cold]
 #[inline(never)]
 #[expect(improper_ctypes_definitions, reason = "only ever called from Rust")]
-extern "C" fn refuse(rare: Option<Box<Rare>>, id: BudgetId, units: u64) -> Box<Rare> {
+extern "C" fn refuse(rare: Option<Arc<Rare>>, id: BudgetId, units: u64) -> Arc<Rare> {
     let mut rare = rare.unwrap_or_default();
-    rare.fault.get_or_insert(match units {
+    Arc::make_mut(&mut rare).fault.get_or_insert(match units {
         0 => RequestError::Zero { budget: id },
         _ => RequestError::Overflow { budget: id, added: units, limit: MAX_AMOUNT },
     });

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::amount::Unit;
+use super::amount::{Share, Unit};
 use super::budget::BudgetId;
 use super::error::CloseReason;
 use super::priority::Priority;
+use super::usage::{Usage, utilisation};
 
 /// How long some reservations waited. Times in nanoseconds, quantiles within 1 %.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,7 +35,7 @@ pub struct BudgetStats {
     /// Which budget.
     pub id: BudgetId,
     /// Its name.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "text"))]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "super::written::text"))]
     pub name: Arc<str>,
     /// What it counts.
     pub unit: Unit,
@@ -55,6 +57,26 @@ pub struct BudgetStats {
     pub waiting: u64,
     /// Waits that ended in a grant and were last blocked here, per level.
     pub waits: [WaitSummary; Priority::COUNT],
+    /// The speed of a rate, in units a second; zero for a loan.
+    pub per_second: u64,
+    /// Its use over time.
+    pub usage: Usage,
+}
+
+impl BudgetStats {
+    /// What part is in use now: of a loan what is granted of the capacity, of a rate the speed of spending between the
+    /// last two samples of the speed it refills at.
+    pub fn utilisation(&self) -> Share {
+        match self.rate {
+            true => utilisation(self.usage.recent.last().copied().unwrap_or(0), self.per_second),
+            false => utilisation(self.granted, self.capacity),
+        }
+    }
+
+    /// What part was in use on average, weighted with time, since the start.
+    pub fn mean_utilisation(&self) -> Share {
+        utilisation(self.usage.mean, if self.rate { self.per_second } else { self.capacity })
+    }
 }
 
 /// One level since the start.
@@ -76,10 +98,35 @@ pub struct LevelStats {
     pub rolled_back: u64,
     /// Waits that ended with the verdict to split.
     pub split: u64,
+    /// Leases that were asked to end for a higher level.
+    pub revoked: u64,
+    /// Of these, those that had not ended when their grace was over.
+    pub overdue: u64,
     /// Requests shed because the queue was full.
     pub shed: u64,
     /// Attempts of `try_reserve` that were told "not now".
     pub not_now: u64,
+    /// Requests refused because the scheduler was closed, and waits that ended when it closed.
+    pub closed: u64,
+    /// Requests refused because they are malformed, or name a budget that there is not.
+    pub malformed: u64,
+}
+
+impl LevelStats {
+    /// Requests that found the service exhausted: later, or with less load, they could have been served.
+    pub fn exhausted(&self) -> u64 {
+        self.late + self.shed + self.not_now
+    }
+
+    /// Requests that were refused for what they are, or because the scheduler is closed: to try again does not help.
+    pub fn refused(&self) -> u64 {
+        self.never_fits + self.malformed + self.closed
+    }
+
+    /// Waits that were ended so that others get on: the verdicts on holders that wait for each other.
+    pub fn forced(&self) -> u64 {
+        self.rolled_back + self.split
+    }
 }
 
 /// A consistent snapshot of a scheduler.
@@ -101,10 +148,16 @@ pub struct Stats {
     pub forgotten: u64,
     /// Offers that expired because nobody polled.
     pub expired_offers: u64,
+    /// How long labelled leases were held that have ended. Leases without a label are not timed: that would cost each a
+    /// look at the clock.
+    pub holds: WaitSummary,
     /// How often a wait took over the rank of somebody who waits for what its activity holds.
     pub inherited: u64,
+    /// Alerts: waits inside a scope that look as if they would never end, see
+    /// [`Activity::scope`](crate::Activity::scope).
+    pub alerts: u64,
     /// Whether the scheduler is closed, and why.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "reason"))]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "super::written::reason"))]
     pub closed: Option<CloseReason>,
 }
 
@@ -129,24 +182,36 @@ impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<16} {:>12} {:>12} {:>12} {:>12} {:>8}",
-            "budget", "capacity", "free", "granted", "peak", "waiting"
+            "{:<16} {:>12} {:>12} {:>12} {:>12} {:>12} {:>8} {:>10}",
+            "budget", "capacity", "free", "granted", "mean", "peak", "waiting", "p99 wait"
         )?;
         for b in &self.budgets {
-            let [capacity, free, granted, peak] = [b.capacity, b.free, b.granted, b.peak].map(|n| b.unit.show(n));
-            writeln!(f, "{:<16} {capacity:>12} {free:>12} {granted:>12} {peak:>12} {:>8}", b.name, b.waiting)?;
+            let [capacity, free, granted, mean, peak] =
+                [b.capacity, b.free, b.granted, b.usage.mean, b.peak].map(|n| b.unit.show(n));
+            let longest = b.waits.iter().map(|waits| waits.p99).max().unwrap_or(0);
+            writeln!(
+                f,
+                "{:<16} {capacity:>12} {free:>12} {granted:>12} {mean:>12} {peak:>12} {:>8} {:>10}",
+                b.name,
+                b.waiting,
+                format!("{:.1?}", Duration::from_nanos(longest))
+            )?;
         }
         writeln!(
             f,
-            "{:<16} {:>12} {:>12} {:>12} {:>12} {:>8}",
-            "level", "immediate", "waited", "late", "cancelled", "refused"
+            "{:<16} {:>12} {:>12} {:>12} {:>12} {:>12} {:>8}",
+            "level", "immediate", "waited", "cancelled", "exhausted", "refused", "forced"
         )?;
         for (level, l) in Priority::ALL.iter().zip(&self.levels) {
-            let refused = l.never_fits + l.shed + l.not_now;
             writeln!(
                 f,
-                "{level:<16} {:>12} {:>12} {:>12} {:>12} {refused:>8}",
-                l.immediate, l.waited, l.late, l.cancelled
+                "{level:<16} {:>12} {:>12} {:>12} {:>12} {:>12} {:>8}",
+                l.immediate,
+                l.waited,
+                l.cancelled,
+                l.exhausted(),
+                l.refused(),
+                l.forced()
             )?;
         }
         write!(
@@ -155,18 +220,5 @@ impl fmt::Display for Stats {
             self.waiting, self.leases, self.offered, self.forgotten
         )?;
         self.closed.map_or(Ok(()), |reason| write!(f, "; closed: {reason}"))
-    }
-}
-
-#[cfg(feature = "serde")]
-fn text<S: serde::Serializer>(name: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(name)
-}
-
-#[cfg(feature = "serde")]
-fn reason<S: serde::Serializer>(reason: &Option<CloseReason>, serializer: S) -> Result<S::Ok, S::Error> {
-    match reason {
-        Some(reason) => serializer.collect_str(reason),
-        None => serializer.serialize_none(),
     }
 }

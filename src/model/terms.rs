@@ -1,6 +1,6 @@
 //! What few requests say beyond one fixed bundle: other ways to serve them, and how little would do.
 
-use super::activity::UNDECLARED;
+use super::activity::{IMPLIED, UNDECLARED};
 use super::amounts::Amounts;
 use super::budget::BudgetId;
 
@@ -90,6 +90,8 @@ pub struct Terms {
     pub tag: Tag,
     /// It is more for a lease that is held already, and goes before what is not.
     pub grows: bool,
+    /// When its work first arrived, if that was before; zero if not.
+    pub arrived: u64,
 }
 
 impl Terms {
@@ -104,13 +106,27 @@ impl Terms {
 pub struct Tag {
     /// The number of a registered module.
     pub module: u64,
-    /// The number of an activity.
+    /// The number of an activity, and whether that is only implied: see [`Tag::party`].
     pub activity: u64,
+    /// Whether it may be asked to end early.
+    pub preemptible: bool,
 }
 
 impl Tag {
     /// Nobody in particular.
-    pub const NOBODY: Tag = Tag { module: 0, activity: 0 };
+    pub const NOBODY: Tag = Tag { module: 0, activity: 0, preemptible: false };
+
+    /// The number of the activity as such.
+    #[inline]
+    pub(crate) fn party(self) -> u64 {
+        self.activity & !IMPLIED
+    }
+
+    /// Whether nobody has named the activity, and only the scope says that something belongs to it.
+    #[inline]
+    pub(crate) fn is_implied(self) -> bool {
+        self.activity & IMPLIED != 0
+    }
 
     /// Whether somebody has said what belongs to the activity, and so that none of it comes back while it waits. If
     /// not, it is that of one lease, and has no part in what is split off the lease.

@@ -5,6 +5,10 @@
 
 mod console;
 mod sink;
+mod times;
+mod usage;
 
 pub(crate) use console::{Asking, Console, Figures, Sampler, spawn};
 pub(crate) use sink::Sink;
+pub(crate) use times::{Times, summary};
+pub(crate) use usage::Gauge;

@@ -3,23 +3,23 @@
 use hdrhistogram::Histogram;
 
 use crate::engine::{Effect, Refusal, Verdict};
-use crate::model::{BudgetId, LevelStats, Priority, WaitSummary};
+use crate::model::{BudgetId, LevelStats, Priority};
 
-/// One hour in nanoseconds: longer waits are counted as that long.
-const LONGEST: u64 = 3_600_000_000_000;
-/// Quantiles within 1 %.
-const DIGITS: u8 = 2;
+use super::times::Times;
+use super::usage::Usages;
 
-type PerLevel = [Option<Histogram<u64>>; Priority::COUNT];
+type PerLevel = [Option<Times>; Priority::COUNT];
 
 /// The one place that every effect passes.
 #[derive(Debug, Default)]
 pub(crate) struct Sink {
     levels: [LevelStats; Priority::COUNT],
-    /// Waits per budget, made when the first wait there ends: a histogram takes some 40 KiB.
+    /// Waits per budget, made when the first wait there ends.
     waits: Vec<(BudgetId, PerLevel)>,
     expired: u64,
     forgotten: u64,
+    pub(crate) usages: Usages,
+    alerts: u64,
 }
 
 impl Sink {
@@ -31,13 +31,16 @@ impl Sink {
                 self.wait(budget, level, waited);
             }
             Effect::Expired { .. } => self.expired += 1,
+            Effect::Alert { .. } => self.alerts += 1,
+            Effect::Revoke { level, .. } => self.levels[level.index()].revoked += 1,
+            Effect::Overdue { level, .. } => self.levels[level.index()].overdue += 1,
             Effect::Cancelled { level } => self.levels[level.index()].cancelled += 1,
             Effect::End { level, why, .. } => match why {
                 Verdict::Late => self.levels[level.index()].late += 1,
                 Verdict::NeverFits => self.levels[level.index()].never_fits += 1,
                 Verdict::RollBack => self.levels[level.index()].rolled_back += 1,
                 Verdict::Split => self.levels[level.index()].split += 1,
-                Verdict::Closed(_) => {}
+                Verdict::Closed(_) => self.levels[level.index()].closed += 1,
             },
         }
     }
@@ -50,8 +53,14 @@ impl Sink {
             Refusal::NotNow(_) => level.not_now += 1,
             Refusal::Late(_) => level.late += 1,
             Refusal::Full(..) => level.shed += 1,
-            Refusal::UnknownBudget(_) | Refusal::Closed(..) => {}
+            Refusal::UnknownBudget(_) => level.malformed += 1,
+            Refusal::Closed(..) => level.closed += 1,
         }
+    }
+
+    /// A request was refused because it is malformed.
+    pub(crate) fn malformed(&mut self, level: Priority) {
+        self.levels[level.index()].malformed += 1;
     }
 
     /// A lease was given up for good.
@@ -64,14 +73,7 @@ impl Sink {
             self.waits.push((budget, PerLevel::default()));
             self.waits.len() - 1
         });
-        let slot = &mut self.waits[at].1[level.index()];
-        if slot.is_none() {
-            // The bounds are constants that the crate accepts; without a histogram the count is kept all the same.
-            *slot = Histogram::new_with_bounds(1, LONGEST, DIGITS).ok();
-        }
-        if let Some(histogram) = slot {
-            histogram.saturating_record(waited);
-        }
+        self.waits[at].1[level.index()].get_or_insert_default().record(waited);
     }
 
     /// The counters of a level; the immediate grants are the books'.
@@ -79,9 +81,19 @@ impl Sink {
         self.levels
     }
 
+    /// Grants after a wait.
+    pub(crate) fn waited(&self) -> u64 {
+        self.levels.iter().map(|level| level.waited).sum()
+    }
+
     /// Offers that expired.
     pub(crate) fn expired(&self) -> u64 {
         self.expired
+    }
+
+    /// Alerts that were raised.
+    pub(crate) fn alerts(&self) -> u64 {
+        self.alerts
     }
 
     /// Leases that were given up for good.
@@ -89,22 +101,9 @@ impl Sink {
         self.forgotten
     }
 
-    /// The waits at a budget.
-    pub(crate) fn waits(&self, budget: BudgetId) -> [WaitSummary; Priority::COUNT] {
-        let found = self.waits.iter().find(|(id, _)| *id == budget);
-        std::array::from_fn(|level| {
-            let histogram = found.and_then(|(_, levels)| levels[level].as_ref());
-            histogram.map(summary).unwrap_or_default()
-        })
-    }
-}
-
-fn summary(histogram: &Histogram<u64>) -> WaitSummary {
-    WaitSummary {
-        count: histogram.len(),
-        p50: histogram.value_at_quantile(0.5),
-        p99: histogram.value_at_quantile(0.99),
-        p999: histogram.value_at_quantile(0.999),
-        max: histogram.max(),
+    /// A copy of the waits of a level at a budget, if any ended there.
+    pub(crate) fn waits(&self, budget: BudgetId, level: Priority) -> Option<Histogram<u64>> {
+        let (_, levels) = self.waits.iter().find(|(id, _)| *id == budget)?;
+        levels[level.index()].as_ref().and_then(Times::copy)
     }
 }

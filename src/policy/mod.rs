@@ -2,8 +2,12 @@
 
 mod placement;
 mod rank;
+mod response_ratio;
 mod shares;
+mod victims;
 
 pub(crate) use placement::{SpaceView, spaces_for};
 pub use rank::Rank;
+pub(crate) use response_ratio::ResponseRatio;
 pub(crate) use shares::Shares;
+pub(crate) use victims::{Candidate, choose as choose_victims};

@@ -2,8 +2,14 @@
 
 use crate::model::Priority;
 
+/// The bits of a rank that order it inside its level.
+const ORDER: u64 = (1 << 61) - 1;
+
+/// Ranks that can go right behind one another, without coming to where others are.
+const ROOM: u64 = 1 << 20;
+
 /// Times at and above this are as good as no deadline: 73 years.
-const LATEST: u64 = (1 << 61) - 1;
+const LATEST: u64 = ORDER - 2 * ROOM;
 
 /// The order in which waiters are served: priority, then deadline (earliest first), then arrival. Smaller goes first.
 ///
@@ -27,6 +33,16 @@ impl Rank {
         Rank { urgency: (level.index() as u64) << 61 | order_by.min(LATEST), arrival }
     }
 
+    /// A rank after all others of a level.
+    pub(crate) fn last_of(level: Priority, arrival: u64) -> Self {
+        Rank { urgency: (level.index() as u64) << 61 | (LATEST + ROOM), arrival }
+    }
+
+    /// Whether it is one of those that [`last_of`](Rank::last_of) gives out, or right behind one.
+    pub(crate) fn is_last(self) -> bool {
+        self.order_by() >= LATEST + ROOM
+    }
+
     /// A rank before this one, with no other in between.
     #[inline]
     pub fn before(self) -> Rank {
@@ -35,7 +51,7 @@ impl Rank {
 
     /// The rank of another arrival that goes right behind this one: before all that are later by more than an instant.
     pub(crate) fn behind(self, arrival: u64) -> Rank {
-        Rank::new(self.level(), self.order_by() + 1, arrival)
+        Rank { urgency: self.urgency + 1, arrival }
     }
 
     /// Its number among all arrivals.
@@ -53,7 +69,7 @@ impl Rank {
     /// What orders it inside its level.
     #[inline]
     pub fn order_by(self) -> u64 {
-        self.urgency & LATEST
+        self.urgency & ORDER
     }
 
     /// The level.
@@ -71,6 +87,9 @@ mod tests {
     fn level_goes_before_deadline_and_deadline_before_arrival() {
         let ordered = [
             Rank::new(Priority::Critical, u64::MAX, 9),
+            Rank::new(Priority::Critical, u64::MAX, 9).behind(3),
+            Rank::last_of(Priority::Critical, 2),
+            Rank::last_of(Priority::Critical, 2).behind(1),
             Rank::new(Priority::High, 5, 8),
             Rank::new(Priority::High, 6, 1),
             Rank::new(Priority::High, 6, 2),
@@ -78,6 +97,6 @@ mod tests {
         ];
         assert!(ordered.is_sorted());
         assert!(ordered.iter().map(|rank| rank.level()).is_sorted());
-        assert_eq!(ordered[4].level(), Priority::Idle);
+        assert_eq!(ordered[7].level(), Priority::Idle);
     }
 }

@@ -41,16 +41,19 @@ impl Shares {
         self.virtual_time[level.index()].max(finish.unwrap_or(0))
     }
 
-    /// A request of this rank waits or was served; it costs so much, to a module of this weight. One that goes before
-    /// its turn is charged from where its turn would have been.
-    pub(crate) fn charge(&mut self, level: Priority, module: Option<&str>, rank: Rank, cost: u128, weight: u32) {
+    /// A request waits or was served; it costs so much, to a module of this weight. One that goes before its turn, as
+    /// growth and what is inside a minimum, is charged from where its turn would have been.
+    pub(crate) fn charge(&mut self, level: Priority, module: Option<&str>, cost: u128, weight: u32) {
         let takes = u64::try_from(cost.max(1) * Self::FINENESS / u128::from(weight.max(1))).unwrap_or(u64::MAX);
-        let start = rank.order_by().max(self.start(level, module));
+        let start = self.start(level, module);
         self.finish.insert((level, module.unwrap_or_default().to_owned()), start.saturating_add(takes));
     }
 
-    /// A request of this rank was served.
+    /// A request of this rank was served. One that had no turn in its level does not move the time there.
     pub(crate) fn served(&mut self, rank: Rank) {
+        if rank.is_last() {
+            return;
+        }
         let now = &mut self.virtual_time[rank.level().index()];
         *now = rank.order_by().max(*now);
     }

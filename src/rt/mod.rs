@@ -4,5 +4,5 @@ mod clock;
 mod short;
 pub(crate) mod sync;
 
-pub(crate) use clock::Clock;
+pub(crate) use clock::{Clock, Here};
 pub(crate) use short::Short;

@@ -1,38 +1,12 @@
-//! Activities inside the shell: the one that a task is part of, and waits that the scheduler cannot see.
+//! Activities inside the shell: waits that the scheduler cannot see.
 
 use std::fmt;
-use std::future::Future;
 
 use crate::model::Activity;
 
 use super::Scheduler;
 
-tokio::task_local! {
-    static CURRENT: Activity;
-}
-
 impl Activity {
-    /// Runs a future as a part of this activity: inside, [`Activity::current`] is this one. Tasks spawned inside are
-    /// not part of it unless they say so.
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-    /// use bursar::Activity;
-    ///
-    /// let query = Activity::new("query 17");
-    /// query.scope(async { assert_eq!(Activity::current().unwrap().name(), "query 17") }).await;
-    /// assert!(Activity::current().is_none());
-    /// # }
-    /// ```
-    pub fn scope<F: Future>(&self, future: F) -> impl Future<Output = F::Output> {
-        CURRENT.scope(self.clone(), future)
-    }
-
-    /// The activity that the running task is part of.
-    pub fn current() -> Option<Activity> {
-        CURRENT.try_with(Clone::clone).ok()
-    }
-
     /// Declares a wait outside the scheduler: until the guard drops, what this activity holds does not count as coming
     /// back. For waits on other holders only (their results, their channels, a pool that they share): a wait for a disk
     /// or the network ends by itself, and declaring it may get somebody a verdict that was not needed.

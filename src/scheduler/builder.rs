@@ -113,6 +113,24 @@ impl Builder {
         self
     }
 
+    /// See [`Config::grace`].
+    pub fn grace(mut self, time: Duration) -> Self {
+        self.config.grace = time;
+        self
+    }
+
+    /// See [`Config::sample_every`].
+    pub fn sample_every(mut self, time: Duration) -> Self {
+        self.config.sample_every = Some(time);
+        self
+    }
+
+    /// See [`Config::stuck_after`].
+    pub fn stuck_after(mut self, time: Duration) -> Self {
+        self.config.stuck_after = Some(time);
+        self
+    }
+
     /// Starts the scheduler and its task on the current tokio runtime.
     ///
     /// # Errors
@@ -156,9 +174,7 @@ impl Builder {
         self.config.check()?;
         let core = Core::open(&self.config, runtime, clock);
         let generation = core.books.lock().generation();
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let verify_every = self.config.verify_every.map_or(u64::MAX, nanos);
-        let driver = Driver::new(core, generation, verify_every, Sampler::new(Location::caller()));
+        let driver = Driver::new(core, generation, &self.config, Sampler::new(Location::caller()));
         Ok((Scheduler { alive: Arc::new(Alive { core, generation }), core, generation }, driver))
     }
 }

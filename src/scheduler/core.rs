@@ -20,6 +20,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 use tokio::runtime::Handle;
@@ -29,10 +30,14 @@ use crate::ledger::{Board, Books, Held};
 use crate::model::{Amounts, Budget, BudgetId, CloseReason, Config, Order, Request, Tag, Topology, Unit};
 use crate::observe::{Console, Sink};
 use crate::rt::sync::{AtomicBool, AtomicU64, Ordering};
-use crate::rt::{Clock, Short};
+use crate::rt::{Clock, Here, Short};
 
+use super::drain::Drains;
 use super::known::Known;
-use super::wake::Wakes;
+use super::revoked::Revocations;
+use super::sections::Sections;
+use super::wake::{Alert, Wakes};
+use super::watch::Watch;
 
 /// What never changes while a scheduler lives.
 #[derive(Debug, Default)]
@@ -85,8 +90,10 @@ pub(super) struct Desk {
     /// The waker of the scheduler task, and the time it sleeps until.
     pub driver: Option<Waker>,
     pub armed: u64,
-    /// Those that wait for the last lease to end.
-    pub drains: Vec<Waker>,
+    pub drains: Drains,
+    pub watch: Watch,
+    /// Those that wait until their leases are asked to end, by place.
+    pub revocations: Revocations,
     runtime: Option<Handle>,
 }
 
@@ -97,6 +104,7 @@ pub(crate) struct Core {
     pub(super) board: Board,
     pub(super) desk: Short<Desk>,
     pub(super) known: Known,
+    pub(super) sections: Sections,
     pub(super) clock: Clock,
     pub(super) console: Console,
     /// Whether somebody waits. Only a hint where to go first: what counts are the flags in the books, read under their
@@ -123,10 +131,13 @@ impl Core {
                 users: Users::default(),
                 driver: None,
                 armed: u64::MAX,
-                drains: Vec::new(),
+                drains: Drains::default(),
+                watch: Watch::new(u64::MAX),
+                revocations: Revocations::default(),
                 runtime: None,
             }),
             known: Known::default(),
+            sections: Sections::default(),
             clock,
             console: Console::default(),
             busy: AtomicBool::new(false),
@@ -153,7 +164,9 @@ impl Core {
             users: Users { handles: true, driver: true },
             driver: None,
             armed: u64::MAX,
-            drains: Vec::new(),
+            drains: Drains::default(),
+            watch: Watch::new(config.stuck_after.map_or(u64::MAX, nanos)),
+            revocations: Revocations::default(),
             runtime,
         };
         let mut books = core.books.lock();
@@ -186,9 +199,11 @@ impl Core {
                 books = self.books.lock();
             }
             if books.is_closed() && books.leases() == desk.sink.forgotten() {
-                desk.drains.drain(..).for_each(|waker| wakes.push(waker));
+                desk.drains.wake(&mut wakes);
             }
-            (result, desk.engine.poll_timeout(&mut books))
+            let Desk { engine, sink, watch, .. } = &mut *desk;
+            let watch = watch.due(engine.waiting(), now, || books.granted_at_once() + sink.waited());
+            (result, desk.engine.poll_timeout(&mut books).min(watch))
         };
         desk.apply(&mut wakes);
         let busy = desk.engine.waiting() > 0;
@@ -220,6 +235,14 @@ impl Core {
         look(&desk, &mut Turn { books: &mut books, board: &self.board, now })
     }
 
+    /// The time, for those outside a turn.
+    pub(super) fn now(&'static self) -> u64 {
+        match self.clock.here() {
+            Here::Time(now) => now,
+            here => self.clock.now(self.desk.lock().runtime.as_ref(), &here),
+        }
+    }
+
     /// Gives back what a lease held; goes to the desk only if somebody waits for it.
     #[inline(always)]
     pub(super) fn give(&'static self, held: Held) {
@@ -248,9 +271,14 @@ impl Core {
     #[inline(never)]
     pub(super) fn give_special(&'static self, held: Held) {
         // Before the place is free: the next lease there may be known too.
-        self.known.leave(held);
+        if held.known().is_some() {
+            self.known.leave(held, self.now());
+        }
         if held.is_tagged() {
-            return self.turn(|desk, turn, _| desk.engine.ended(turn, held));
+            return self.turn(|desk, turn, wakes| {
+                desk.revocations.forget(held, wakes);
+                desk.engine.ended(turn, held);
+            });
         }
         self.give(held);
     }
@@ -263,12 +291,11 @@ impl Core {
         self.turn(|desk, turn, _| {
             let split = turn.books.split(held, part)?;
             let tag = turn.books.tag(*held);
-            if tag.is_declared() {
-                return Ok(turn.books.tagged(split, tag));
-            }
-            let rest = Tag { activity: 0, ..tag };
+            let rest = if tag.is_declared() { tag } else { Tag { activity: 0, ..tag } };
             desk.engine.handed_over(turn, part, tag, rest);
-            Ok(turn.books.tagged(split, rest))
+            let split = turn.books.tagged(split, rest);
+            desk.engine.lend_part(turn, *held, split);
+            Ok(split)
         })
     }
 
@@ -283,6 +310,8 @@ impl Core {
             let merged = turn.books.merge(held, other);
             if merged {
                 desk.engine.handed_over(turn, &amounts, from, to);
+                desk.engine.relend(turn, *held);
+                desk.engine.relend(turn, *other);
             }
             merged
         })
@@ -320,7 +349,8 @@ impl Core {
     /// The scheduler task sleeps until something is due, `at` at the latest. Until when.
     pub(super) fn arm(&'static self, at: u64) -> u64 {
         let mut desk = self.desk.lock();
-        desk.armed = desk.engine.poll_timeout(&mut self.books.lock()).min(at);
+        let desk = &mut *desk;
+        desk.armed = desk.engine.poll_timeout(&mut self.books.lock()).min(desk.watch.at()).min(at);
         desk.armed
     }
 
@@ -335,7 +365,7 @@ impl Core {
             first
         });
         if closed {
-            tracing::debug!(target: "bursar", %reason, "closed");
+            tracing::debug!(target: "bursar::close", %reason, "closed");
         }
     }
 
@@ -373,6 +403,7 @@ impl Core {
         desk.sink = Sink::default();
         desk.runtime = None;
         self.known.clear();
+        self.sections.clear();
         true
     }
 }
@@ -380,9 +411,16 @@ impl Core {
 impl Desk {
     /// Turns effects into wake-ups and figures.
     fn apply(&mut self, wakes: &mut Wakes) {
-        let Desk { engine, wakers, sink, .. } = self;
+        let Desk { engine, wakers, sink, labels, names, revocations, .. } = self;
         for effect in engine.effects() {
             sink.record(&effect);
+            if let Effect::Alert { slot, activity, budget, holder } = effect {
+                let label = labels.get(slot).cloned().flatten();
+                wakes.alert(Alert { activity, label, budget: names.of(budget).0, holder });
+            }
+            if let Effect::Revoke { place, .. } = effect {
+                revocations.wake(place, wakes);
+            }
             if let Effect::Offer { slot, .. } | Effect::End { slot, .. } = effect
                 && let Some(waker) = wakers.get_mut(slot).and_then(Option::take)
             {
@@ -423,4 +461,9 @@ fn spares() -> std::sync::MutexGuard<'static, Vec<&'static Core>> {
         Ok(guard) => guard,
         Err(poisoned) => poisoned.into_inner(),
     }
+}
+
+/// Whole nanoseconds; as good as never if there are too many.
+pub(super) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

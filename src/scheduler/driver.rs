@@ -4,21 +4,27 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-use crate::model::CloseReason;
+use crate::model::{CloseReason, Config};
 use crate::observe::Sampler;
 use crate::rt::Clock;
 
-use super::core::Core;
+use super::core::{Core, nanos};
+use super::inspect::snapshot;
+
+/// Waits and holders that the report on a stuck queue names.
+const REPORTED: usize = 8;
 
 /// The scheduler task as a future, for those who run it themselves: what
 /// [`Builder::build`](crate::Builder::build) returns beside the handle.
 ///
-/// It sleeps until something is due (a deadline, an offer that expires, a rate that refills, a check of the books) and
-/// is woken when something becomes due sooner; with nothing due it sleeps without a timer. With the feature `console`,
-/// and while tokio-console listens, it also looks at the books twice a second. It ends when the scheduler is closed.
+/// It sleeps until something is due (a deadline, an offer that expires, a rate that refills, a check of the books, a
+/// sample) and is woken when something becomes due sooner; with nothing due it sleeps without a timer. With the feature
+/// `console`, and while tokio-console listens, it also looks at the books twice a second. It ends when the scheduler is
+/// closed.
 ///
 /// # Cancel safety
 ///
@@ -32,47 +38,52 @@ use super::core::Core;
 pub struct Driver {
     core: &'static Core,
     generation: u32,
-    /// Nanoseconds between two checks of the books; `u64::MAX` for never.
-    verify_every: u64,
-    verify_at: u64,
-    sampler: Sampler,
+    /// Checks of the books.
+    verify: Chore,
+    /// Samples of what is in use.
+    sample: Chore,
+    /// What tokio-console is shown.
+    console: Sampler,
     sleep: Option<Pin<Box<Sleep>>>,
     finished: bool,
 }
 
 impl Driver {
-    pub(super) fn new(core: &'static Core, generation: u32, verify_every: u64, sampler: Sampler) -> Self {
-        Driver { core, generation, verify_every, verify_at: 0, sampler, sleep: None, finished: false }
+    pub(super) fn new(core: &'static Core, generation: u32, config: &Config, console: Sampler) -> Self {
+        let (verify, sample) = (Chore::new(config.verify_every), Chore::new(config.sample_every));
+        Driver { core, generation, verify, sample, console, sleep: None, finished: false }
     }
 
     /// One turn of everything that is due. Returns when to come back, or `None` when the scheduler is closed.
     fn turn(&mut self, cx: &Context<'_>) -> Option<u64> {
         let waker = cx.waker().clone();
-        let (closed, now) = self.core.turn(|desk, turn, wakes| {
+        let (closed, stuck, now) = self.core.turn(|desk, turn, wakes| {
             desk.engine.handle_timeout(turn);
             // Nothing is sooner than this, so the turn does not wake its own task.
             desk.armed = 0;
             wakes.discard(desk.driver.replace(waker));
-            (desk.engine.closed().is_some(), turn.now)
+            let grants = || turn.books.granted_at_once() + desk.sink.waited();
+            let stuck = desk.engine.waiting() > 0 && desk.watch.is_stuck(turn.now, grants);
+            (desk.engine.closed().is_some(), stuck, turn.now)
         });
         if closed {
-            self.core.leave_console(&mut self.sampler);
+            self.core.leave_console(&mut self.console);
             return None;
         }
-        self.verify_if_due(now);
-        self.core.show_on_console(&mut self.sampler, now);
-        Some(self.core.arm(self.verify_at.min(self.sampler.next())))
-    }
-
-    fn verify_if_due(&mut self, now: u64) {
-        if self.verify_every == u64::MAX {
-            self.verify_at = u64::MAX;
-        } else if now >= self.verify_at {
-            self.verify_at = now.saturating_add(self.verify_every);
-            if let Err(defect) = super::verify(self.core) {
-                tracing::error!(target: "bursar", %defect, "the books do not balance");
-            }
+        if stuck {
+            let report = snapshot(self.core, REPORTED);
+            tracing::warn!(target: "bursar::stuck", "nothing was granted for long although something waits\n{report}");
         }
+        if self.verify.is_due(now)
+            && let Err(defect) = super::verify(self.core)
+        {
+            tracing::error!(target: "bursar::verify", %defect, "the books do not balance");
+        }
+        if self.sample.is_due(now) {
+            self.core.sample();
+        }
+        self.core.show_on_console(&mut self.console, now);
+        Some(self.core.arm(self.verify.at.min(self.sample.at).min(self.console.next())))
     }
 
     /// Sleeps until `at`. `Ready` when that is now.
@@ -86,6 +97,30 @@ impl Driver {
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
         sleep.as_mut().reset(at);
         sleep.as_mut().poll(cx)
+    }
+}
+
+/// Something that is done every so often.
+#[derive(Debug)]
+struct Chore {
+    /// Nanoseconds; `u64::MAX` for never.
+    every: u64,
+    at: u64,
+}
+
+impl Chore {
+    fn new(every: Option<Duration>) -> Self {
+        let every = every.map_or(u64::MAX, nanos);
+        Chore { every, at: if every == u64::MAX { u64::MAX } else { 0 } }
+    }
+
+    /// Whether it is to be done now; if so, it is due again later.
+    fn is_due(&mut self, now: u64) -> bool {
+        let due = now >= self.at;
+        if due {
+            self.at = now.saturating_add(self.every);
+        }
+        due
     }
 }
 
@@ -112,7 +147,7 @@ impl Future for Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.core.leave_console(&mut self.sampler);
+        self.core.leave_console(&mut self.console);
         self.core.leave(self.generation, CloseReason::DriverGone);
     }
 }

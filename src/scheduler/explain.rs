@@ -98,16 +98,21 @@ impl Scheduler {
     ///
     /// Changes nothing. Takes the scheduler's lock to look at every waiter once, and to explain `limit` of them.
     pub fn explain_all(&self, limit: usize) -> Vec<Explanation> {
-        let found = self.core.look(|desk, turn| {
-            let slots = desk.engine.first_waiting(limit);
-            let explain = |slot: u32| {
-                let label = desk.labels.get(slot).and_then(|label| label.as_deref());
-                let account = desk.engine.explain(turn, slot)?;
-                Some(Explanation { label: label.map(str::to_owned), ..account })
-            };
-            let accounts = slots.into_iter().filter_map(explain).collect();
-            Found::new(accounts, desk, turn)
-        });
-        found.tell(self.core)
+        all(self.core, limit)
     }
+}
+
+/// See [`Scheduler::explain_all`].
+pub(super) fn all(core: &'static Core, limit: usize) -> Vec<Explanation> {
+    let found = core.look(|desk, turn| {
+        let slots = desk.engine.first_waiting(limit);
+        let explain = |slot: u32| {
+            let label = desk.labels.get(slot).and_then(|label| label.as_deref());
+            let account = desk.engine.explain(turn, slot)?;
+            Some(Explanation { label: label.map(str::to_owned), ..account })
+        };
+        let accounts = slots.into_iter().filter_map(explain).collect();
+        Found::new(accounts, desk, turn)
+    });
+    found.tell(core)
 }

@@ -10,6 +10,7 @@ use crate::model::{Activity, Amounts, Request, ReserveError, Tag, TryReserveErro
 
 use super::lease::Lease;
 use super::reservation::{self, Reservation};
+use super::trace;
 
 impl Lease {
     /// Asks for more, all of it at once or nothing while it waits. Growth goes before new requests of the same level,
@@ -105,6 +106,7 @@ impl Future for Growth<'_> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let more = ready!(Pin::new(&mut self.reservation).poll(cx))?;
         self.lease.take_in(more);
+        trace::grown(self.lease);
         Poll::Ready(Ok(()))
     }
 }

@@ -1,41 +1,27 @@
 //! The holders that have a name: a sharded table, touched only by leases that carry a label (R12).
 
-use std::borrow::Cow;
 use std::cmp::Reverse;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use dashmap::DashMap;
 
 use crate::ledger::Held;
-use crate::model::{Amounts, BudgetId, Priority};
+use crate::model::{BudgetId, Holder, WaitSummary};
+use crate::observe::{Times, summary};
 use crate::rt::sync::{AtomicU64, Ordering};
-
-/// A labelled lease that is out, or was forgotten.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Holder {
-    /// Its label.
-    pub label: Cow<'static, str>,
-    /// Its module, if the request named one.
-    pub module: Option<Arc<str>>,
-    /// Its level.
-    pub priority: Priority,
-    /// What it holds.
-    pub amounts: Amounts,
-    /// Whether the lease was forgotten, so that nothing of it will ever come back.
-    pub forgotten: bool,
-    /// Smaller is older.
-    pub(super) number: u64,
-}
 
 /// The table, by the place of a lease in the store.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     holders: DashMap<u32, Holder>,
     entered: AtomicU64,
+    /// How long those were held that have ended.
+    holds: Mutex<Times>,
 }
 
 impl Known {
+    /// Enters a lease; a part of one that was split off is as old as that.
     pub(super) fn enter(&self, held: Held, mut holder: Holder) {
         holder.number = self.entered.fetch_add(1, Ordering::Relaxed);
         if let Some(place) = held.known() {
@@ -44,10 +30,17 @@ impl Known {
     }
 
     #[cold]
-    pub(super) fn leave(&self, held: Held) {
-        if let Some(place) = held.known() {
-            self.holders.remove(&place);
+    pub(super) fn leave(&self, held: Held, now: u64) {
+        if let Some((_, holder)) = held.known().and_then(|place| self.holders.remove(&place)) {
+            let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+            holds.record(now.saturating_sub(holder.since));
         }
+    }
+
+    /// How long the labelled leases were held that have ended.
+    pub(super) fn holds(&self) -> WaitSummary {
+        let copy = self.holds.lock().unwrap_or_else(PoisonError::into_inner).copy();
+        copy.as_ref().map(summary).unwrap_or_default()
     }
 
     /// Changes an entry, if the lease has one.
@@ -64,12 +57,25 @@ impl Known {
     }
 
     /// Who holds a budget, largest first, then oldest.
-    pub(super) fn of(&self, budget: BudgetId) -> Vec<Holder> {
+    pub(super) fn of(&self, budget: BudgetId, now: u64) -> Vec<Holder> {
         let holds = |holder: &Holder| holder.amounts.get(budget);
-        let mut all: Vec<Holder> =
-            self.holders.iter().filter(|entry| holds(entry) > 0).map(|entry| entry.clone()).collect();
+        let found = self.holders.iter().filter(|entry| holds(entry) > 0);
+        let mut all: Vec<Holder> = found.map(|entry| aged(&entry, now)).collect();
         all.sort_by_key(|holder| (Reverse(holds(holder)), holder.number));
         all
+    }
+
+    /// The `most` that were granted first, and how many there are in all.
+    pub(super) fn oldest(&self, most: usize, now: u64) -> (Vec<Holder>, u64) {
+        let mut numbers: Vec<(u64, u32)> = self.holders.iter().map(|entry| (entry.number, *entry.key())).collect();
+        let all = numbers.len() as u64;
+        numbers.sort_unstable();
+        numbers.truncate(most);
+        // Who has ended in between is left out.
+        let found = |(number, place): (u64, u32)| {
+            self.holders.get(&place).filter(|holder| holder.number == number).map(|holder| aged(&holder, now))
+        };
+        (numbers.into_iter().filter_map(found).collect(), all)
     }
 
     /// The labels and amounts of the `most` that hold most of a budget, largest first. Copies nothing of the others.
@@ -94,5 +100,11 @@ impl Known {
 
     pub(super) fn clear(&self) {
         self.holders.clear();
+        *self.holds.lock().unwrap_or_else(PoisonError::into_inner) = Times::default();
     }
+}
+
+/// An entry, as old as it is now.
+fn aged(holder: &Holder, now: u64) -> Holder {
+    Holder { held_for: Duration::from_nanos(now.saturating_sub(holder.since)), ..holder.clone() }
 }

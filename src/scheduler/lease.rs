@@ -1,13 +1,12 @@
 //! The guard of what was granted.
 
 use std::fmt;
-use std::sync::Arc;
+use std::time::Duration;
 
 use crate::ledger::Held;
-use crate::model::{Amounts, BudgetId, LeaseError, Path, Priority, Request};
+use crate::model::{Amounts, BudgetId, Holder, LeaseError, Path, Priority, Request};
 
 use super::core::Core;
-use super::known::Holder;
 
 /// What a reservation was granted, held until this drops.
 ///
@@ -51,11 +50,13 @@ impl Lease {
         if let Some(label) = request.take_label() {
             lease.introduce(Holder {
                 label,
-                module: request.module_name().map(Arc::from),
+                module: request.module_kept(),
                 priority: lease.priority(),
                 amounts: lease.amounts(),
                 forgotten: false,
+                held_for: Duration::ZERO,
                 number: 0,
+                since: core.now(),
             });
         }
         lease
@@ -63,6 +64,10 @@ impl Lease {
 
     pub(super) fn core(&self) -> &'static Core {
         self.core
+    }
+
+    pub(super) fn held(&self) -> Held {
+        self.held
     }
 
     pub(super) fn held_mut(&mut self) -> &mut Held {

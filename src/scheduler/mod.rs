@@ -4,37 +4,43 @@ mod activity;
 mod builder;
 mod console;
 mod core;
+mod drain;
 mod driver;
 mod explain;
 mod growth;
+mod inspect;
 mod known;
 mod lease;
 mod module;
+mod period;
 mod placement;
 mod report;
 mod reservation;
+mod revoked;
+mod scope;
+mod sections;
+mod trace;
 mod wake;
+mod watch;
 
 use std::fmt;
 use std::sync::Arc;
-use std::task::Poll;
 
-use crate::ledger::Books;
-use crate::model::{
-    BudgetId, BudgetStats, CapacityError, CloseReason, Request, Stats, Supply, TryReserveError, VerifyError,
-};
+use crate::model::{BudgetId, CapacityError, CloseReason, Request, Stats, Supply, TryReserveError, VerifyError};
 
 pub use activity::ExternalWait;
 pub use builder::Builder;
 #[cfg(any(feature = "test-util", bursar_loom))]
 pub use builder::HandClock;
 use core::{Core, Desk};
+use drain::Drain;
 pub use driver::Driver;
 pub use growth::Growth;
-pub use known::Holder;
 pub use lease::{Lease, MergeError};
 pub use module::{Module, ModuleBuilder};
+pub use period::Period;
 pub use reservation::Reservation;
+pub use revoked::Revoked;
 
 /// The handle of a scheduler. Cheap to clone; all clones are the same scheduler.
 ///
@@ -158,45 +164,8 @@ impl Scheduler {
                 _ => change(desk, turn),
             }
         });
-        tracing::debug!(target: "bursar", budget = %id, ok = changed.is_ok(), "capacity changed");
+        tracing::debug!(target: "bursar::capacity", budget = %id, ok = changed.is_ok(), "capacity changed");
         changed
-    }
-
-    /// A consistent snapshot of everything that is counted.
-    pub fn stats(&self) -> Stats {
-        // Bring rates and expiries up to now, so that the figures are those of this moment.
-        self.core.turn(|desk, turn, _| desk.engine.refresh(turn));
-        let desk = self.core.desk.lock();
-        let mut offered = [0u64; BudgetId::LIMIT];
-        let offers = desk.engine.offered(&self.core.board, |id, units| offered[id.index()] += units) as u64;
-        let books = self.core.books.lock();
-        let (immediate, leases) = (books.immediate(), books.leases());
-        let mut budgets: Vec<BudgetStats> =
-            desk.names.all().map(|name| budget_stats(&desk, &books, name, &offered)).collect();
-        // The quantiles take long; nobody has to wait for them at the books.
-        drop(books);
-        budgets.iter_mut().for_each(|budget| budget.waits = desk.sink.waits(budget.id));
-        let mut levels = desk.sink.levels();
-        for (level, immediate) in levels.iter_mut().zip(immediate) {
-            level.immediate = immediate;
-        }
-        Stats {
-            budgets,
-            levels,
-            waiting: desk.engine.waiting() as u64,
-            offered: offers,
-            leases: leases.saturating_sub(offers),
-            forgotten: desk.sink.forgotten(),
-            expired_offers: desk.sink.expired(),
-            inherited: desk.engine.inheritances(),
-            closed: desk.engine.closed(),
-        }
-    }
-
-    /// The labelled leases that hold a budget, largest first, then oldest. Leases without a label are counted by
-    /// [`stats`](Scheduler::stats) only.
-    pub fn holders(&self, id: BudgetId) -> Vec<Holder> {
-        self.core.known.of(id)
     }
 
     /// Checks the books: `free + granted == capacity + deficit` for every loan, the identity of charges and refunds for
@@ -230,21 +199,7 @@ impl Scheduler {
     /// Dropping the future stops the waiting; the scheduler stays closed.
     pub async fn shutdown(&self) -> Result<Stats, VerifyError> {
         self.close();
-        std::future::poll_fn(|cx| {
-            let waker = cx.waker().clone();
-            self.core.turn(|desk, turn, wakes| {
-                if turn.books.leases() == desk.sink.forgotten() {
-                    wakes.discard(Some(waker));
-                    return Poll::Ready(());
-                }
-                match desk.drains.iter_mut().find(|known| known.will_wake(&waker)) {
-                    Some(_) => wakes.discard(Some(waker)),
-                    None => desk.drains.push(waker),
-                }
-                Poll::Pending
-            })
-        })
-        .await;
+        Drain::new(self.core).await;
         self.verify()?;
         Ok(self.stats())
     }
@@ -277,27 +232,4 @@ fn verify(core: &'static Core) -> Result<(), VerifyError> {
     let found = found.and_then(|shut| desk.engine.verify(shut));
     let found = found.and_then(|()| desk.engine.verify_parties(&core.books.lock()));
     found.map_err(|(id, found)| VerifyError { budget: desk.names.of(id).0, found })
-}
-
-fn budget_stats(
-    desk: &Desk,
-    books: &Books,
-    (id, name, unit): &(BudgetId, Arc<str>, crate::model::Unit),
-    offered: &[u64; BudgetId::LIMIT],
-) -> BudgetStats {
-    let bucket = books.bucket(*id);
-    BudgetStats {
-        id: *id,
-        name: Arc::clone(name),
-        unit: *unit,
-        rate: bucket.is_some(),
-        capacity: bucket.map_or_else(|| books.capacity(*id), |bucket| bucket.burst()),
-        free: books.free(*id),
-        granted: bucket.map_or_else(|| books.granted(*id), |bucket| bucket.spent()),
-        offered: offered[id.index()],
-        deficit: if bucket.is_some() { 0 } else { books.deficit(*id) },
-        peak: books.peak(*id),
-        waiting: desk.engine.naming(*id),
-        waits: Default::default(),
-    }
 }

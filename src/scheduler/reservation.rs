@@ -18,7 +18,7 @@ use crate::rt::sync::Ordering;
 use super::core::Core;
 use super::explain;
 use super::lease::Lease;
-use super::report;
+use super::{report, scope, trace};
 
 /// Stands for a slot: not polled yet.
 const NEW: u32 = u32::MAX;
@@ -117,7 +117,7 @@ impl Reservation {
             Submitted::Waiting(slot) => {
                 self.slot = slot;
                 core.console.begin(slot, now);
-                tracing::trace!(target: "bursar", request = ?self.request, "waiting");
+                trace::waits(&self.request);
                 Step::Waiting
             }
             Submitted::Refused(refusal) => {
@@ -134,20 +134,30 @@ impl Reservation {
             DONE => Step::Waiting,
             0..DONE => self.look(cx),
             NEW => match self.request.check() {
-                Err(fault) => Step::Failed(fault.into()),
-                Ok(()) => match take_past_engine(self.core, self.generation, &self.request) {
-                    Some(held) => Step::Granted(held),
-                    None => self.submit(cx),
-                },
+                Err(fault) => {
+                    self.core.note_malformed(self.generation, self.request.urgency());
+                    Step::Failed(fault.into())
+                }
+                Ok(()) => {
+                    scope::imply(&mut self.request);
+                    match take_past_engine(self.core, self.generation, &self.request) {
+                        Some(held) => Step::Granted(held),
+                        None => self.submit(cx),
+                    }
+                }
             },
         };
         match step {
             Step::Waiting => Poll::Pending,
             Step::Granted(held) => {
+                if self.slot < DONE {
+                    trace::granted(&self.request);
+                }
                 self.slot = DONE;
                 Poll::Ready(Ok(Lease::granted(self.core, held, &mut self.request)))
             }
             Step::Failed(error) => {
+                trace::failed(&self.request, &error);
                 self.slot = DONE;
                 Poll::Ready(Err(error))
             }
@@ -229,6 +239,7 @@ fn take_past_engine(core: &'static Core, generation: u32, request: &Request) -> 
 #[inline]
 pub(super) fn try_reserve(core: &'static Core, generation: u32, request: Request) -> Result<Lease, TryReserveError> {
     if request.is_plain()
+        && !scope::is_any()
         && let Some(held) = take_past_engine(core, generation, &request)
     {
         return Ok(Lease::plain(core, held));
@@ -240,6 +251,7 @@ pub(super) fn try_reserve(core: &'static Core, generation: u32, request: Request
 #[inline(never)]
 fn try_slowly(core: &'static Core, generation: u32, mut request: Request) -> Result<Lease, TryReserveError> {
     request.check()?;
+    scope::imply(&mut request);
     if let Some(held) = take_past_engine(core, generation, &request) {
         return Ok(Lease::granted(core, held, &mut request));
     }
@@ -273,6 +285,7 @@ impl Future for Reservation {
         if this.slot == NEW
             && this.request.is_plain()
             && !this.core.busy.load(Ordering::Relaxed)
+            && !scope::is_any()
             && let Some(held) = take_past_engine(this.core, this.generation, &this.request)
         {
             coop.made_progress();

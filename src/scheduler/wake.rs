@@ -1,7 +1,11 @@
 //! Wakers collected under the lock and used after it.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::task::Waker;
+
+use super::scope;
 
 /// What is to become of a waker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,13 +14,45 @@ enum Fate {
     Discard,
 }
 
-/// Wakers to wake, and wakers to drop, once the lock is gone. The first, usually the only one, needs no allocation.
+/// Somebody who holds something waits for holders that wait themselves, as far as anybody can tell.
+#[derive(Debug)]
+pub(super) struct Alert {
+    /// The number of the activity that waits.
+    pub activity: u64,
+    /// The label of what it waits for.
+    pub label: Option<Cow<'static, str>>,
+    /// The name of the budget that it lacks.
+    pub budget: Arc<str>,
+    /// The number of an activity that holds that.
+    pub holder: u64,
+}
+
+impl Alert {
+    fn raise(&self) {
+        let (activity, holder) = (scope::name_of(self.activity), scope::name_of(self.holder));
+        let label = self.label.as_deref().unwrap_or_default();
+        tracing::warn!(
+            target: "bursar",
+            activity = &*activity,
+            label,
+            budget = &*self.budget,
+            holder = &*holder,
+            "`{activity}` waits for {}, which `{holder}` holds, and each waits for the other or for others that do; \
+             name the activity in the requests to have it resolved",
+            self.budget
+        );
+    }
+}
+
+/// Wakers to wake, and wakers to drop, once the lock is gone, and what is to be said then. The first waker, usually the
+/// only one, needs no allocation.
 ///
 /// A waker runs code of whoever made it. Should some panic, the others are woken all the same.
 #[derive(Debug, Default)]
 pub(super) struct Wakes {
     first: Option<(Waker, Fate)>,
     rest: Vec<(Waker, Fate)>,
+    alerts: Vec<Alert>,
 }
 
 impl Wakes {
@@ -31,6 +67,12 @@ impl Wakes {
         if let Some(waker) = waker {
             self.keep(waker, Fate::Discard);
         }
+    }
+
+    /// Has something said.
+    #[cold]
+    pub(super) fn alert(&mut self, alert: Alert) {
+        self.alerts.push(alert);
     }
 
     #[inline]
@@ -52,6 +94,9 @@ impl Drop for Wakes {
         if !self.rest.is_empty() {
             std::mem::take(&mut self.rest).into_iter().for_each(contain);
         }
+        if !self.alerts.is_empty() {
+            self.alerts.iter().for_each(Alert::raise);
+        }
     }
 }
 
@@ -62,14 +107,17 @@ fn contain((waker, fate): (Waker, Fate)) {
         Fate::Wake => waker.wake(),
         Fate::Discard => drop(waker),
     };
-    if catch_unwind(AssertUnwindSafe(code)).is_err() {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(code)) {
         tracing::error!(target: "bursar", "a waker panicked; its task may not be woken");
+        // What it panicked with is the caller's too, and so is what that may panic with in turn.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(payload);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
 
@@ -80,13 +128,25 @@ mod tests {
         panics: bool,
     }
 
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.woken.fetch_add(1, Ordering::Relaxed);
-            assert!(!self.panics, "a waker of the caller's that panics");
+    /// What panics when it is dropped, with something of the same kind.
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            std::panic::panic_any(Bomb);
         }
     }
 
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.woken.fetch_add(1, Ordering::Relaxed);
+            if self.panics {
+                std::panic::panic_any(Bomb);
+            }
+        }
+    }
+
+    /// Whatever it panics with.
     #[test]
     fn a_waker_that_panics_does_not_keep_the_others_asleep() {
         let make = |panics| Arc::new(Count { woken: AtomicUsize::new(0), panics });

@@ -22,6 +22,14 @@ pub fn rest_of(held: &Asks, part: &Asks) -> Asks {
     held.iter().map(less).filter(|(_, units)| *units > 0).collect()
 }
 
+/// What two leases hold together.
+pub fn sum_of(one: &Asks, other: &Asks) -> Asks {
+    let mut sum: Asks = one.iter().map(|&(id, units)| (id, units + units_of(other, id))).collect();
+    sum.extend(other.iter().filter(|(id, _)| units_of(one, *id) == 0));
+    sum.sort();
+    sum
+}
+
 /// One bundle that would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alternative {
@@ -67,7 +75,7 @@ pub struct Ask {
     pub factor: u32,
     /// How long only the whole amounts are asked for, in nanoseconds.
     pub patience: u64,
-    /// One of the modules m0, m1, ...
+    /// The name of a module: m0, m1, ...
     pub module: Option<u8>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ask::{Asks, part_of, rest_of};
+use crate::ask::{Asks, part_of, rest_of, sum_of};
 use crate::event::{Event, Seen};
 
 /// What an owner has.
@@ -18,6 +18,8 @@ pub enum Owner {
 #[derive(Debug, Default)]
 pub struct Crowd {
     owners: BTreeMap<u32, Owner>,
+    /// The numbers of the modules that are registered.
+    modules: Vec<u64>,
     /// Whether a release may not have reached the engine yet.
     late: bool,
     clock: u64,
@@ -47,6 +49,8 @@ impl Crowd {
                     self.owners.insert(*into, Owner::Holding(part));
                 }
             }
+            Event::Merge { id, other } => self.merge(*id, *other),
+            Event::Deregister(gone) => self.modules.retain(|number| number != gone),
             Event::Enter => self.late = false,
             Event::Stall(time) | Event::Sleep(time) => self.clock += time,
             _ => {}
@@ -62,6 +66,7 @@ impl Crowd {
             Seen::Waits(id) => drop(self.owners.insert(*id, Owner::Queued { woken: false })),
             Seen::Offered { id, .. } | Seen::Ended { id, .. } => self.wake(*id, true),
             Seen::Collected { id, .. } => drop(self.owners.remove(id)),
+            Seen::Registered(number, Ok(())) => self.modules.push(*number),
             _ => {}
         }
     }
@@ -77,6 +82,20 @@ impl Crowd {
         let part = part_of(held, by);
         *held = rest_of(held, &part);
         (!part.is_empty()).then_some(part)
+    }
+
+    fn merge(&mut self, id: u32, other: u32) {
+        if let (Some(Owner::Holding(to)), Some(Owner::Holding(from))) = (self.owners.get(&id), self.owners.get(&other))
+            && id != other
+        {
+            let sum = sum_of(to, from);
+            self.owners.remove(&other);
+            self.owners.insert(id, Owner::Holding(sum));
+        }
+    }
+
+    pub fn modules(&self) -> &[u64] {
+        &self.modules
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Owner)> {

@@ -1,7 +1,7 @@
 //! What is done to a scheduler, and what is seen of it: the common language of the engine's driver and the reference
 //! model.
 
-use bursar::{BudgetId, Priority};
+use bursar::{BudgetId, ModuleError, Priority, Quota, Tag};
 
 use crate::ask::{Ask, Asks};
 
@@ -16,6 +16,25 @@ pub struct Arrival {
     pub wait: bool,
     /// Whether the way past the engine is tried first.
     pub past: bool,
+    /// The registered module and the activity that ask.
+    pub tag: Tag,
+    /// It is more for a lease that is held already.
+    pub grows: bool,
+}
+
+impl Arrival {
+    /// One that waits, has no deadline and belongs to nobody.
+    pub fn plain(id: u32, ask: Ask, level: Priority) -> Arrival {
+        Arrival { id, ask, level, deadline: None, wait: true, past: true, tag: Tag::NOBODY, grows: false }
+    }
+}
+
+/// Set in the numbers of activities that are one lease each.
+pub const OF_ONE_LEASE: u64 = 1 << 63;
+
+/// Whom the rest and the part belong to when a lease is split: an activity of one lease keeps the rest only.
+pub fn tag_of_part(tag: Tag) -> Tag {
+    if tag.activity & OF_ONE_LEASE == 0 { tag } else { Tag { activity: 0, ..tag } }
 }
 
 /// One thing that is done. Owners are named by the id of their request; an event that finds nobody in the right state
@@ -43,6 +62,31 @@ pub enum Event {
         id: u32,
         by: Asks,
         into: u32,
+    },
+    /// The owner of a lease takes another one in.
+    Merge {
+        id: u32,
+        other: u32,
+    },
+    /// The owner of a lease asks for more, which becomes another lease of the same activity: its own, if it is in none.
+    /// The tag and the level are those of the lease.
+    Grow {
+        of: u32,
+        more: Arrival,
+    },
+    /// A module with a number that none had before.
+    Register {
+        number: u64,
+        name: u8,
+        weight: u32,
+        quotas: Vec<(BudgetId, Quota)>,
+    },
+    /// A module is gone.
+    Deregister(u64),
+    /// An activity begins, or ends, a wait outside the scheduler.
+    Outside {
+        activity: u64,
+        begins: bool,
     },
     /// The threads of late releases enter the engine.
     Enter,
@@ -96,6 +140,8 @@ pub enum Why {
     Late,
     NeverFits,
     Closed,
+    RollBack,
+    Split,
 }
 
 /// One thing that is seen.
@@ -132,6 +178,8 @@ pub enum Seen {
         waited: u64,
         short: Figures,
     },
+    /// A module was to be registered.
+    Registered(u64, Result<(), ModuleError>),
     /// The driver turned at this time.
     Turned(u64),
     /// A turn ended before all was examined.
@@ -160,10 +208,12 @@ pub struct Standing {
     pub id: u32,
     pub passes: u32,
     pub hard: bool,
-    /// Its level with what it gained by aging.
+    /// Its level with what it gained by aging, inheritance or a minimum.
     pub level: Priority,
     /// Each alternative that is filed, and where.
     pub filed: Vec<(u8, BudgetId)>,
+    /// The alternatives that the cap of its module keeps out of the lines.
+    pub parked: Vec<u8>,
     /// What of which budget it claims hard.
     pub claims: Asks,
 }
@@ -178,6 +228,10 @@ pub struct View {
     pub immediate: [u64; Priority::COUNT],
     /// When the driver has to turn next.
     pub due: u64,
+    /// How often a waiter took over a rank.
+    pub inherited: u64,
+    /// The active waiters in order of rank.
+    pub order: Vec<u32>,
     /// The active waiters, ascending by id.
     pub standing: Vec<Standing>,
 }

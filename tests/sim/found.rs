@@ -14,7 +14,7 @@ const START: u64 = 1_000_000_000;
 const EXPIRY: u64 = 100_000_000;
 
 fn arrival(id: u32, asks: &Asks) -> Arrival {
-    Arrival { id, ask: Ask::plain(asks), level: Priority::Normal, deadline: None, wait: true, past: true }
+    Arrival::plain(id, Ask::plain(asks), Priority::Normal)
 }
 
 /// An offer is made, the capacity shrinks below it, somebody else waits, the offer expires: its owner can never be

@@ -1,6 +1,12 @@
 //! The engine against a reference model, and against oracles of its contracts, on random traces.
 //!
-//! * `BURSAR_SIM_FACTOR=50` tries fifty times as much.
+//! The equalities play more than a million events; a hundred million are
+//!
+//! ```text
+//! BURSAR_SIM_FACTOR=100 cargo test --release --all-features --test sim equal
+//! ```
+//!
+//! * `BURSAR_SIM_FACTOR=50` tries fifty times as much, of everything.
 //! * `BURSAR_SIM_SEED=17` tries that seed only: what a failure prints.
 
 mod alone;
@@ -10,6 +16,7 @@ mod driven;
 mod equal;
 mod event;
 mod found;
+mod found_holders;
 mod model;
 mod oracle;
 mod profile;

@@ -13,25 +13,37 @@
 //! * A turn goes through filings in order of rank and preference and looks at no filing twice; another alternative of
 //!   the same waiter has its own turn.
 //! * A rate is ready when it no longer blocks one of the filings in its line, with the claims as they are.
+//! * A cap parks a filing, and lets it go, at the beginning of a turn; and parks it when it is looked at.
+//! * A request is inside a minimum if all that its first alternative wants is.
 
 mod arrive;
 mod block;
 mod check;
 mod claim;
+mod hold;
+mod inherit;
 mod look;
+mod module;
 mod regrant;
 mod time;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bursar::{BudgetId, Config, Order, Priority};
+use bursar::{BudgetId, Config, Order, Priority, Tag};
 
-use crate::ask::{Ask, Asks, part_of, rest_of};
-use crate::event::{Event, Figures, Grant, Seen, Why};
+use crate::ask::{Ask, Asks};
+use crate::event::{Event, Figures, Seen, Why};
 use crate::stock::Stock;
+
+use hold::{Lease, Notes};
+use module::Module;
 
 /// Effective level, order, arrival: smaller goes first.
 type Rank = (Priority, u64, u64);
+
+/// Times in ranks, and virtual times, end here.
+const LATEST: u64 = (1 << 61) - 1;
 
 /// Before every other.
 const BEGINNING: Rank = (Priority::Critical, 0, 0);
@@ -55,7 +67,13 @@ struct Waiter {
     id: u32,
     /// The level that it asked for; aging does not change it.
     level: Priority,
+    /// Its rank, with what it has inherited, and without.
     rank: Rank,
+    own: Rank,
+    tag: Tag,
+    grows: bool,
+    /// It is served from the minimum of its module.
+    guaranteed: bool,
     ask: Ask,
     /// The rungs of each alternative.
     ladders: Vec<Vec<Asks>>,
@@ -68,6 +86,8 @@ struct Waiter {
     entered: u64,
     /// The place of each alternative: what blocked it when it was last looked at.
     filed: Vec<Option<BudgetId>>,
+    /// Which alternatives the cap of its module keeps out of the lines.
+    parked: Vec<bool>,
     expiries: u32,
     passes: u32,
     first_pass: u64,
@@ -88,6 +108,15 @@ struct Settings {
     aging_step: Option<u64>,
     age_idle: bool,
     shares: bool,
+    verdict_after: u64,
+    roll_backs: u32,
+}
+
+/// Somebody who asks, as far as claims and reserves go: the rank, and the budgets of which its activity holds anything.
+#[derive(Debug, Clone)]
+struct Who {
+    rank: Rank,
+    holds: BTreeSet<BudgetId>,
 }
 
 /// The model.
@@ -96,7 +125,15 @@ pub struct Model {
     stocks: BTreeMap<BudgetId, Stock>,
     /// In order of arrival.
     waiters: Vec<Waiter>,
-    held: BTreeMap<u32, Asks>,
+    held: BTreeMap<u32, Lease>,
+    modules: BTreeMap<u64, Module>,
+    /// What is known of activities beside their leases and waiters.
+    notes: BTreeMap<u64, Notes>,
+    /// What is kept of a budget for growth.
+    reserves: BTreeMap<BudgetId, u64>,
+    /// When the driver looks for a deadlock next.
+    verdict_at: u64,
+    inherited: u64,
     /// Places where something changed, and the filing, by rank and alternative, from which on that concerns anybody.
     dirty: BTreeMap<BudgetId, (Rank, usize)>,
     /// Releases whose threads have not entered yet.
@@ -127,6 +164,11 @@ impl Model {
             stocks: config.budgets.iter().map(|budget| (budget.id, Stock::new(budget, clock))).collect(),
             waiters: Vec::new(),
             held: BTreeMap::new(),
+            modules: BTreeMap::new(),
+            notes: BTreeMap::new(),
+            reserves: config.budgets.iter().map(|budget| (budget.id, budget.growth_reserve)).collect(),
+            verdict_at: u64::MAX,
+            inherited: 0,
             dirty: BTreeMap::new(),
             late: Vec::new(),
             clock,
@@ -149,6 +191,8 @@ impl Model {
                 aging_step: config.aging_step.map(nanos),
                 age_idle: config.age_idle,
                 shares: config.order == Order::Shares,
+                verdict_after: nanos(config.verdict_after),
+                roll_backs: config.roll_backs,
             },
             seen: Vec::new(),
             broken: None,
@@ -164,6 +208,11 @@ impl Model {
             Event::Release { id, late } => self.release(*id, *late),
             Event::Shrink { id, by } => self.shrink(*id, by),
             Event::Split { id, by, into } => self.split(*id, by, *into),
+            Event::Merge { id, other } => self.merge(*id, *other),
+            Event::Grow { of, more } => self.grow(*of, more),
+            Event::Register { number, name, weight, quotas } => self.register(*number, *name, *weight, quotas),
+            Event::Deregister(number) => self.deregister(*number),
+            Event::Outside { activity, begins } => self.wait_outside(*activity, *begins),
             Event::Enter => std::mem::take(&mut self.late).into_iter().for_each(|budgets| self.released(budgets)),
             Event::Capacity(id, units) => self.change(*id, |stock, _| stock.set_capacity(*units)),
             Event::Rate(id, per_second, burst) => {
@@ -183,7 +232,7 @@ impl Model {
         match self.waiters[at].state {
             State::Offered { path, .. } => {
                 let taken_up = self.waiters.remove(at);
-                let grant = self.hold(id, &taken_up, path);
+                let grant = self.hold(&taken_up, path);
                 self.seen.push(Seen::Accepted(id, grant));
                 return;
             }
@@ -202,13 +251,6 @@ impl Model {
         self.settle();
     }
 
-    /// A lease of what was granted.
-    fn hold(&mut self, id: u32, waiter: &Waiter, (alternative, rung): Path) -> Grant {
-        let loans = self.loans(&waiter.ladders[alternative][rung]);
-        self.held.insert(id, loans.clone());
-        Grant { alternative: alternative as u8, rung: rung as u8, loans }
-    }
-
     fn cancel(&mut self, id: u32) {
         let Some(at) = self.at(id) else { return };
         self.advance();
@@ -221,44 +263,8 @@ impl Model {
             self.seen.push(Seen::Cancelled(self.waiters[at].level));
         }
         self.waiters.remove(at);
+        self.forget_gone();
         self.settle();
-    }
-
-    fn release(&mut self, id: u32, late: bool) {
-        let Some(asks) = self.held.remove(&id) else { return };
-        self.leases -= 1;
-        self.give(&asks, late);
-    }
-
-    fn shrink(&mut self, id: u32, by: &Asks) {
-        let Some(held) = self.held.get(&id) else { return };
-        let part = part_of(held, by);
-        if !part.is_empty() {
-            let rest = rest_of(held, &part);
-            self.held.insert(id, rest);
-            self.give(&part, false);
-        }
-    }
-
-    fn split(&mut self, id: u32, by: &Asks, into: u32) {
-        let Some(held) = self.held.get(&id) else { return };
-        let part = part_of(held, by);
-        if !part.is_empty() {
-            let rest = rest_of(held, &part);
-            self.held.extend([(id, rest), (into, part)]);
-            self.leases += 1;
-        }
-    }
-
-    /// Units come back; the engine hears of it if somebody waits for any of them.
-    fn give(&mut self, asks: &Asks, late: bool) {
-        for (id, units) in asks {
-            self.stock(*id).give(*units);
-        }
-        if self.closed || self.named(asks) {
-            let budgets = asks.iter().map(|(id, _)| *id).collect();
-            if late { self.late.push(budgets) } else { self.released(budgets) }
-        }
     }
 
     fn released(&mut self, budgets: BTreeSet<BudgetId>) {
@@ -295,19 +301,16 @@ impl Model {
         if self.waiters[at].state == State::Waiting {
             for alternative in 0..self.waiters[at].ladders.len() {
                 let waiter = &self.waiters[at];
-                match (waiter.filed[alternative], self.possible(waiter, alternative)) {
-                    (Some(_), false) => {
-                        if waiter.claiming == Some(alternative) {
-                            self.waiters[at].claiming = None;
-                        }
-                        self.unfile(at, alternative);
-                    }
-                    (None, true) => {
-                        // If nothing blocks it, it is found where the change was, which is dirty.
-                        let place = self.witness(self.low(waiter, alternative), waiter.rank).unwrap_or(id);
-                        self.file(at, alternative, place);
-                    }
-                    _ => {}
+                if !self.possible(waiter, alternative) {
+                    self.unfile(at, alternative);
+                } else if waiter.parked[alternative] || waiter.filed[alternative].is_some() {
+                    continue;
+                } else if self.is_capped(waiter, alternative) {
+                    self.park(at, alternative);
+                } else {
+                    // If nothing blocks it, it is found where the change was, which is dirty.
+                    let place = self.witness(self.low(waiter, alternative), &self.who(waiter)).unwrap_or(id);
+                    self.file(at, alternative, place);
                 }
             }
             self.pick_if_none(at);

@@ -1,15 +1,16 @@
 //! What must hold whatever the scheduler decides, judged from what the owners did and saw: no model of its decisions,
 //! and no look inside beyond the books and the list of waiters that everybody can read.
 
+mod belongs;
 mod judge;
 
 use std::collections::BTreeMap;
 
-use bursar::{BudgetId, Config, Order, Priority, Supply};
+use bursar::{BudgetId, Config, Order, Priority, Quota, Supply, Tag};
 
 use crate::ask::{Ask, Asks, part_of, rest_of};
 use crate::driven::Driven;
-use crate::event::{Arrival, Event, Grant, Refused, Seen, View, Why};
+use crate::event::{Arrival, Event, Grant, Refused, Seen, View, Why, tag_of_part};
 use crate::tally::{Case, Tally};
 
 type Rank = (Priority, u64, u64);
@@ -31,6 +32,8 @@ struct Wait {
     /// When it may be granted less than the whole.
     ripe_at: u64,
     deadline: Option<u64>,
+    tag: Tag,
+    grows: bool,
     state: State,
     expiries: u32,
 }
@@ -55,6 +58,13 @@ struct Flow {
 pub struct Oracle {
     waits: BTreeMap<u32, Wait>,
     held: BTreeMap<u32, Asks>,
+    /// Whom the leases belong to, and the level they were granted at.
+    owners: BTreeMap<u32, (Tag, Priority)>,
+    modules: BTreeMap<u64, BTreeMap<BudgetId, Quota>>,
+    /// Whether anything ever belonged to a module or an activity.
+    belongs: bool,
+    /// Waits outside that an activity has declared.
+    outside: BTreeMap<u64, u32>,
     capacities: BTreeMap<BudgetId, u64>,
     flows: BTreeMap<BudgetId, Flow>,
     arrivals: u64,
@@ -88,6 +98,10 @@ impl Oracle {
         Oracle {
             waits: BTreeMap::new(),
             held: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            modules: BTreeMap::new(),
+            belongs: false,
+            outside: BTreeMap::new(),
             capacities,
             flows,
             arrivals: 0,
@@ -105,10 +119,17 @@ impl Oracle {
     /// Judges one event: what it did, what was seen, and what is left.
     pub fn judge(&mut self, event: &Event, seen: &[Seen], driven: &mut impl Driven) -> Verdict {
         self.granted.clear();
+        // More for a lease is asked for by whoever holds it.
+        let asked = match event {
+            Event::Grow { of, more } => self.growth(*of, more).map(Event::Submit),
+            _ => None,
+        };
+        let event = asked.as_ref().unwrap_or(event);
         let until = match event {
             Event::Stall(time) | Event::Sleep(time) => self.clock + time,
             _ => self.clock,
         };
+        self.belongs |= matches!(event, Event::Submit(arrival) if arrival.tag != Tag::NOBODY);
         self.note(event);
         for seen in seen {
             self.judge_seen(event, seen).map_err(|wrong| format!("{seen:?}: {wrong}"))?;
@@ -131,7 +152,23 @@ impl Oracle {
     /// What the owners did.
     fn note(&mut self, event: &Event) {
         match event {
-            Event::Release { id, late } => self.late |= self.held.remove(id).is_some() && *late,
+            Event::Release { id, late } => {
+                // What belongs to somebody is never late.
+                let nobodys = self.owners.remove(id).is_some_and(|(tag, _)| tag == Tag::NOBODY);
+                self.late |= self.held.remove(id).is_some() && *late && nobodys;
+            }
+            Event::Merge { id, other } => self.merge(*id, *other),
+            Event::Register { number, quotas, .. } if !self.closed => {
+                self.modules.insert(*number, quotas.iter().copied().collect());
+            }
+            Event::Deregister(number) => {
+                let gone = self.modules.remove(number).is_some();
+                self.tally.count_times(Case::ModuleGone, gone.into());
+            }
+            Event::Outside { activity, begins } => {
+                let times = self.outside.entry(*activity).or_default();
+                *times = if *begins { *times + 1 } else { times.saturating_sub(1) };
+            }
             Event::Shrink { id, by } => {
                 if let Some(held) = self.held.get_mut(id) {
                     *held = rest_of(held, &part_of(held, by));
@@ -143,6 +180,8 @@ impl Oracle {
                     *held = rest_of(held, &part);
                     if !part.is_empty() {
                         self.held.insert(*into, part);
+                        let (tag, level) = self.owners[id];
+                        self.owners.insert(*into, (tag_of_part(tag), level));
                     }
                 }
             }
@@ -202,6 +241,12 @@ impl Oracle {
                 Ok(())
             }
             (Seen::LookAhead, _) => Ok(()),
+            (Seen::Registered(number, done), Event::Register { .. }) => {
+                if done.is_err() {
+                    self.modules.remove(number);
+                }
+                Ok(())
+            }
             _ => Err("nothing that this event can lead to".into()),
         }
     }
@@ -215,11 +260,12 @@ impl Oracle {
             self.tally.count(Case::PastEngine);
         }
         self.immediate[arrival.level as usize] += 1;
+        self.judge_cap(arrival.tag, grant)?;
         self.judge_grant(arrival.id, &wait, grant)
     }
 
     fn judge_waits(&mut self, arrival: &Arrival) -> Verdict {
-        if let Some(above) = self.never_fits(&arrival.ask) {
+        if let Some(above) = self.never_fits(&arrival.ask, arrival.tag) {
             return Err(format!("may wait for ever for {above}"));
         }
         let wait = self.wait_of(arrival);
@@ -233,7 +279,7 @@ impl Oracle {
         let justified = match why {
             Refused::Closed => self.closed,
             Refused::UnknownBudget(id) => arrival.ask.budgets().find(|id| !known(id)) == Some(*id),
-            Refused::NeverFits(short) => self.never_fits(&arrival.ask) == Some(short.budget),
+            Refused::NeverFits(short) => self.never_fits(&arrival.ask, arrival.tag) == Some(short.budget),
             Refused::NotNow(_) => !arrival.wait,
             Refused::Late(_) => arrival.deadline == Some(0),
             Refused::Full(waiting, _) => *waiting >= self.config.max_waiters && *waiting == self.active().count(),
@@ -284,9 +330,10 @@ impl Oracle {
         };
         let justified = match (wait.state, why) {
             (State::Waiting | State::Dormant, Why::Late) => wait.deadline.is_some_and(|at| at <= self.clock),
-            (State::Waiting | State::Dormant, Why::NeverFits) => self.never_fits(&wait.ask).is_some(),
+            (State::Waiting | State::Dormant, Why::NeverFits) => self.never_fits(&wait.ask, wait.tag).is_some(),
             (State::Waiting | State::Dormant, Why::Closed) => self.closed,
-            (State::Offered { .. } | State::Ended, _) => false,
+            (State::Waiting, Why::RollBack | Why::Split) => self.may_hold(wait.tag.activity),
+            (State::Dormant, Why::RollBack | Why::Split) | (State::Offered { .. } | State::Ended, _) => false,
         };
         if !justified {
             return Err(format!("{wait:?} ended at {} without that reason", self.clock));
@@ -302,7 +349,7 @@ impl Oracle {
         match self.waits.remove(&id) {
             Some(wait @ Wait { state: State::Offered { .. }, .. }) => {
                 self.settle_offer(&wait.ask, grant)?;
-                self.held.insert(id, grant.loans.clone());
+                self.hold(id, &wait, grant);
                 if self.closed {
                     self.tally.count(Case::AcceptedAfterClose);
                 }
@@ -327,6 +374,8 @@ impl Oracle {
             ask: arrival.ask.clone(),
             ripe_at: self.clock.saturating_add(arrival.ask.patience),
             deadline,
+            tag: arrival.tag,
+            grows: arrival.grows,
             state: State::Waiting,
             expiries: 0,
         }
@@ -334,6 +383,6 @@ impl Oracle {
 
     /// Whether ranks do not change while somebody waits, and can be told from outside.
     fn knows_ranks(&self) -> bool {
-        self.config.aging_step.is_none() && self.config.order == Order::Deadline
+        !self.belongs && self.config.aging_step.is_none() && self.config.order == Order::Deadline
     }
 }

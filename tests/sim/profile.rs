@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use bursar::{Budget, BudgetId, Config, Order, Priority, Supply};
+use bursar::{Budget, BudgetId, Config, Order, Priority, Quota, Supply, Tag};
 use fastrand::Rng;
 
 use crate::ask::{Alternative, Ask, Asks};
@@ -31,6 +31,10 @@ pub struct Profile {
     /// Requests in a hundred that have two or three alternatives, and alternatives that are elastic.
     pub alternatives: u32,
     pub elastic: u32,
+    /// Whether modules come and go, with quotas.
+    pub quotas: bool,
+    /// How many activities there are, beside those that are one lease each.
+    pub activities: u64,
     /// Threads with old clock readings; excludes the way past the engine, which takes any reading.
     pub lag: bool,
 }
@@ -49,6 +53,11 @@ enum Kind {
     Release,
     Shrink,
     Split,
+    Merge,
+    Grow,
+    Register,
+    Deregister,
+    Outside,
     Enter,
     Change,
     Stall,
@@ -86,6 +95,8 @@ impl Profile {
             attentive: 70,
             alternatives: 20,
             elastic: 20,
+            quotas: false,
+            activities: 0,
             lag: false,
         }
     }
@@ -190,6 +201,46 @@ impl Profile {
         Profile::usual("shares", config).bypass(1, 500)
     }
 
+    /// Modules with quotas come and go.
+    pub fn quotas() -> Profile {
+        let mut budgets: Vec<_> = (0..3).map(|index| loan(index, 10)).collect();
+        budgets.push(Budget::rate(BudgetId::IO, 80).burst(12).max_debt(6));
+        let usual = Profile::usual("quotas", config(budgets, 100, 64));
+        Profile { quotas: true, units: 1..=5, ..usual }.bypass(2, 200)
+    }
+
+    /// Leases grow, and a part of each budget is kept for that.
+    pub fn growth() -> Profile {
+        let mut budgets: Vec<_> = (0..3).map(|index| loan(index, 10).growth_reserve(1 + u64::from(index))).collect();
+        budgets.push(Budget::rate(BudgetId::IO, 80).burst(12).max_debt(6));
+        let usual = Profile::usual("growth", config(budgets, 100, 64));
+        Profile { activities: 12, units: 1..=5, crowd: 15, ..usual }.bypass(2, 200)
+    }
+
+    /// Few activities that hold much of little, and wait for each other.
+    pub fn deadlocks() -> Profile {
+        let mut budgets: Vec<_> = (0..3).map(|index| loan(index, 6)).collect();
+        budgets.push(Budget::rate(BudgetId::IO, 80).burst(12));
+        let config = config(budgets, 20, 64).with_verdict_after(Duration::from_millis(15)).with_roll_backs(1);
+        let usual = Profile::usual("deadlocks", config);
+        Profile { activities: 5, units: 1..=3, crowd: 12, deadlines: 5, ..usual }.bypass(1, 100)
+    }
+
+    /// Shares, aging, quotas, growth and deadlocks together.
+    pub fn everything(order: Order) -> Profile {
+        let mut budgets: Vec<_> = (0..3).map(|index| loan(index, 9).growth_reserve(u64::from(index))).collect();
+        budgets.push(Budget::rate(BudgetId::NETWORK, 70).burst(8));
+        let config = Config {
+            order,
+            aging_step: Some(Duration::from_millis(150)),
+            age_idle: true,
+            roll_backs: 2,
+            ..config(budgets, 30, 8)
+        };
+        let usual = Profile::usual("everything", config);
+        Profile { quotas: true, activities: 6, units: 1..=4, crowd: 15, ..usual }.bypass(1, 100)
+    }
+
     /// Amounts near the largest.
     pub fn vast() -> Profile {
         let rate = Budget::rate(BudgetId::IO, LARGEST / 4).burst(LARGEST / 32).max_debt(LARGEST / 64);
@@ -215,7 +266,7 @@ impl Profile {
         let crowded = crowd.queued(false).len() > self.crowd;
         loop {
             let made = match self.kind(rng, crowded, crowd.is_late()) {
-                Kind::Submit => Some(Event::Submit(self.arrival(rng, next_id))),
+                Kind::Submit => Some(Event::Submit(self.arrival(rng, crowd, next_id))),
                 Kind::Poll => self.who_polls(rng, crowd).map(Event::Poll),
                 Kind::Cancel => pick(rng, crowd.queued(false)).map(Event::Cancel),
                 Kind::Release => pick(rng, crowd.holding()).map(|id| Event::Release { id, late: rng.u32(..100) < 12 }),
@@ -223,6 +274,14 @@ impl Profile {
                 Kind::Split => {
                     pick(rng, crowd.holding()).map(|id| Event::Split { id, by: self.asks(rng), into: next_id })
                 }
+                Kind::Merge => {
+                    let pair = pick(rng, crowd.holding()).zip(pick(rng, crowd.holding()));
+                    pair.map(|(id, other)| Event::Merge { id, other })
+                }
+                Kind::Grow => pick(rng, crowd.holding()).map(|of| self.more(rng, of, next_id)),
+                Kind::Register => Some(self.module(rng, next_id)),
+                Kind::Deregister => pick(rng, crowd.modules().to_vec()).map(Event::Deregister),
+                Kind::Outside => Some(Event::Outside { activity: rng.u64(1..=self.activities), begins: rng.bool() }),
                 Kind::Enter => Some(Event::Enter),
                 Kind::Change => Some(self.change(rng)),
                 Kind::Stall => Some(Event::Stall(self.time(rng))),
@@ -244,6 +303,11 @@ impl Profile {
             (Kind::Release, if crowded { 26 } else { 16 }),
             (Kind::Shrink, 3),
             (Kind::Split, 1),
+            (Kind::Merge, if self.belongs() { 2 } else { 0 }),
+            (Kind::Grow, if self.activities == 0 || crowded { 0 } else { 10 }),
+            (Kind::Register, if self.quotas { 2 } else { 0 }),
+            (Kind::Deregister, if self.quotas { 1 } else { 0 }),
+            (Kind::Outside, if self.activities == 0 { 0 } else { 2 }),
             (Kind::Enter, if late { 20 } else { 0 }),
             (Kind::Change, 2),
             (Kind::Stall, 4),
@@ -262,7 +326,12 @@ impl Profile {
         Kind::Submit
     }
 
-    fn arrival(&self, rng: &mut Rng, id: u32) -> Arrival {
+    /// Whether requests belong to modules or activities.
+    fn belongs(&self) -> bool {
+        self.quotas || self.activities > 0
+    }
+
+    fn arrival(&self, rng: &mut Rng, crowd: &Crowd, id: u32) -> Arrival {
         let wait = rng.u32(..100) >= 8;
         let deadline = match rng.u32(..100) {
             _ if !wait => None,
@@ -272,7 +341,44 @@ impl Profile {
             _ => None,
         };
         let level = self.levels[rng.usize(..self.levels.len())];
-        Arrival { id, ask: self.ask(rng), level, deadline, wait, past: !self.lag && rng.bool() }
+        let (ask, past, tag) = (self.ask(rng), !self.lag && rng.bool(), self.tag(rng, crowd));
+        Arrival { id, ask, level, deadline, wait, past, tag, grows: false }
+    }
+
+    fn tag(&self, rng: &mut Rng, crowd: &Crowd) -> Tag {
+        let mut tag = Tag::NOBODY;
+        if self.quotas && rng.u32(..4) > 0 {
+            tag.module = pick(rng, crowd.modules().to_vec()).unwrap_or(0);
+        }
+        if self.activities > 0 && rng.u32(..4) > 0 {
+            tag.activity = rng.u64(1..=self.activities);
+        }
+        tag
+    }
+
+    fn more(&self, rng: &mut Rng, of: u32, id: u32) -> Event {
+        let mut ask = Ask::plain(&self.asks(rng));
+        ask.module = None;
+        let deadline = (rng.u32(..100) < self.deadlines).then(|| rng.u64(1..=self.step * 20));
+        let plain = Arrival::plain(id, ask, Priority::Normal);
+        Event::Grow { of, more: Arrival { deadline, wait: rng.u32(..10) > 0, past: false, grows: true, ..plain } }
+    }
+
+    /// Most modules have quotas that can be kept.
+    fn module(&self, rng: &mut Rng, number: u32) -> Event {
+        let quota = |budget: &Budget| {
+            let capacity = match budget.supply {
+                Supply::Loan { capacity } => capacity,
+                Supply::Rate { .. } if rng.u32(..20) > 0 => return None,
+                Supply::Rate { burst, .. } => burst,
+            };
+            let cap = if rng.u32(..4) == 0 { u64::MAX } else { rng.u64(0..40).max(1).min(1 + rng.u64(..=capacity)) };
+            let minimum = rng.u64(..=capacity / 2).min(if rng.u32(..30) == 0 { u64::MAX } else { cap });
+            Some((budget.id, Quota { minimum, cap: if rng.u32(..40) == 0 { 0 } else { cap } }))
+        };
+        let quotas = self.config.budgets.iter().filter_map(quota).collect();
+        let weight = if rng.u32(..20) == 0 { rng.u32(0..3) * 501 } else { rng.u32(1..=4) };
+        Event::Register { number: u64::from(number) + 1, name: rng.u8(..4), weight, quotas }
     }
 
     fn ask(&self, rng: &mut Rng) -> Ask {
@@ -355,6 +461,6 @@ fn quartered(figure: u64, quarters: u64) -> u64 {
     (u128::from(figure) * u128::from(quarters) / 4).min(LARGEST.into()) as u64
 }
 
-fn pick(rng: &mut Rng, from: Vec<u32>) -> Option<u32> {
+fn pick<T: Copy>(rng: &mut Rng, from: Vec<T>) -> Option<T> {
     if from.is_empty() { None } else { Some(from[rng.usize(..from.len())]) }
 }

@@ -4,7 +4,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use bursar::{Config, Supply};
+use bursar::{Config, Order, Supply};
 use fastrand::Rng;
 
 use crate::crowd::{Crowd, Owner};
@@ -133,6 +133,20 @@ fn failure<D: Driven>(profile: &Profile, events: &[Event]) -> Option<(usize, Str
     None
 }
 
+/// A task is gone with all that it had: what it held and what it waited for, the latest first, as a stack unwinds.
+fn panicked(rng: &mut Rng, crowd: &Crowd) -> Vec<Event> {
+    let task = rng.u32(..5);
+    let its = crowd.iter().filter(|(id, _)| id % 5 == task);
+    let mut gone: Vec<_> = its
+        .map(|(id, owner)| match owner {
+            Owner::Queued { .. } => Event::Cancel(id),
+            Owner::Holding(_) => Event::Release { id, late: false },
+        })
+        .collect();
+    gone.reverse();
+    gone
+}
+
 /// One simulation from its seed to the end of its last owner. After `often` in a hundred events the driver runs.
 fn simulate<D: Driven>(profile: &Profile, seed: u64, often: u32) -> Done {
     let mut rng = Rng::with_seed(seed);
@@ -140,6 +154,14 @@ fn simulate<D: Driven>(profile: &Profile, seed: u64, often: u32) -> Done {
     for _ in 0..LENGTH {
         let next_id = run.trace.len() as u32;
         run.step(profile.event(&mut rng, &run.simulation.crowd, next_id));
+        if rng.u32(..150) == 0 {
+            run.simulation.oracle.tally.count(Case::Panicked);
+            panicked(&mut rng, &run.simulation.crowd).into_iter().for_each(|event| run.step(event));
+        }
+        if rng.u32(..300) == 0 {
+            // The clock jumps: the machine was suspended for a day.
+            run.step(Event::Stall(86_400_000_000_000));
+        }
         if rng.u32(..100) < often {
             run.step(Event::Sleep(0));
         }
@@ -236,6 +258,45 @@ fn p58_equals_are_served_in_order_of_arrival() {
 #[test]
 fn p58_figures_near_the_largest_are_exact() {
     all::<World>(&Profile::vast(), 6_000, &[(Case::Offered, 200), (Case::RateBlocked, 40), (Case::DeficitDrained, 5)]);
+}
+
+/// Modules come, have quotas, and are gone.
+#[test]
+fn r9_modules_with_quotas_lose_and_keep_nothing() {
+    all::<World>(&Profile::quotas(), 14_000, &[(Case::Parked, 200), (Case::Expired, 80), (Case::ModuleGone, 40)]);
+}
+
+#[test]
+fn c7_holders_that_grow_and_wait_for_each_other_all_go_on() {
+    all::<World>(&Profile::growth(), 14_000, &[(Case::Grown, 250), (Case::Inherited, 350)]);
+    all::<World>(&Profile::deadlocks(), 14_000, &[(Case::RolledBack, 15), (Case::ToldToSplit, 25)]);
+}
+
+/// All that can happen, each of it often.
+#[test]
+fn p58_everything_together() {
+    let least = [
+        (Case::Blocked, 2_000),
+        (Case::Passed, 800),
+        (Case::Hardened, 600),
+        (Case::Aged, 500),
+        (Case::Elastic, 40),
+        (Case::Grown, 300),
+        (Case::RolledBack, 15),
+        (Case::ToldToSplit, 30),
+        (Case::Expired, 300),
+        (Case::Inherited, 600),
+        (Case::Parked, 200),
+        (Case::Critical, 200),
+        (Case::Panicked, 60),
+        (Case::ModuleGone, 50),
+        (Case::OfferedAndCancelled, 60),
+        (Case::DeficitDrained, 40),
+        (Case::LookAhead, 100),
+        (Case::QuietCrowd, 8_000),
+    ];
+    all::<World>(&Profile::everything(Order::Deadline), 20_000, &least);
+    all::<World>(&Profile::everything(Order::Shares), 20_000, &least);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use bursar::Priority;
+
 use crate::event::{Refused, Seen, Standing, Why};
 use crate::trace::single_seed;
 
@@ -15,7 +17,7 @@ pub enum Case {
     Passed,
     /// Claims hard.
     Hardened,
-    /// Rose by a level.
+    /// Rose by a level: by waiting, or to the rank of somebody else.
     Aged,
     /// Granted less than the whole of an elastic amount.
     Elastic,
@@ -25,6 +27,19 @@ pub enum Case {
     Moved,
     /// Fewer or more alternatives of an active waiter are possible.
     Refitted,
+    /// The cap of its module keeps an alternative.
+    Parked,
+    /// Served from the minimum of its module, or with the rank of somebody who waits for what it holds.
+    Critical,
+    /// A waiter took over a rank.
+    Inherited,
+    /// More was granted for a lease.
+    Grown,
+    RolledBack,
+    ToldToSplit,
+    /// A holder was gone with all that it had, as after a panic.
+    Panicked,
+    ModuleGone,
     Offered,
     Accepted,
     OfferedAndCancelled,
@@ -64,6 +79,10 @@ impl Tally {
         *self.0.entry(case).or_default() += 1;
     }
 
+    pub fn count_times(&mut self, case: Case, times: u64) {
+        *self.0.entry(case).or_default() += times;
+    }
+
     pub fn add(&mut self, other: &Tally) {
         for (case, times) in &other.0 {
             *self.0.entry(*case).or_default() += times;
@@ -88,6 +107,8 @@ impl Tally {
             Seen::Ended { why: Why::Late, .. } => Case::Late,
             Seen::Ended { why: Why::NeverFits, .. } => Case::NeverFits,
             Seen::Ended { why: Why::Closed, .. } => Case::EndedByClose,
+            Seen::Ended { why: Why::RollBack, .. } => Case::RolledBack,
+            Seen::Ended { why: Why::Split, .. } => Case::ToldToSplit,
             Seen::Refused(_, Refused::Full(..)) => Case::Full,
             Seen::Refused(_, Refused::NotNow(_)) => Case::NotNow,
             Seen::LookAhead => Case::LookAhead,
@@ -101,11 +122,14 @@ impl Tally {
         for now in after {
             let Some(then) = before.iter().find(|then| then.id == now.id) else {
                 self.count_if(now.hard, Case::Hardened);
+                self.count_if(!now.parked.is_empty(), Case::Parked);
                 continue;
             };
             self.count_if(now.passes > then.passes, Case::Passed);
             self.count_if(now.hard && !then.hard, Case::Hardened);
             self.count_if(now.level < then.level, Case::Aged);
+            self.count_if(now.level < then.level && now.level == Priority::Critical, Case::Critical);
+            self.count_if(now.parked.len() > then.parked.len(), Case::Parked);
             self.count_if(now.filed.len() != then.filed.len(), Case::Refitted);
             self.count_if(now.filed.len() == then.filed.len() && now.filed != then.filed, Case::Moved);
         }

@@ -2,25 +2,29 @@
 //! turn of the driver whenever something is due. One thread, a clock of its own, no shell.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bursar::internals::{
     Asked, Board, Books, Bucket, Effect, Ended, Engine, Held, Posted, Refusal, Settled, Short, Submitted, Turn, Verdict,
 };
-use bursar::{Amounts, BudgetId, CloseReason, Config, Order, Path, Request};
+use bursar::{Amounts, BudgetId, CloseReason, Config, Order, Path, Quota, Request, Tag, Terms};
 
 use crate::ask::{Alternative, Asks, part_of};
 use crate::driven::Driven;
-use crate::event::{Arrival, Event, Figures, Grant, Refused, Seen, Shelf, Standing, View, Why};
+use crate::event::{
+    Arrival, Event, Figures, Grant, OF_ONE_LEASE, Refused, Seen, Shelf, Standing, View, Why, tag_of_part,
+};
 
 /// More turns than this without the time going on, and the driver is said to spin.
-const SPIN: usize = 100_000;
+const SPIN: usize = 10_000;
 
 /// A reservation, as its owner has it.
 #[derive(Debug)]
 struct Reserved {
     slot: u32,
     request: Request,
+    tag: Tag,
     /// Its offer expired, and it was not polled since.
     dormant: bool,
 }
@@ -50,10 +54,11 @@ impl World {
     pub fn new(config: &Config, clock: u64) -> World {
         let mut books = Books::new();
         books.open(&config.budgets, clock);
-        if config.order == Order::Shares {
+        let mut budgets: Vec<_> = config.budgets.iter().map(|budget| budget.id).collect();
+        let kept = config.budgets.iter().any(|budget| budget.growth_reserve > 0);
+        if config.order == Order::Shares || kept {
             books.gate(u64::MAX);
         }
-        let mut budgets: Vec<_> = config.budgets.iter().map(|budget| budget.id).collect();
         budgets.sort();
         World {
             engine: Engine::new(config),
@@ -74,14 +79,14 @@ impl World {
     fn submit(&mut self, arrival: &Arrival) {
         let id = arrival.id;
         let request = request(arrival);
-        if arrival.past && !arrival.ask.is_flexible() {
+        if arrival.past && !arrival.ask.is_flexible() && arrival.tag == Tag::NOBODY {
             let generation = self.books.generation();
             if let Some(held) = self.books.take_past_engine(generation, request.amounts(), arrival.level) {
                 let grant = self.hold(id, held);
                 return self.seen.push(Seen::Granted(id, grant));
             }
         }
-        let asked = Asked::of(&request);
+        let asked = Asked { terms: terms(arrival), ..Asked::of(&request) };
         let submitted = self.enter(|engine, turn| match arrival.wait {
             true => engine.submit(turn, asked),
             false => engine.try_submit(turn, asked).map_or_else(Submitted::Refused, Submitted::Granted),
@@ -93,7 +98,7 @@ impl World {
             }
             Submitted::Waiting(slot) => {
                 self.slots.insert(slot, id);
-                self.reserved.insert(id, Reserved { slot, request, dormant: false });
+                self.reserved.insert(id, Reserved { slot, request, tag: arrival.tag, dormant: false });
                 self.seen.push(Seen::Waits(id));
             }
             Submitted::Refused(refusal) => self.seen.push(Seen::Refused(id, refused(*refusal))),
@@ -102,11 +107,14 @@ impl World {
     }
 
     fn poll(&mut self, id: u32) {
-        let Some(Reserved { slot, request, .. }) = self.reserved.get(&id) else { return };
+        let Some(Reserved { slot, request, tag, .. }) = self.reserved.get(&id) else { return };
         let slot = *slot;
         match self.board.look(slot) {
             Posted::Accepted { place } => {
-                let held = Held::taken_up(request, self.books.rates(), place);
+                let held = match *tag == Tag::NOBODY {
+                    true => Held::taken_up(request, self.books.rates(), place),
+                    false => Held::placed(place, request.urgency()).note_tagged(),
+                };
                 let grant = self.hold(id, held);
                 return self.seen.push(Seen::Accepted(id, grant));
             }
@@ -146,6 +154,16 @@ impl World {
 
     fn release(&mut self, id: u32, late: bool) {
         if let Some(held) = self.held.remove(&id) {
+            self.end(held, late);
+        }
+    }
+
+    /// A lease ends.
+    fn end(&mut self, held: Held, late: bool) {
+        if held.is_tagged() {
+            self.enter(|engine, turn| engine.ended(turn, held));
+            self.settle();
+        } else {
             let flagged = self.books.give(held);
             self.gave(flagged, late);
         }
@@ -153,8 +171,7 @@ impl World {
 
     fn shrink(&mut self, id: u32, by: &Asks) {
         if let Some(part) = self.take_part(id, by) {
-            let flagged = self.books.give(part);
-            self.gave(flagged, false);
+            self.end(part, false);
         }
     }
 
@@ -166,11 +183,53 @@ impl World {
 
     fn take_part(&mut self, id: u32, by: &Asks) -> Option<Held> {
         let held = self.held.get_mut(&id)?;
-        let part = part_of(&self.books.amounts(*held).iter().collect(), by);
+        let part = amounts(&part_of(&self.books.amounts(*held).iter().collect(), by));
         if part.is_empty() {
             return None;
         }
-        Some(self.books.split(held, &amounts(&part)).expect("a part of what is held"))
+        let split = self.books.split(held, &part).expect("a part of what is held");
+        let held = *held;
+        if !held.is_tagged() {
+            return Some(split);
+        }
+        let tag = self.books.tag(held);
+        let split = self.books.tagged(split, tag_of_part(tag));
+        self.enter(|engine, turn| engine.handed_over(turn, &part, tag, tag_of_part(tag)));
+        self.settle();
+        Some(split)
+    }
+
+    fn merge(&mut self, id: u32, other: u32) {
+        if id == other || !self.held.contains_key(&id) || !self.held.contains_key(&other) {
+            return;
+        }
+        let (mut to, mut from) = (self.held[&id], self.held[&other]);
+        let (tag, old) = (self.books.tag(to), self.books.tag(from));
+        let amounts = self.books.amounts(from);
+        assert!(self.books.merge(&mut to, &mut from), "what is held together is no more than there is");
+        self.held.insert(id, to);
+        self.held.remove(&other);
+        if to.is_tagged() || from.is_tagged() {
+            self.enter(|engine, turn| engine.handed_over(turn, &amounts, old, tag));
+            self.settle();
+        }
+        self.end(from, false);
+    }
+
+    /// As the shell does it: the lease becomes an activity of its own, then more is asked for.
+    fn grow(&mut self, of: u32, more: &Arrival) {
+        let Some(&held) = self.held.get(&of) else { return };
+        let mut tag = self.books.tag(held);
+        if tag.activity == 0 {
+            let own = Tag { activity: OF_ONE_LEASE | u64::from(more.id), ..tag };
+            let held = self.books.tagged(held, own);
+            self.held.insert(of, held);
+            let amounts = self.books.amounts(held);
+            self.enter(|engine, turn| engine.handed_over(turn, &amounts, tag, own));
+            self.settle();
+            tag = own;
+        }
+        self.submit(&Arrival { tag, level: held.level(), ..more.clone() });
     }
 
     fn gave(&mut self, flagged: Option<u64>, late: bool) {
@@ -189,6 +248,16 @@ impl World {
     fn change(&mut self, change: impl FnOnce(&mut Engine, &mut Turn<'_>)) {
         if self.engine.closed().is_none() {
             self.enter(change);
+            self.settle();
+        }
+    }
+
+    fn register(&mut self, number: u64, name: u8, weight: u32, quotas: &[(BudgetId, Quota)]) {
+        if self.engine.closed().is_none() {
+            let quotas = quotas.iter().copied().collect();
+            let name = format!("m{name}");
+            let done = self.enter(|engine, turn| engine.register(turn, number, &name, weight, &quotas));
+            self.seen.push(Seen::Registered(number, done));
             self.settle();
         }
     }
@@ -222,7 +291,10 @@ impl World {
     }
 
     fn settle(&mut self) {
+        let mut turns = 0;
         let settled = loop {
+            turns += 1;
+            assert!(turns < SPIN, "a turn has no end");
             match self.enter(Engine::settle) {
                 Settled::Breath => self.breaths += 1,
                 settled => break settled,
@@ -250,7 +322,9 @@ impl World {
                 }
                 Effect::Cancelled { level } => Seen::Cancelled(level),
                 // Seen by the owner, who polled.
-                Effect::Regained { .. } => continue,
+                Effect::Regained { .. } | Effect::Alert { .. } | Effect::Revoke { .. } | Effect::Overdue { .. } => {
+                    continue;
+                }
             };
             self.seen.push(seen);
         }
@@ -273,13 +347,20 @@ impl World {
         Some(bucket)
     }
 
+    fn order(&self) -> Vec<u32> {
+        let mut peeks = self.engine.peek();
+        peeks.sort_by_key(|peek| peek.rank);
+        peeks.iter().map(|peek| self.slots[&peek.slot]).collect()
+    }
+
     fn standing(&self) -> Vec<Standing> {
         let stands = |peek: bursar::internals::Peek| Standing {
             id: self.slots[&peek.slot],
             passes: peek.passes,
             hard: peek.hard,
-            level: peek.level,
+            level: peek.rank.level(),
             filed: peek.filed,
+            parked: peek.parked,
             claims: peek.claims,
         };
         let mut standing: Vec<_> = self.engine.peek().into_iter().map(stands).collect();
@@ -301,6 +382,17 @@ impl Driven for World {
             Event::Release { id, late } => self.release(*id, *late),
             Event::Shrink { id, by } => self.shrink(*id, by),
             Event::Split { id, by, into } => self.split(*id, by, *into),
+            Event::Merge { id, other } => self.merge(*id, *other),
+            Event::Grow { of, more } => self.grow(*of, more),
+            Event::Register { number, name, weight, quotas } => self.register(*number, *name, *weight, quotas),
+            Event::Deregister(number) => {
+                self.enter(|engine, turn| engine.deregister(turn, *number));
+                self.settle();
+            }
+            Event::Outside { activity, begins } => {
+                self.enter(|engine, turn| engine.wait_outside(turn, *activity, *begins));
+                self.settle();
+            }
             Event::Enter => std::mem::take(&mut self.late).into_iter().for_each(|set| self.released(set)),
             Event::Capacity(id, units) => self.change(|engine, turn| engine.set_capacity(turn, *id, *units)),
             Event::Rate(id, per_second, burst) => {
@@ -344,6 +436,8 @@ impl Driven for World {
             leases: self.books.leases(),
             immediate: self.books.immediate(),
             due,
+            inherited: self.engine.inheritances(),
+            order: self.order(),
             standing: self.standing(),
         })
     }
@@ -386,6 +480,25 @@ fn request(arrival: &Arrival) -> Request {
     }
 }
 
+/// What the engine is told beside the bundle of an arrival, as the shell does.
+fn terms(arrival: &Arrival) -> Option<Arc<Terms>> {
+    let Arrival { ask, tag, grows, .. } = arrival;
+    let belongs = *tag != Tag::NOBODY;
+    let each = |alternative: &Alternative| {
+        bursar::Alternative::elastic(amounts(&alternative.wants), &amounts(&alternative.floors))
+    };
+    (belongs || ask.is_flexible()).then(|| {
+        Arc::new(Terms {
+            alternatives: ask.alternatives.iter().map(each).collect(),
+            factor: ask.factor,
+            patience: ask.patience,
+            tag: *tag,
+            grows: *grows,
+            arrived: 0,
+        })
+    })
+}
+
 fn bundle(alternative: &Alternative) -> Request {
     let whole = alternative.wants.iter().fold(Request::new(), |request, (id, units)| request.amount(*id, *units));
     alternative.floors.iter().fold(whole, |request, (id, floor)| request.down_to(*id, *floor))
@@ -419,7 +532,8 @@ fn reason(why: Verdict) -> Why {
     match why {
         Verdict::Late => Why::Late,
         Verdict::NeverFits => Why::NeverFits,
-        Verdict::RollBack | Verdict::Split => unreachable!("no trace has activities"),
+        Verdict::RollBack => Why::RollBack,
+        Verdict::Split => Why::Split,
         Verdict::Closed(_) => Why::Closed,
     }
 }

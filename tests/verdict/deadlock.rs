@@ -395,3 +395,27 @@ fn c7_without_a_quiet_period_the_last_to_come_is_told_at_once() {
     drop(a);
     assert_untouched(&rig.scheduler);
 }
+
+/// R12: a verdict is due when all that is free, with all that is held by others than waiting activities, serves none of
+/// these; one unit more, and none is due. Whoever is plain, labelled or in a scope counts as one that will end.
+#[test]
+fn r12_a_verdict_is_due_exactly_when_what_will_be_there_serves_nobody() {
+    for (others, asked, stuck) in [(4, 6, false), (4, 7, true), (2, 4, false), (2, 5, true)] {
+        let mut rig = rig();
+        let plain = take(&rig.scheduler, gpu(others - 1));
+        let scope = Activity::new("in a scope, and not said to be held by it");
+        let ready = tokio_test::block_on(scope.scope(async { take(&rig.scheduler, gpu(1).label("labelled")) }));
+        let held = (8 - others) / 2;
+        let (mut a, mut b) = (take(&rig.scheduler, gpu(held)), take(&rig.scheduler, gpu(held)));
+        let mut waits = queued(&rig.scheduler, gpu(2 + others + held));
+        let (mut growth_a, mut growth_b) = (growing(&mut a, asked), growing(&mut b, asked));
+        rig.pass(1_000 * MS);
+        assert_eq!(growth_b.is_woken(), stuck, "{others} are held by others, {asked} are asked");
+        assert_eq!(verdicts(&rig.scheduler), (u64::from(stuck), 0));
+        assert_waits(&mut waits);
+        drop((growth_a.poll(), growth_b.poll()));
+        drop((growth_a, growth_b));
+        drop((waits, plain, ready, a, b));
+        assert_untouched(&rig.scheduler);
+    }
+}

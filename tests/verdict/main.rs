@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod deadlock;
+mod implied;
 mod quiet;
 mod stress;
 

@@ -1,14 +1,11 @@
 //! Requests that arrive, and dormant waiters that ask again.
 
-use bursar::BudgetId;
+use bursar::{BudgetId, Tag};
 
 use crate::ask::Asks;
 use crate::event::{Arrival, Grant, Refused, Seen};
 
-use super::{Model, Path, State, Waiter};
-
-/// Virtual times end here, as the times in ranks do.
-const LATEST: u64 = (1 << 61) - 1;
+use super::{LATEST, Model, Path, Rank, State, Waiter};
 
 impl Model {
     pub(super) fn submit(&mut self, arrival: &Arrival) {
@@ -28,13 +25,15 @@ impl Model {
             let stock = &self.stocks[&id];
             units <= stock.limit() && stock.serves(units, 0, self.clock)
         };
+        // What is kept for growth is the engine's business.
+        let known = known && arrival.tag == Tag::NOBODY && self.reserves.values().all(|kept| *kept == 0);
         let loans = known && wants.iter().all(|(id, _)| !self.stocks[id].is_rate());
         let plain = loans && !arrival.ask.is_flexible();
         let open = plain && !self.closed && !self.named(wants) && wants.iter().all(fits);
         if open {
             self.take(wants, self.clock);
             self.immediate[arrival.level as usize] += 1;
-            self.held.insert(arrival.id, wants.clone());
+            self.hold_past_engine(arrival, wants.clone());
             let grant = Grant { alternative: 0, rung: 0, loans: wants.clone() };
             self.seen.push(Seen::Granted(arrival.id, grant));
         }
@@ -63,7 +62,7 @@ impl Model {
         if let Some(path) = self.admit(&waiter) {
             self.finish.insert(module, finish);
             self.immediate[arrival.level as usize] += 1;
-            return Seen::Granted(id, self.hold(id, &waiter, path));
+            return Seen::Granted(id, self.grant_at_once(&waiter, path));
         }
         let short = self.short_of(&waiter);
         if !arrival.wait {
@@ -92,13 +91,27 @@ impl Model {
         if self.settings.shares {
             order = start;
         }
+        if arrival.grows {
+            // Growth goes before admission of its level (C7).
+            order = 0;
+        }
         let ladders = arrival.ask.ladders();
+        let guaranteed = self.is_inside_minimum(arrival.tag, &ladders[0][0]);
+        let rank: Rank = match guaranteed {
+            true => Model::guaranteed_rank(self.arrivals),
+            false => (arrival.level, order.min(LATEST), self.arrivals),
+        };
         let waiter = Waiter {
             id: arrival.id,
             level: arrival.level,
-            rank: (arrival.level, order, self.arrivals),
+            rank,
+            own: rank,
+            tag: arrival.tag,
+            grows: arrival.grows,
+            guaranteed,
             ask: arrival.ask.clone(),
             filed: vec![None; ladders.len()],
+            parked: vec![false; ladders.len()],
             ladders,
             deadline,
             state: State::Waiting,
@@ -121,14 +134,15 @@ impl Model {
             |&(id, want): &(BudgetId, u64)| u128::from(want) * 1_000_000 / u128::from(self.stocks[&id].limit().max(1));
         let fits = |ladder: &Vec<Asks>| {
             let least = ladder.last().expect("a ladder has a rung");
-            least.iter().all(|(id, units)| *units <= self.stocks[id].limit())
+            least.iter().all(|(id, units)| *units <= self.limit(arrival.tag, *id))
         };
         let ladders = arrival.ask.ladders();
         let possible = ladders.iter().find(|ladder| fits(ladder)).unwrap_or(&ladders[0]);
         let cost = possible[0].iter().map(share).max().unwrap_or(1).clamp(1, 1_000_000);
         let finished = self.finish.get(&(arrival.level, arrival.ask.module)).copied().unwrap_or(0);
         let start = finished.max(self.virtual_time[arrival.level as usize]);
-        let finish = (u128::from(start) + cost * 1_000).min(LATEST.into()) as u64;
+        let weight = self.modules.get(&arrival.tag.module).map_or(1, |module| module.weight);
+        let finish = (u128::from(start) + cost * 1_000 / u128::from(weight)).min(LATEST.into()) as u64;
         (start, finish)
     }
 
@@ -139,10 +153,16 @@ impl Model {
             let path = (0..waiter.ladders.len()).find_map(|alternative| self.path(waiter, alternative))?;
             let bundle = &waiter.ladders[path.0][path.1];
             if !self.harden_due(bundle, waiter.rank) {
-                self.grant(waiter, path);
                 return Some(path);
             }
         }
+    }
+
+    fn grant_at_once(&mut self, waiter: &Waiter, path: Path) -> Grant {
+        self.take_fairly(waiter, path);
+        let grant = self.hold(waiter, path);
+        self.granted(&waiter.ladders[path.0][path.1], waiter.rank);
+        grant
     }
 
     /// A dormant waiter was polled.
@@ -153,7 +173,7 @@ impl Model {
         let waiter = self.waiters[at].clone();
         if let Some(path) = self.admit(&waiter) {
             self.waiters.remove(at);
-            let grant = self.hold(waiter.id, &waiter, path);
+            let grant = self.grant_at_once(&waiter, path);
             self.seen.push(Seen::Regained(waiter.id, grant));
         } else {
             self.activate(at);
@@ -166,13 +186,18 @@ impl Model {
         self.waiters[at].state = State::Waiting;
         for alternative in 0..self.waiters[at].ladders.len() {
             let waiter = &self.waiters[at];
-            if self.possible(waiter, alternative) {
-                let place = self.witness(self.low(waiter, alternative), waiter.rank);
+            if !self.possible(waiter, alternative) {
+                continue;
+            }
+            if self.is_capped(waiter, alternative) {
+                self.waiters[at].parked[alternative] = true;
+            } else {
+                let place = self.witness(self.low(waiter, alternative), &self.who(waiter));
                 self.file(at, alternative, place.expect("what nothing blocks was granted"));
             }
         }
         self.pick_if_none(at);
-        if self.waiters[at].passes >= self.settings.bypass_limit {
+        if self.waiters[at].guaranteed || self.waiters[at].passes >= self.settings.bypass_limit {
             self.harden(at);
         }
     }

@@ -1,16 +1,23 @@
 //! What blocks whom: the units that are there, and the hard claims of higher rank on them.
 
-use bursar::BudgetId;
+use std::collections::BTreeSet;
+
+use bursar::{BudgetId, Tag};
 
 use crate::ask::{Asks, units_of};
 
-use super::{Model, Path, Rank, State, Waiter};
+use super::{Model, Path, Rank, State, Waiter, Who};
 
 impl Model {
     /// Whether every amount, as small as it may become, is within the limit of its budget.
     pub(super) fn possible(&self, waiter: &Waiter, alternative: usize) -> bool {
         let least = waiter.ladders[alternative].last().expect("a ladder has a rung");
-        least.iter().all(|(id, units)| *units <= self.stocks[id].limit())
+        least.iter().all(|(id, units)| *units <= self.limit(waiter.tag, *id))
+    }
+
+    /// The most that whoever it is can ever have of a budget.
+    pub(super) fn limit(&self, tag: Tag, id: BudgetId) -> u64 {
+        self.stocks[&id].limit().min(self.cap(tag, id))
     }
 
     /// Whether it asks for less than the whole by now.
@@ -40,25 +47,50 @@ impl Model {
         asks.iter().map(|&(id, units)| (id, self.stocks[&id].share(units))).collect()
     }
 
-    /// The sum of the hard claims at a budget that rank above `rank`.
-    pub(super) fn claimed(&self, id: BudgetId, rank: Rank) -> u128 {
+    /// The sum of the hard claims at a budget that rank above somebody, and bind: a claim does not bind who holds what
+    /// the claimant waits for (R3).
+    pub(super) fn claimed(&self, id: BudgetId, who: &Who) -> u128 {
         let claim = |waiter: &Waiter| {
-            let low = self.low(waiter, waiter.claiming.filter(|_| waiter.rank < rank)?);
+            let low = self.low(waiter, waiter.claiming.filter(|_| waiter.rank < who.rank)?);
             let vast = low.iter().any(|(id, units)| *units > self.stocks[id].limit());
-            (!vast).then(|| u128::from(self.stocks[&id].share(units_of(low, id))))
+            let units = self.stocks[&id].share(units_of(low, id));
+            (units > 0 && !vast && self.binds(waiter, who)).then_some(u128::from(units))
         };
         self.waiters.iter().filter_map(claim).sum()
     }
 
-    pub(super) fn blocks(&self, id: BudgetId, units: u64, rank: Rank) -> bool {
-        !self.stocks[&id].serves(units, self.claimed(id, rank), self.now)
+    pub(super) fn binds(&self, claimant: &Waiter, who: &Who) -> bool {
+        who.holds.is_empty() || self.awaited_by(claimant).is_disjoint(&who.holds)
+    }
+
+    /// The budgets that somebody waits for, and those that the holders of these wait for, and so on.
+    fn awaited_by(&self, waiter: &Waiter) -> BTreeSet<BudgetId> {
+        let mut awaited = BTreeSet::new();
+        let mut more = places(waiter);
+        while !more.is_subset(&awaited) {
+            awaited.append(&mut more);
+            let others = self.waiters.iter().filter(|other| other.state == State::Waiting && other.tag.activity != 0);
+            let holders = others.filter(|other| !self.holds(other.tag.activity).is_disjoint(&awaited));
+            more = holders.flat_map(places).collect();
+        }
+        awaited
+    }
+
+    /// What new requests leave for growth: nothing if nothing of the budget is held.
+    fn kept(&self, id: BudgetId, who: &Who) -> u64 {
+        let waived = !who.holds.is_empty() || self.stocks[&id].granted() == 0;
+        if waived { 0 } else { self.reserves[&id] }
+    }
+
+    pub(super) fn blocks(&self, id: BudgetId, units: u64, who: &Who) -> bool {
+        !self.stocks[&id].serves(units, self.claimed(id, who) + u128::from(self.kept(id, who)), self.now)
     }
 
     /// The first place that blocks a bundle: loans before rates (R7).
-    pub(super) fn witness(&self, asks: &Asks, rank: Rank) -> Option<BudgetId> {
+    pub(super) fn witness(&self, asks: &Asks, who: &Who) -> Option<BudgetId> {
         let first = |rates: bool| {
             let kind = asks.iter().filter(|(id, _)| self.stocks[id].is_rate() == rates);
-            kind.copied().find(|&(id, units)| self.blocks(id, units, rank)).map(|(id, _)| id)
+            kind.copied().find(|&(id, units)| self.blocks(id, units, who)).map(|(id, _)| id)
         };
         first(false).or_else(|| first(true))
     }
@@ -68,10 +100,11 @@ impl Model {
         if !self.possible(waiter, alternative) {
             return None;
         }
+        let who = self.who(waiter);
         let ladder = &waiter.ladders[alternative];
         let asked = if self.is_ripe(waiter) { ladder.len() } else { 1 };
-        let rung = ladder[..asked].iter().position(|asks| self.witness(asks, waiter.rank).is_none())?;
-        Some((alternative, rung))
+        let open = |asks: &Asks| self.exceeds(waiter.tag, asks).is_none() && self.witness(asks, &who).is_none();
+        Some((alternative, ladder[..asked].iter().position(open)?))
     }
 
     /// The filings at a place in order: rank, alternative, waiter.
@@ -98,8 +131,13 @@ impl Model {
         self.waiters.iter().filter_map(asked).min().unwrap_or(u64::MAX)
     }
 
+    /// Takes an alternative out of its line, and out of what the module keeps.
     pub(super) fn unfile(&mut self, at: usize, alternative: usize) {
-        self.waiters[at].filed[alternative] = None;
+        let waiter = &mut self.waiters[at];
+        (waiter.filed[alternative], waiter.parked[alternative]) = (None, false);
+        if waiter.claiming == Some(alternative) {
+            waiter.claiming = None;
+        }
     }
 
     /// Whether anybody is filed at a place.
@@ -113,9 +151,20 @@ impl Model {
         for alternative in 0..self.waiters[at].filed.len() {
             self.unfile(at, alternative);
         }
+        // What it has inherited is for waiting only.
+        self.waiters[at].rank = self.waiters[at].own;
     }
 
     pub(super) fn active(&self) -> usize {
         self.waiters.iter().filter(|waiter| waiter.state == State::Waiting).count()
+    }
+}
+
+/// The budgets that a waiter waits for itself: one that its cap keeps waits for whatever its module holds.
+fn places(waiter: &Waiter) -> BTreeSet<BudgetId> {
+    if waiter.parked.contains(&true) {
+        waiter.ask.budgets().collect()
+    } else {
+        waiter.filed.iter().flatten().copied().collect()
     }
 }

@@ -17,8 +17,9 @@ impl Model {
         for (at, waiter) in self.waiters.iter().enumerate() {
             let wrong = |what: &str| Err(format!("{what}: {waiter:?}"));
             if waiter.state != State::Waiting {
-                if waiter.filed.iter().any(Option::is_some) || waiter.claiming.is_some() {
-                    return wrong("not active, but filed or with a claim");
+                let somewhere = waiter.filed.iter().any(Option::is_some) || waiter.parked.contains(&true);
+                if somewhere || waiter.claiming.is_some() || waiter.own != waiter.rank {
+                    return wrong("not active, but filed, with a claim, or with a rank of others");
                 }
                 continue;
             }
@@ -33,11 +34,15 @@ impl Model {
             if !waiter.hard && waiter.passes >= self.settings.bypass_limit {
                 return wrong("passed too often");
             }
-            if waiter.hard && waiter.claiming.is_none_or(|claiming| waiter.filed[claiming].is_none()) {
+            let filed = waiter.filed.iter().any(Option::is_some);
+            if waiter.hard && waiter.claiming.is_none_or(|claiming| waiter.filed[claiming].is_none()) == filed {
                 return wrong("hard, but without a claim");
             }
             if !waiter.hard && waiter.claiming.is_some() {
                 return wrong("with a claim, but not hard");
+            }
+            if all_looked_at && let Some(alternative) = self.wrongly_parked(waiter) {
+                return wrong(&format!("alternative {alternative} is parked, or is not, against its cap"));
             }
             if all_looked_at && let Some((alternative, place)) = self.not_blocked(waiter) {
                 return wrong(&format!("{place} does not block alternative {alternative}"));
@@ -54,16 +59,25 @@ impl Model {
             let looked_at = |place| self.line(place).into_iter().take(FIRST_AT_A_RATE);
             let is_it = |(_, other, at): (_, usize, usize)| other == alternative && self.waiters[at].id == waiter.id;
             let first = !self.stocks[&place].is_rate() || looked_at(place).any(is_it);
-            first && !self.blocks(place, units_of(self.low(waiter, alternative), place), waiter.rank)
+            first && !self.blocks(place, units_of(self.low(waiter, alternative), place), &self.who(waiter))
         };
         filed.into_iter().find(open)
+    }
+
+    fn wrongly_parked(&self, waiter: &Waiter) -> Option<usize> {
+        let parked = (0..waiter.parked.len()).filter(|alternative| waiter.parked[*alternative]);
+        let in_vain = parked.into_iter().find(|alternative| !self.is_capped(waiter, *alternative));
+        in_vain.or_else(|| (0..waiter.filed.len()).find(|alternative| self.is_filed_above_cap(waiter, *alternative)))
     }
 
     /// Exactly what is possible is filed, at a budget that it names, and it asks something of it.
     fn check_filed(&self, at: usize) -> Result<(), String> {
         let waiter = &self.waiters[at];
         for (alternative, place) in waiter.filed.iter().enumerate() {
-            if place.is_some() != self.possible(waiter, alternative) {
+            if place.is_some() && waiter.parked[alternative] {
+                return Err(format!("alternative {alternative} is filed and parked: {waiter:?}"));
+            }
+            if (place.is_some() || waiter.parked[alternative]) != self.possible(waiter, alternative) {
                 return Err(format!(
                     "alternative {alternative} is filed, or not, and should not, or should: {waiter:?}"
                 ));
@@ -74,7 +88,7 @@ impl Model {
                 return Err(format!("filed at {place} and asks nothing of it: {waiter:?}"));
             }
         }
-        if waiter.filed.iter().all(Option::is_none) {
+        if waiter.filed.iter().all(Option::is_none) && !waiter.parked.contains(&true) {
             return Err(format!("filed nowhere: {waiter:?}"));
         }
         Ok(())
@@ -83,7 +97,7 @@ impl Model {
     /// What is out is what leases and offers have (C1).
     fn check_books(&self) -> Result<(), String> {
         for (id, stock) in self.stocks.iter().filter(|(_, stock)| !stock.is_rate()) {
-            let leased: u64 = self.held.values().map(|held| units_of(held, *id)).sum();
+            let leased: u64 = self.held.values().map(|held| units_of(&held.asks, *id)).sum();
             let offered: u64 = (0..self.waiters.len()).map(|at| units_of(self.offered(at), *id)).sum();
             let (out, limit) = (stock.granted(), stock.limit());
             if out != leased + offered || stock.free(0) + out != limit + stock.deficit() {

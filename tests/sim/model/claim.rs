@@ -4,7 +4,7 @@ use bursar::BudgetId;
 
 use crate::ask::{Asks, units_of};
 
-use super::{Model, Path, Rank, Waiter};
+use super::{Model, Path, Rank, Waiter, Who};
 
 impl Model {
     /// Those that a grant of this bundle and rank passes, in the order in which they are met: of each line that it
@@ -36,27 +36,37 @@ impl Model {
         !waiter.hard && (waiter.passes >= self.settings.bypass_limit || long)
     }
 
-    /// Takes the units, and counts who was passed.
-    pub(super) fn grant(&mut self, waiter: &Waiter, (alternative, rung): Path) {
-        let bundle = &waiter.ladders[alternative][rung];
-        let passed = self.window(bundle, waiter.rank);
-        let covered = self.covered(waiter.rank);
-        self.take(bundle, self.now);
-        if self.covered(waiter.rank) != covered {
+    /// Takes the units of what nothing blocks.
+    pub(super) fn take_fairly(&mut self, waiter: &Waiter, (alternative, rung): Path) {
+        let who = self.who(waiter);
+        let covered = self.covered(&who);
+        self.take(&waiter.ladders[alternative][rung], self.now);
+        if self.covered(&who) != covered {
             self.broken.get_or_insert(format!("{waiter:?} took what others claim"));
         }
-        let level = waiter.rank.0 as usize;
-        self.virtual_time[level] = self.virtual_time[level].max(waiter.rank.1);
-        passed.into_iter().for_each(|at| self.pass(at));
     }
 
-    /// What is there of each hard claim that ranks above `rank`.
-    fn covered(&self, rank: Rank) -> Vec<(u32, BudgetId, bool)> {
+    /// What follows from every grant: whose turn it was, and who was passed.
+    pub(super) fn granted(&mut self, bundle: &Asks, rank: Rank) {
+        // Who is served from a minimum has not waited for its turn.
+        if !Model::is_of_a_minimum(rank) {
+            let level = rank.0 as usize;
+            self.virtual_time[level] = self.virtual_time[level].max(rank.1);
+        }
+        self.window(bundle, rank).into_iter().for_each(|at| self.pass(at));
+    }
+
+    /// Whether each hard claim that binds somebody is there, beside those of them that go before it.
+    fn covered(&self, who: &Who) -> Vec<(u32, BudgetId, bool)> {
         let mut covered = Vec::new();
-        for waiter in self.waiters.iter().filter(|waiter| waiter.claiming.is_some() && waiter.rank < rank) {
-            let claim = self.claim(waiter);
-            let there = |(id, units)| (waiter.id, id, !self.blocks(id, units, waiter.rank));
-            covered.extend(claim.into_iter().map(there));
+        let above = self.waiters.iter().filter(|waiter| waiter.claiming.is_some() && waiter.rank < who.rank);
+        for waiter in above.filter(|waiter| self.binds(waiter, who)) {
+            let claimant = Who { rank: waiter.rank, ..who.clone() };
+            let there = |(id, units)| {
+                let there = self.stocks[&id].serves(units, self.claimed(id, &claimant), self.now);
+                (waiter.id, id, there)
+            };
+            covered.extend(self.claim(waiter).into_iter().map(there));
         }
         covered
     }
@@ -84,11 +94,11 @@ impl Model {
         if !waiter.hard || waiter.claiming.is_some() {
             return;
         }
+        let who = self.who(waiter);
         let filed = (0..waiter.filed.len()).filter(|alternative| waiter.filed[*alternative].is_some());
         let claiming = filed.min_by_key(|alternative| {
-            let short = |&(id, units): &(BudgetId, u64)| {
-                self.stocks[&id].shortfall(units, self.claimed(id, waiter.rank), self.now)
-            };
+            let short =
+                |&(id, units): &(BudgetId, u64)| self.stocks[&id].shortfall(units, self.claimed(id, &who), self.now);
             self.low(waiter, *alternative).iter().map(short).max()
         });
         self.waiters[at].claiming = claiming;

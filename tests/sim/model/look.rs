@@ -43,7 +43,7 @@ impl Model {
         asks.iter().any(|(id, _)| self.naming(*id) > 0)
     }
 
-    fn figures(&self, budget: BudgetId, asked: u64) -> Figures {
+    pub(super) fn figures(&self, budget: BudgetId, asked: u64) -> Figures {
         let stock = &self.stocks[&budget];
         Figures { budget, asked, free: stock.free(self.now), limit: stock.limit(), waiting: self.naming(budget) }
     }
@@ -51,18 +51,25 @@ impl Model {
     /// Of one that can never be granted: the first budget of its first alternative that has too little.
     pub(super) fn above_limit(&self, waiter: &Waiter) -> Figures {
         let least = waiter.ladders[0].last().expect("a ladder has a rung");
-        let (id, units) = least.iter().find(|(id, units)| *units > self.stocks[id].limit()).unwrap_or(&least[0]);
-        self.figures(*id, *units)
+        let (id, units) = least.iter().find(|(id, units)| *units > self.limit(waiter.tag, *id)).unwrap_or(&least[0]);
+        Figures { limit: self.limit(waiter.tag, *id), ..self.figures(*id, *units) }
     }
 
     /// What the first alternative that is possible is short of: where it is filed, or would be.
     pub(super) fn short_of(&self, waiter: &Waiter) -> Figures {
+        let (place, units) = self.short_at(waiter);
+        self.figures(place, units)
+    }
+
+    pub(super) fn short_at(&self, waiter: &Waiter) -> (BudgetId, u64) {
         let filed = waiter.filed.iter().position(|place| place.is_some());
         let possible = || (0..waiter.ladders.len()).find(|alternative| self.possible(waiter, *alternative));
         let alternative = filed.or_else(possible).unwrap_or(0);
         let low = self.low(waiter, alternative);
-        let place = waiter.filed[alternative].or_else(|| self.witness(low, waiter.rank)).unwrap_or(low[0].0);
-        self.figures(place, units_of(low, place))
+        let capped = || self.exceeds(waiter.tag, low);
+        let blocked = || self.witness(low, &self.who(waiter));
+        let place = waiter.filed[alternative].or_else(capped).or_else(blocked).unwrap_or(low[0].0);
+        (place, units_of(low, place))
     }
 
     fn shelf(&self, budget: BudgetId, stock: &Stock) -> Shelf {
@@ -90,15 +97,25 @@ impl Model {
             leases: self.leases,
             immediate: self.immediate,
             due: self.due(),
+            inherited: self.inherited,
+            order: self.order(),
             standing: active.into_iter().map(standing).collect(),
         }
+    }
+
+    fn order(&self) -> Vec<u32> {
+        let active = self.waiters.iter().filter(|waiter| waiter.state == State::Waiting);
+        let mut order: Vec<_> = active.map(|waiter| (waiter.rank, waiter.id)).collect();
+        order.sort();
+        order.into_iter().map(|(_, id)| id).collect()
     }
 
     pub fn describe(&self) -> String {
         let waiters = self.waiters.iter().map(|waiter| format!("  {waiter:?}\n"));
         let stocks = self.stocks.iter().map(|(id, stock)| format!("  {id}: {stock:?}\n"));
         let lines = stocks.chain(waiters).collect::<String>();
-        format!("{lines}  at {}, dirty {:?}, held {:?}", self.now, self.dirty, self.held)
+        let parties = format!("modules {:?}, activities {:?}", self.modules, self.notes);
+        format!("{lines}  at {}, dirty {:?}, held {:?}\n  {parties}", self.now, self.dirty, self.held)
     }
 }
 
@@ -106,6 +123,8 @@ impl Waiter {
     fn standing(&self, claims: Asks) -> Standing {
         let filed = self.filed.iter().enumerate();
         let filed = filed.filter_map(|(alternative, place)| Some((alternative as u8, (*place)?))).collect();
-        Standing { id: self.id, passes: self.passes, hard: self.hard, level: self.rank.0, filed, claims }
+        let parked =
+            (0..self.parked.len()).filter(|alternative| self.parked[*alternative]).map(|at| at as u8).collect();
+        Standing { id: self.id, passes: self.passes, hard: self.hard, level: self.rank.0, filed, parked, claims }
     }
 }

@@ -5,10 +5,19 @@ use bursar::BudgetId;
 use crate::ask::{Asks, units_of};
 use crate::event::{Seen, Why};
 
-use super::{Model, Path, Rank, State};
+use super::{Model, Path, Rank, SPIN, State, Waiter};
 
 /// Grants in one go.
 const BREATH: usize = 64;
+
+/// Why a filing was looked at in vain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InTheWay {
+    /// What was in the way before.
+    TheSame,
+    Another(BudgetId),
+    Cap,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Settled {
@@ -28,8 +37,12 @@ impl Model {
     }
 
     pub(super) fn settle(&mut self) {
-        loop {
+        for turns in 0.. {
+            assert!(turns < SPIN, "a turn of the model has no end");
+            self.look_at_modules();
+            self.inherit();
             match self.regrant() {
+                Settled::Done if self.consider_holders() || self.modules_have_changed() => {}
                 Settled::Done => return,
                 Settled::Breath => {}
                 Settled::LookAhead => return self.seen.push(Seen::LookAhead),
@@ -50,7 +63,7 @@ impl Model {
             if granted == BREATH {
                 return Settled::Breath;
             }
-            let Err(moved) = self.examine(at, alternative, place) else {
+            let Err(in_the_way) = self.examine(at, alternative, place) else {
                 granted += 1;
                 done = Some((rank, usize::MAX));
                 continue;
@@ -61,11 +74,14 @@ impl Model {
             }
             in_vain += 1;
             done = Some((rank, alternative));
-            if let Some(to) = moved {
-                self.unfile(at, alternative);
-                self.file(at, alternative, to);
-                // Whoever took what it had found here has passed it.
-                self.pass(at);
+            match in_the_way {
+                InTheWay::TheSame => {}
+                InTheWay::Another(to) => {
+                    self.file(at, alternative, to);
+                    // Whoever took what it had found here has passed it.
+                    self.pass(at);
+                }
+                InTheWay::Cap => self.park(at, alternative),
             }
         }
         Settled::Done
@@ -92,16 +108,19 @@ impl Model {
         first
     }
 
-    /// Grants if nothing blocks. Otherwise in vain: the place to move to, if it is another that blocks now.
-    fn examine(&mut self, at: usize, alternative: usize, place: BudgetId) -> Result<(), Option<BudgetId>> {
+    /// Grants if nothing is in the way.
+    fn examine(&mut self, at: usize, alternative: usize, place: BudgetId) -> Result<(), InTheWay> {
+        if self.is_capped(&self.waiters[at], alternative) {
+            return Err(InTheWay::Cap);
+        }
         loop {
             let waiter = &self.waiters[at];
-            let low = self.low(waiter, alternative);
-            if self.blocks(place, units_of(low, place), waiter.rank) {
-                return Err(None);
+            let (low, who) = (self.low(waiter, alternative), self.who(waiter));
+            if self.blocks(place, units_of(low, place), &who) {
+                return Err(InTheWay::TheSame);
             }
-            if let Some(elsewhere) = self.witness(low, waiter.rank) {
-                return Err(Some(elsewhere));
+            if let Some(elsewhere) = self.witness(low, &who) {
+                return Err(InTheWay::Another(elsewhere));
             }
             let path = self.path(waiter, alternative).expect("nothing blocks its low ask");
             let bundle = waiter.ladders[path.0][path.1].clone();
@@ -114,21 +133,29 @@ impl Model {
 
     fn offer(&mut self, at: usize, path: Path, budget: BudgetId) {
         let waiter = self.waiters[at].clone();
-        self.grant(&waiter, path);
+        self.take_fairly(&waiter, path);
         self.leave(at);
         let expiry = self.now + self.settings.offer_expiry * (1 << waiter.expiries.min(16));
         self.waiters[at].state = State::Offered { expiry, path };
         self.next_look = self.next_look.min(expiry);
         let waited = self.now - waiter.since;
         self.seen.push(Seen::Offered { id: waiter.id, level: waiter.level, budget, waited });
+        self.granted(&waiter.ladders[path.0][path.1], waiter.rank);
     }
 
     pub(super) fn end(&mut self, at: usize, why: Why) {
         let waiter = self.waiters[at].clone();
-        self.leave(at);
+        let short = self.short_at(&waiter);
+        if waiter.state == State::Waiting {
+            self.leave(at);
+        }
         // It is not among those that wait for what it was short of.
         self.waiters[at].state = State::Dormant;
-        let short = if why == Why::NeverFits { self.above_limit(&waiter) } else { self.short_of(&waiter) };
+        self.forget_gone();
+        let short = match why {
+            Why::NeverFits => self.above_limit(&waiter),
+            _ => self.figures(short.0, short.1),
+        };
         let waited = self.now - waiter.since;
         self.waiters[at].state = State::Ended { why, waited, short };
         self.seen.push(Seen::Ended { id: waiter.id, level: waiter.level, why });
@@ -142,12 +169,18 @@ impl Model {
             self.mark(id, super::BEGINNING);
         }
         self.leases -= 1;
+        self.waiters[at].state = State::Dormant;
+        self.forget_gone();
     }
 
     /// The bundle of an offer; nothing in any other state.
     pub(super) fn offered(&self, at: usize) -> &[(BudgetId, u64)] {
-        match self.waiters[at].state {
-            State::Offered { path: (alternative, rung), .. } => &self.waiters[at].ladders[alternative][rung],
+        self.bundle_of(&self.waiters[at])
+    }
+
+    pub(super) fn bundle_of<'a>(&self, waiter: &'a Waiter) -> &'a [(BudgetId, u64)] {
+        match waiter.state {
+            State::Offered { path: (alternative, rung), .. } => &waiter.ladders[alternative][rung],
             _ => &[],
         }
     }

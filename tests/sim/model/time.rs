@@ -7,7 +7,7 @@ use bursar::{BudgetId, Priority};
 use crate::ask::units_of;
 use crate::event::{Seen, Why};
 
-use super::{Model, Rank, State, Waiter};
+use super::{LATEST, Model, Rank, State, Waiter};
 
 /// As many at a rate are asked when they are ready.
 pub(super) const FIRST_AT_A_RATE: usize = 64;
@@ -60,7 +60,7 @@ impl Model {
 
     /// When it rises, if it stays active.
     pub(super) fn raise_due(&self, waiter: &Waiter) -> Option<u64> {
-        let rises = match waiter.rank.0 {
+        let rises = match waiter.own.0 {
             Priority::Critical | Priority::High => false,
             Priority::Normal | Priority::Low => true,
             Priority::Idle => self.settings.age_idle,
@@ -78,23 +78,19 @@ impl Model {
     /// One level up, at the time when that was due.
     pub(super) fn raise(&mut self, at: usize) {
         let due = self.raise_due(&self.waiters[at]).expect("only for those that rise");
-        let filed = self.waiters[at].filed.clone();
-        for alternative in 0..filed.len() {
-            self.unfile(at, alternative);
-        }
-        let waiter = &mut self.waiters[at];
-        let level = Priority::ALL[waiter.rank.0 as usize - 1];
+        let waiter = &self.waiters[at];
+        let level = Priority::ALL[waiter.own.0 as usize - 1];
         let order = match self.settings.shares {
+            _ if waiter.grows => 0,
             true => self.virtual_time[level as usize],
             false => due.saturating_add(self.settings.edf_horizon),
         };
-        waiter.rank = (level, order, waiter.rank.2);
-        waiter.entered = due;
-        for (alternative, place) in filed.into_iter().enumerate() {
-            if let Some(place) = place {
-                self.file(at, alternative, place);
-                self.mark(place, self.waiters[at].rank);
-            }
+        let inherits = waiter.own != waiter.rank;
+        let rank = (level, order.min(LATEST), waiter.own.2);
+        let waiter = &mut self.waiters[at];
+        (waiter.own, waiter.entered) = (rank, due);
+        if !inherits {
+            self.rerank(at, rank);
         }
     }
 
@@ -127,7 +123,6 @@ impl Model {
             }
             self.undo(at);
             let waiter = &mut self.waiters[at];
-            waiter.state = State::Dormant;
             waiter.expiries += 1;
             self.seen.push(Seen::Expired(waiter.id));
             let waiter = &self.waiters[at];
@@ -140,9 +135,10 @@ impl Model {
 
     /// The first that are filed at a rate, by rank and alternative, and when it no longer blocks them.
     fn first_at_a_rate(&self, id: BudgetId) -> Vec<((Rank, usize), u64)> {
-        let ready = |(rank, alternative, at)| {
-            let units = units_of(self.low(&self.waiters[at], alternative), id);
-            Some(((rank, alternative), self.stocks[&id].ready_at(units, self.claimed(id, rank), self.now)?))
+        let ready = |(rank, alternative, at): (Rank, usize, usize)| {
+            let waiter = &self.waiters[at];
+            let (units, claimed) = (units_of(self.low(waiter, alternative), id), self.claimed(id, &self.who(waiter)));
+            Some(((rank, alternative), self.stocks[&id].ready_at(units, claimed, self.now)?))
         };
         self.line(id).into_iter().take(FIRST_AT_A_RATE).filter_map(ready).collect()
     }
@@ -166,7 +162,7 @@ impl Model {
         let patience = self.waiters.iter().filter_map(|waiter| self.patience_ends(waiter));
         let patience = patience.filter(|ripe_at| *ripe_at > self.now);
         let raise = self.next_raise().map(|(due, _)| due);
-        rates.chain(patience).chain(raise).chain([deadline, self.next_look]).min().unwrap_or(u64::MAX)
+        rates.chain(patience).chain(raise).chain([deadline, self.next_look, self.verdict_at]).min().unwrap_or(u64::MAX)
     }
 
     /// The rates that are ready by now.

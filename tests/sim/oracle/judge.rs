@@ -1,6 +1,6 @@
 //! The rules themselves: conservation, bounded bypass, no lost wake-up.
 
-use bursar::BudgetId;
+use bursar::{BudgetId, Priority, Tag};
 
 use crate::ask::{Ask, Asks, units_of};
 use crate::driven::Driven;
@@ -23,7 +23,7 @@ impl Oracle {
             }
         }
         self.granted.push((wait.rank, bundle));
-        self.held.insert(id, grant.loans.clone());
+        self.hold(id, wait, grant);
         Ok(())
     }
 
@@ -85,8 +85,11 @@ impl Oracle {
         }
         for standing in &view.standing {
             let wait = &self.waits[&standing.id];
-            let possible = (0..wait.ask.alternatives.len()).filter(|at| self.above_limit(&wait.ask, *at).is_none());
-            if !possible.eq(standing.filed.iter().map(|(at, _)| usize::from(*at))) {
+            let all = 0..wait.ask.alternatives.len();
+            let possible = all.filter(|at| self.above_limit(&wait.ask, wait.tag, *at).is_none());
+            let mut stands: Vec<_> = standing.filed.iter().map(|(at, _)| *at).chain(standing.parked.clone()).collect();
+            stands.sort();
+            if !possible.eq(stands.into_iter().map(usize::from)) {
                 return Err(format!("what is possible is not what is filed: {standing:?}, {wait:?}"));
             }
             let names = |(at, id): &(u8, BudgetId)| units_of(&wait.ask.alternatives[usize::from(*at)].wants, *id) > 0;
@@ -96,7 +99,9 @@ impl Oracle {
             if !standing.hard && standing.passes >= self.config.bypass_limit {
                 return Err(format!("passed without end: {standing:?}"));
             }
-            let highest = wait.rank.0.min(bursar::Priority::High);
+            // By waiting to `High`; by a minimum, or as a holder, to `Critical`.
+            let belongs = wait.tag != Tag::NOBODY;
+            let highest = if belongs { Priority::Critical } else { wait.rank.0.min(Priority::High) };
             if standing.level > wait.rank.0 || standing.level < highest {
                 return Err(format!("rose too far, or fell: {standing:?}, {wait:?}"));
             }
@@ -104,6 +109,8 @@ impl Oracle {
         let last = self.last.take();
         let before = last.as_ref().map_or(&[][..], |last| &last.standing);
         self.tally.compare(before, &view.standing);
+        let inherited = last.as_ref().map_or(0, |last| last.inherited);
+        self.tally.count_times(Case::Inherited, view.inherited - inherited);
         let judged = self.judge_passes(before, view);
         self.last = last;
         judged
@@ -135,7 +142,7 @@ impl Oracle {
             if matches!(wait.state, State::Offered { .. } | State::Ended) {
                 continue;
             }
-            if self.closed || self.never_fits(&wait.ask).is_some() {
+            if self.closed || self.never_fits(&wait.ask, wait.tag).is_some() {
                 return Err(format!("{id} goes on although nothing can come of it: {wait:?}"));
             }
             if wait.deadline.is_some_and(|deadline| deadline <= self.clock) {
@@ -160,9 +167,17 @@ impl Oracle {
         let fits = |&(budget, units): &(BudgetId, u64)| {
             let shelf = view.shelves.iter().find(|shelf| shelf.budget == budget);
             let there = driven.rate_serves(budget, units).or_else(|| Some(shelf?.free >= units));
-            units <= self.limit(budget) && there == Some(true) && !claimed(budget)
+            let kept = shelf.is_some_and(|shelf| {
+                let kept = self.kept(wait, budget, shelf.granted);
+                kept > 0 && shelf.free < units + kept
+            });
+            let limit = self.limit(budget).min(self.cap(wait.tag, budget));
+            units <= limit && there == Some(true) && !kept && !claimed(budget)
         };
-        wait.ask.alternatives.iter().any(|alternative| match self.clock >= wait.ripe_at {
+        let parked =
+            |at: usize| view.standing.iter().any(|standing| standing.id == id && standing.parked.contains(&(at as u8)));
+        let alternatives = wait.ask.alternatives.iter().enumerate().filter(|(at, _)| !parked(*at));
+        alternatives.into_iter().any(|(_, alternative)| match self.clock >= wait.ripe_at {
             true => alternative.least().iter().all(fits),
             false => alternative.wants.iter().all(fits),
         })
@@ -187,15 +202,15 @@ impl Oracle {
     }
 
     /// The first budget that an alternative asks too much of, as little as it may be.
-    fn above_limit(&self, ask: &Ask, alternative: usize) -> Option<BudgetId> {
+    fn above_limit(&self, ask: &Ask, tag: Tag, alternative: usize) -> Option<BudgetId> {
         let least = ask.alternatives[alternative].least();
-        least.into_iter().find(|(id, units)| *units > self.limit(*id)).map(|(id, _)| id)
+        least.into_iter().find(|(id, units)| *units > self.limit(*id).min(self.cap(tag, *id))).map(|(id, _)| id)
     }
 
     /// Where the first alternative asks too much, if all do.
-    pub(super) fn never_fits(&self, ask: &Ask) -> Option<BudgetId> {
-        let all = (0..ask.alternatives.len()).all(|alternative| self.above_limit(ask, alternative).is_some());
-        self.above_limit(ask, 0).filter(|_| all)
+    pub(super) fn never_fits(&self, ask: &Ask, tag: Tag) -> Option<BudgetId> {
+        let all = (0..ask.alternatives.len()).all(|alternative| self.above_limit(ask, tag, alternative).is_some());
+        self.above_limit(ask, tag, 0).filter(|_| all)
     }
 
     /// An offer was made: what it charges of rates is between these bounds.

@@ -1,0 +1,133 @@
+//! The order by response ratio, which changes with time (R14).
+//!
+//! Ranks do not change with it: they are those of arrival, and bypass, claims and inheritance go by them. The ratios
+//! are looked at only when something is regranted: of those who are to be looked at, the first of one level, as many as
+//! may still be examined in vain, are looked at in order of ratio instead of rank. So a turn costs no more than it may
+//! anyway, whatever waits behind them; and who is in front of others is passed by no more than `bypass_limit` of them,
+//! whatever they say of their holds.
+
+use std::cmp::Reverse;
+
+use crate::model::BudgetId;
+use crate::policy::{Rank, ResponseRatio};
+
+use super::lines::{Filing, Key};
+use super::regrant::{BREATH, Found, Settled};
+use super::{Engine, Turn};
+
+/// How long waiters expect to hold what they ask for, in nanoseconds, by slot.
+#[derive(Debug, Default)]
+pub(super) struct Holds(Vec<u64>);
+
+impl Holds {
+    /// A new waiter in a slot.
+    pub(super) fn note(&mut self, slot: u32, hold: u64) {
+        let at = slot as usize;
+        if at >= self.0.len() {
+            self.0.resize(at + 1, 0);
+        }
+        self.0[at] = hold;
+    }
+
+    fn of(&self, slot: u32) -> u64 {
+        self.0.get(slot as usize).copied().unwrap_or(0)
+    }
+}
+
+/// A filing that is to be looked at, and in whose line it stands.
+type Candidate = (Key, Filing, BudgetId);
+
+/// Who comes before whom among the candidates of one level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Turns {
+    /// Growth (C7).
+    First,
+    ByRatio(Reverse<ResponseRatio>),
+    /// What is served from a minimum ranks below all of its level.
+    Last,
+}
+
+impl Engine {
+    /// As `regrant`, in order of ratio.
+    pub(super) fn regrant_by_ratio(&mut self, turn: &mut Turn<'_>) -> Settled {
+        let (mut granted, mut in_vain) = (0, 0);
+        loop {
+            if granted >= BREATH && !self.dirty.is_clean() {
+                return Settled::Breath;
+            }
+            let is_last = in_vain == self.settings.look_ahead;
+            let candidates = self.candidates(turn, self.settings.look_ahead - in_vain);
+            let Some(&(end, ..)) = candidates.last() else { return Settled::Done };
+            if !is_last {
+                // Before they are looked at: what is marked meanwhile, because a claim is gone, is looked at again.
+                self.leave_behind(end);
+            }
+            for (key, filing, place) in self.in_turn(candidates) {
+                if self.queue.place(filing) != Some(place) || self.nobody_can(turn, place) {
+                    continue;
+                }
+                match self.look_at(turn, filing, place) {
+                    Found::Granted => granted += 1,
+                    _ if is_last => {
+                        self.leave_off_before(key);
+                        return Settled::LookAhead;
+                    }
+                    Found::InVain(instead) => {
+                        in_vain += 1;
+                        instead.into_iter().for_each(|instead| self.move_to(turn, filing, instead));
+                    }
+                    Found::Capped => {
+                        in_vain += 1;
+                        self.park(turn, filing);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The first of those who are to be looked at, in order of rank, all of one level: `most`, and at least one if
+    /// there is one.
+    fn candidates(&mut self, turn: &Turn<'_>, most: usize) -> Vec<Candidate> {
+        let mut found: Vec<Candidate> = Vec::new();
+        let mut at = (Rank::BEFORE_ALL, 0);
+        while found.len() < most.max(1)
+            && let Some((key, filing, place)) = self.next_dirty(turn, at)
+            && found.first().is_none_or(|(first, ..)| first.0.level() == key.0.level())
+        {
+            found.push((key, filing, place));
+            self.dirty.note_last(place, filing);
+            at = key;
+        }
+        found
+    }
+
+    /// Puts candidates, which are in order of rank, into the order in which it is their turn now.
+    fn in_turn(&self, candidates: Vec<Candidate>) -> Vec<Candidate> {
+        let mut before = Turns::First;
+        let turns = candidates.into_iter().map(|candidate| {
+            before = self.turn_of(candidate.1.slot()).unwrap_or(before);
+            (before, candidate)
+        });
+        let mut turns: Vec<_> = turns.collect();
+        turns.sort_unstable_by_key(|&(turn, (key, ..))| (turn, key));
+        turns.into_iter().map(|(_, candidate)| candidate).collect()
+    }
+
+    /// `None` for who waits with the rank of another: its turn is right behind that one, as its rank is.
+    fn turn_of(&self, slot: u32) -> Option<Turns> {
+        let waiter = self.queue.get(slot);
+        if let Some(flexible) = self.queue.flexible(slot) {
+            if flexible.own_rank.is_some() {
+                return None;
+            }
+            if flexible.guaranteed {
+                return Some(Turns::Last);
+            }
+            if flexible.terms.grows {
+                return Some(Turns::First);
+            }
+        }
+        let hold = self.holds.as_ref().map_or(0, |holds| holds.of(slot));
+        Some(Turns::ByRatio(Reverse(ResponseRatio::new(self.now - waiter.since, hold))))
+    }
+}

@@ -1,0 +1,177 @@
+//! Which holders can be served, however the others end: the reduction of a resource allocation graph.
+//!
+//! Every way to serve a holder has a list of places where it lacks something, and every place those who lack something
+//! there, the least demanding first. Who lacks nothing goes on and gives back what it holds, and whatever that is
+//! enough for is crossed off. So each lack is looked at once (Holt, "Some Deadlock Properties of Computer Systems",
+//! 1972): n holders with m amounts cost n m log(n m), where going through all of them for each that goes on would cost
+//! n² m.
+
+use std::collections::BTreeMap;
+
+use crate::ledger::Books;
+use crate::model::{Amounts, BudgetId, Tag};
+
+use super::activity::{Party, Sure};
+use super::{Engine, Turn};
+
+/// What somebody may lack: units of a budget, or room under the cap of a module, which is a budget too (R9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    Budget(BudgetId),
+    Cap(u64, BudgetId),
+}
+
+/// What is not held by some holders: free, or coming back.
+pub(super) struct There {
+    sure: Sure,
+    /// Of each budget; below zero while a shrunk budget is overdrawn.
+    units: [i128; BudgetId::LIMIT],
+    /// What those holders have of what each module may have.
+    of_modules: BTreeMap<(u64, BudgetId), u128>,
+}
+
+impl There {
+    pub(super) fn without(sure: Sure, holders: &[(u64, &Party)], books: &Books) -> Self {
+        let mut there = There { sure, units: [0; BudgetId::LIMIT], of_modules: BTreeMap::new() };
+        for id in BudgetId::in_set(books.budgets() & !books.rates()) {
+            there.units[id.index()] = i128::from(books.capacity(id));
+        }
+        for part in holders.iter().flat_map(|(_, party)| party.parts(sure)) {
+            part.held.iter().for_each(|(id, units)| there.units[id.index()] -= i128::from(units));
+            for (&module, of_module) in &part.of_modules {
+                for (id, units) in of_module.iter() {
+                    *there.of_modules.entry((module, id)).or_default() += u128::from(units);
+                }
+            }
+        }
+        there
+    }
+
+    /// One of those holders goes on, and gives back what it holds. Where there is more now.
+    fn put(&mut self, party: &Party) -> Vec<Place> {
+        let mut more = Vec::new();
+        for part in party.parts(self.sure) {
+            for (id, units) in part.held.iter() {
+                self.units[id.index()] += i128::from(units);
+                more.push(Place::Budget(id));
+            }
+            for (&module, of_module) in &part.of_modules {
+                for (id, units) in of_module.iter() {
+                    let had = self.of_modules.entry((module, id)).or_default();
+                    *had = had.saturating_sub(u128::from(units));
+                    more.push(Place::Cap(module, id));
+                }
+            }
+        }
+        more
+    }
+}
+
+/// One way to serve a holder: which holder, and how many places lack something for it.
+struct Way {
+    holder: usize,
+    lacks: usize,
+}
+
+/// What is lacked where, and by which way; the least last.
+type Lacks = BTreeMap<Place, Vec<(u64, usize)>>;
+
+impl Engine {
+    /// The holders that cannot be served however the others end, if `going` go on, in order of number; and what there
+    /// will be without them.
+    pub(super) fn stuck(&self, turn: &Turn<'_>, sure: Sure, going: &[u64]) -> (Vec<u64>, There) {
+        let stays = |(activity, _): &(u64, &Party)| !going.contains(activity);
+        let holders: Vec<(u64, &Party)> = self.parties.holders(sure).filter(stays).collect();
+        let mut there = There::without(sure, &holders, turn.books);
+        let (mut ways, mut lacks) = (Vec::new(), Lacks::new());
+        let mut ready = Vec::new();
+        for (holder, (_, party)) in holders.iter().enumerate() {
+            for (tag, least) in self.ways(party, sure) {
+                let before = ways.len();
+                let mut way = Way { holder, lacks: 0 };
+                for (place, units) in self.lacking(turn, tag, least, &there) {
+                    lacks.entry(place).or_default().push((units, before));
+                    way.lacks += 1;
+                }
+                if way.lacks == 0 {
+                    ready.push(holder);
+                }
+                ways.push(way);
+            }
+        }
+        lacks.values_mut().for_each(|lacking| lacking.sort_unstable_by(|a, b| b.cmp(a)));
+        let mut served = vec![false; holders.len()];
+        while let Some(holder) = ready.pop() {
+            if std::mem::replace(&mut served[holder], true) {
+                continue;
+            }
+            for place in there.put(holders[holder].1) {
+                let Some(lacking) = lacks.get_mut(&place) else { continue };
+                while let Some((_, way)) = lacking.pop_if(|&mut (units, _)| self.has(&there, place, units)) {
+                    ways[way].lacks -= 1;
+                    if ways[way].lacks == 0 {
+                        ready.push(ways[way].holder);
+                    }
+                }
+            }
+        }
+        let stuck = holders.iter().zip(served).filter(|&(_, served)| !served);
+        (stuck.map(|((activity, _), _)| *activity).collect(), there)
+    }
+
+    /// The least of each way to serve each of the waits of a party.
+    fn ways<'a>(&'a self, party: &'a Party, sure: Sure) -> impl Iterator<Item = (Tag, &'a Amounts)> + 'a {
+        let terms = party.waiters(sure).filter_map(|slot| self.queue.flexible(slot)).map(|flexible| &flexible.terms);
+        terms.flat_map(|terms| terms.alternatives.iter().map(|each| (terms.tag, each.least())))
+    }
+
+    /// Whether a place has so much.
+    fn has(&self, there: &There, place: Place, units: u64) -> bool {
+        match place {
+            Place::Budget(id) => i128::from(units) <= there.units[id.index()],
+            Place::Cap(module, id) => {
+                let had = there.of_modules.get(&(module, id)).copied().unwrap_or(0);
+                let cap = self.modules.cap(Tag { module, ..Tag::NOBODY }, id);
+                had + u128::from(units) <= u128::from(cap)
+            }
+        }
+    }
+
+    /// The places that have too little for a bundle. Rates come back with time.
+    fn lacking<'a>(
+        &'a self,
+        turn: &Turn<'_>,
+        tag: Tag,
+        least: &'a Amounts,
+        there: &'a There,
+    ) -> impl Iterator<Item = (Place, u64)> + 'a {
+        let rates = turn.books.rates();
+        let capped = move |id| (tag.module != 0).then_some(Place::Cap(tag.module, id));
+        let places = move |(id, units)| {
+            let all = std::iter::once(Place::Budget(id)).chain(capped(id));
+            all.map(move |place| (place, units))
+        };
+        let all = least.iter().filter(move |(id, _)| rates & id.bit() == 0).flat_map(places);
+        all.filter(move |&(place, units)| !self.has(there, place, units))
+    }
+
+    /// The budgets that have too little for each of the ways to serve a party, or of which its module may have too
+    /// little.
+    pub(super) fn lacks<'a>(
+        &'a self,
+        turn: &'a Turn<'_>,
+        party: &'a Party,
+        there: &'a There,
+    ) -> impl Iterator<Item = u64> + 'a {
+        self.ways(party, there.sure).map(move |(tag, least)| {
+            let lacking = self.lacking(turn, tag, least, there);
+            lacking.fold(0, |set, (Place::Budget(id) | Place::Cap(_, id), _)| set | id.bit())
+        })
+    }
+
+    /// Whether a holder could not be served even if it were alone.
+    pub(super) fn blocks_itself(&self, turn: &Turn<'_>, party: &Party) -> bool {
+        let there = There::without(Sure::Declared, &[(0, party)], turn.books);
+        self.lacks(turn, party, &there).all(|lacks| lacks != 0)
+    }
+}

@@ -1,0 +1,14 @@
+//! CUDA devices, through the driver's own interface, which is loaded when it is first asked for: a program with this
+//! feature builds and runs on machines without a driver, and is told so with a [`CudaError`].
+
+mod block;
+mod pin;
+mod probe;
+mod source;
+mod space;
+
+pub use block::{DeviceBlock, DeviceView};
+pub use pin::CudaPin;
+pub use probe::{CudaDevice, CudaError};
+pub use source::{CudaSource, DeviceEvent, DeviceSlab};
+pub use space::{CudaConfig, CudaSpace};

@@ -1,0 +1,162 @@
+//! Device memory in large pieces, and events, for the pool.
+//!
+//! Slabs are made with `cuMemAlloc`, which is slow and, on return, waits for the whole device; a pool does both rarely.
+//! Calls go to the driver itself: the safe layer above it reports errors of earlier, unrelated calls in the next one.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cudarc::driver::result::{self, DriverError};
+use cudarc::driver::sys::{CUevent_wait_flags, CUresult};
+use cudarc::driver::{CudaContext, CudaEvent, CudaStream};
+
+use super::probe::reason;
+use crate::memory::Stream;
+use crate::memory::pool::{Slab, Source, SourceError};
+
+/// A device's memory and streams.
+#[derive(Debug)]
+pub struct CudaSource {
+    context: Arc<CudaContext>,
+    streams: Box<[Arc<CudaStream>]>,
+    /// Events are used again: to make one costs more than to record it.
+    spare: Arc<Mutex<Vec<CudaEvent>>>,
+}
+
+/// Memory of a device.
+pub struct DeviceSlab {
+    context: Arc<CudaContext>,
+    address: u64,
+}
+
+/// A point of a stream of a device.
+#[derive(Debug)]
+pub struct DeviceEvent {
+    /// Taken when it goes back.
+    event: Option<CudaEvent>,
+    spare: Arc<Mutex<Vec<CudaEvent>>>,
+}
+
+impl CudaSource {
+    /// `streams` has at least one.
+    pub(super) fn new(context: Arc<CudaContext>, streams: Box<[Arc<CudaStream>]>) -> Self {
+        CudaSource { context, streams, spare: Arc::default() }
+    }
+
+    /// The stream of CUDA that stands for a stream. There are fewer of them; one stands for several then.
+    pub fn stream(&self, stream: Stream) -> &Arc<CudaStream> {
+        &self.streams[usize::from(stream.0) % self.streams.len()]
+    }
+
+    /// All of them.
+    pub(super) fn streams(&self) -> &[Arc<CudaStream>] {
+        &self.streams
+    }
+
+    /// The context.
+    pub fn context(&self) -> &Arc<CudaContext> {
+        &self.context
+    }
+
+    fn event(&self) -> Result<DeviceEvent, DriverError> {
+        let spare = lock(&self.spare).pop();
+        let event = spare.map_or_else(|| self.context.new_event(None), Ok)?;
+        Ok(DeviceEvent { event: Some(event), spare: Arc::clone(&self.spare) })
+    }
+
+    #[allow(unsafe_code)]
+    fn try_record(&self, stream: Stream) -> Result<DeviceEvent, DriverError> {
+        bind(&self.context)?;
+        let event = self.event()?;
+        if let Some(event) = &event.event {
+            // SAFETY: event and stream are of this context and live.
+            unsafe { result::event::record(event.cu_event(), self.stream(stream).cu_stream()) }?;
+        }
+        Ok(event)
+    }
+}
+
+impl Source for CudaSource {
+    type Slab = DeviceSlab;
+    type Event = DeviceEvent;
+
+    const STREAMS: bool = true;
+
+    #[allow(unsafe_code)]
+    fn slab(&self, bytes: u64) -> Result<DeviceSlab, SourceError> {
+        let size = usize::try_from(bytes).map_err(|_| SourceError::Exhausted)?;
+        // SAFETY: the context is current. The memory is not read before it is written: a block says that its content is
+        // undefined.
+        let address = bind(&self.context).and_then(|()| unsafe { result::malloc_sync(size) }).map_err(refused)?;
+        Ok(DeviceSlab { context: Arc::clone(&self.context), address })
+    }
+
+    fn record(&self, stream: Stream) -> Option<DeviceEvent> {
+        self.try_record(stream).ok()
+    }
+
+    #[allow(unsafe_code)]
+    fn has_passed(&self, event: &DeviceEvent) -> bool {
+        let Some(event) = &event.event else { return false };
+        // SAFETY: the event is of this context and lives.
+        bind(&self.context).and_then(|()| unsafe { result::event::query(event.cu_event()) }).is_ok()
+    }
+
+    #[allow(unsafe_code)]
+    fn wait(&self, stream: Stream, event: &DeviceEvent) -> bool {
+        let Some(event) = &event.event else { return false };
+        let (stream, event) = (self.stream(stream).cu_stream(), event.cu_event());
+        let flags = CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
+        // SAFETY: event and stream are of this context and live. The event may be recorded anew afterwards.
+        bind(&self.context).and_then(|()| unsafe { result::stream::wait_event(stream, event, flags) }).is_ok()
+    }
+}
+
+impl Slab for DeviceSlab {
+    fn address(&self) -> u64 {
+        self.address
+    }
+}
+
+impl Drop for DeviceSlab {
+    #[allow(unsafe_code)]
+    fn drop(&mut self) {
+        // SAFETY: allocated in this context and freed only here. Blocks in it keep their pool alive, and a pool drops a
+        // slab only when it has no blocks; what is still queued on streams is waited for by the driver.
+        let freed = bind(&self.context).and_then(|()| unsafe { result::free_sync(self.address) });
+        if let Err(error) = freed {
+            tracing::warn!(reason = reason(error), "device memory could not be freed");
+        }
+    }
+}
+
+impl Drop for DeviceEvent {
+    fn drop(&mut self) {
+        lock(&self.spare).extend(self.event.take());
+    }
+}
+
+impl fmt::Debug for DeviceSlab {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DeviceSlab({:#x})", self.address)
+    }
+}
+
+/// Makes a context current on this thread.
+#[allow(unsafe_code)]
+pub(super) fn bind(context: &CudaContext) -> Result<(), DriverError> {
+    // SAFETY: the context lives as long as the reference.
+    unsafe { result::ctx::set_current(context.cu_ctx()) }
+}
+
+/// Why there is no memory.
+pub(super) fn refused(error: DriverError) -> SourceError {
+    match error.0 {
+        CUresult::CUDA_ERROR_OUT_OF_MEMORY => SourceError::Exhausted,
+        _ => SourceError::Lost { reason: reason(error) },
+    }
+}
+
+fn lock(spare: &Mutex<Vec<CudaEvent>>) -> MutexGuard<'_, Vec<CudaEvent>> {
+    spare.lock().unwrap_or_else(PoisonError::into_inner)
+}

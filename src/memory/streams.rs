@@ -1,0 +1,110 @@
+//! Streams for exclusive use: each is with one borrower at a time, so that nobody queues behind strangers.
+
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+
+use super::Stream;
+
+/// Lends streams. Clones lend the same ones.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use bursar::memory::StreamPool;
+///
+/// let streams = StreamPool::new(1);
+/// let lent = streams.acquire().await;
+/// assert_eq!(lent.0, 0);
+/// assert!(streams.try_acquire().is_none());
+/// drop(lent);
+/// assert!(streams.try_acquire().is_some());
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct StreamPool {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Counts the streams that are here. Serves in the order of arrival.
+    here: Arc<Semaphore>,
+    /// The last that came back is lent first: its freed memory is still in a cache.
+    streams: Mutex<Vec<Stream>>,
+}
+
+/// A stream that nobody else has, until this is dropped.
+///
+/// What is queued on the stream then goes on: the next borrower's work comes after it.
+#[derive(Debug)]
+pub struct StreamLease {
+    stream: Stream,
+    shared: Arc<Shared>,
+    /// Given back last.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl StreamPool {
+    /// How many streams there are unless somebody wants others.
+    pub const DEFAULT: u8 = 16;
+
+    /// Lends streams 0 to `count` - 1; at least one.
+    pub fn new(count: u8) -> Self {
+        let count = count.max(1);
+        let streams = Mutex::new((0..count).rev().map(Stream).collect());
+        StreamPool { shared: Arc::new(Shared { here: Arc::new(Semaphore::new(count.into())), streams }) }
+    }
+
+    /// Borrows a stream, and waits for one if there is none: first come, first served.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the place in the line, or the stream, back.
+    pub async fn acquire(&self) -> StreamLease {
+        loop {
+            // The semaphore is never closed.
+            if let Ok(permit) = Arc::clone(&self.shared.here).acquire_owned().await {
+                return self.lend(permit);
+            }
+        }
+    }
+
+    /// Borrows a stream if there is one and nobody waits.
+    pub fn try_acquire(&self) -> Option<StreamLease> {
+        match Arc::clone(&self.shared.here).try_acquire_owned() {
+            Ok(permit) => Some(self.lend(permit)),
+            Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => None,
+        }
+    }
+
+    /// How many are here.
+    pub fn available(&self) -> usize {
+        self.shared.here.available_permits()
+    }
+
+    fn lend(&self, permit: OwnedSemaphorePermit) -> StreamLease {
+        // There are as many as permits, and a stream comes back before its permit does.
+        let stream = self.shared.streams().pop().unwrap_or_default();
+        StreamLease { stream, shared: Arc::clone(&self.shared), _permit: permit }
+    }
+}
+
+impl Shared {
+    fn streams(&self) -> MutexGuard<'_, Vec<Stream>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Deref for StreamLease {
+    type Target = Stream;
+
+    fn deref(&self) -> &Stream {
+        &self.stream
+    }
+}
+
+impl Drop for StreamLease {
+    fn drop(&mut self) {
+        self.shared.streams().push(self.stream);
+    }
+}

@@ -1,0 +1,22 @@
+//! When a lease is asked to end so that a higher rank can go on.
+
+use std::time::Duration;
+
+use super::priority::Priority;
+
+/// That a lease is asked to end: what [`Lease::revoked`](crate::Lease::revoked) gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Revocation {
+    /// The level of the one who waits for what it holds.
+    pub by: Priority,
+    /// How much time is left, from when this was asked; then the lease is overdue, and somebody else may be asked.
+    pub grace: Duration,
+    /// The place in the queue that the request of the lease had, for the request that takes its work up again.
+    pub seniority: Seniority,
+}
+
+/// When a request first arrived: one that is made again with it goes before those that came in between. See
+/// [`Request::seniority`](crate::Request::seniority).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seniority(pub(crate) u64);

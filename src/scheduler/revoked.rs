@@ -1,0 +1,101 @@
+//! Leases that are asked to end.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::ledger::Held;
+use crate::model::{Revocation, Seniority};
+
+use super::lease::Lease;
+use super::wake::Wakes;
+
+/// Those that wait until their leases are asked to end, by place.
+#[derive(Debug, Default)]
+pub(super) struct Revocations(BTreeMap<u32, Vec<Waker>>);
+
+impl Revocations {
+    /// Wakes those that wait for this lease to be asked.
+    pub(super) fn wake(&mut self, place: u32, wakes: &mut Wakes) {
+        self.0.remove(&place).into_iter().flatten().for_each(|waker| wakes.push(waker));
+    }
+
+    /// The lease is no more.
+    pub(super) fn forget(&mut self, held: Held, wakes: &mut Wakes) {
+        let wakers = held.place().and_then(|place| self.0.remove(&place));
+        wakers.into_iter().flatten().for_each(|waker| wakes.discard(Some(waker)));
+    }
+
+    /// Keeps a waker, unless the same task waits there already.
+    fn keep(&mut self, place: u32, waker: Waker, wakes: &mut Wakes) {
+        let known = self.0.entry(place).or_default();
+        if known.iter().any(|known| known.will_wake(&waker)) {
+            wakes.discard(Some(waker));
+        } else {
+            known.push(waker);
+        }
+    }
+}
+
+impl Lease {
+    /// Waits until the lease is asked to end because a higher level waits for what it holds (C8). That happens only to
+    /// leases of requests that are marked [`preemptible`](crate::Request::preemptible); for all others it never ends.
+    ///
+    /// Whoever is asked saves what is worth saving and drops the lease, within the grace that the revocation names.
+    /// What comes back is kept for the one who waits for it. After the grace the lease is overdue: it stays valid, that
+    /// is reported, and others may be asked in its place.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing: a lease that was asked stays asked.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use bursar::{GIB, Priority, Request, Scheduler};
+    ///
+    /// let scheduler = Scheduler::builder().gpu(8 * GIB).spawn()?;
+    /// let batch = scheduler.reserve(Request::new().gpu(8 * GIB).priority(Priority::Idle).preemptible()).await?;
+    /// let worker = tokio::spawn(async move {
+    ///     tokio::select! {
+    ///         () = std::future::pending() => unreachable!("work without end"),
+    ///         revocation = batch.revoked() => revocation.by,
+    ///     }
+    ///     // The lease drops here.
+    /// });
+    /// let urgent = scheduler.reserve(Request::new().gpu(GIB).priority(Priority::Critical)).await?;
+    /// assert_eq!(worker.await?, Priority::Critical);
+    /// # drop(urgent); Ok(()) }
+    /// ```
+    pub fn revoked(&self) -> Revoked<'_> {
+        Revoked { lease: self }
+    }
+}
+
+/// Waits until a lease is asked to end: what [`Lease::revoked`] returns.
+#[derive(Debug)]
+#[must_use = "it does nothing unless it is awaited"]
+pub struct Revoked<'a> {
+    lease: &'a Lease,
+}
+
+impl Future for Revoked<'_> {
+    type Output = Revocation;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Revocation> {
+        let held = self.lease.held();
+        let Some(place) = held.place().filter(|_| held.is_tagged()) else { return Poll::Pending };
+        let waker = cx.waker().clone();
+        self.lease.core().turn(|desk, turn, wakes| match desk.engine.revocation(held) {
+            Some((by, until, arrived)) => {
+                wakes.discard(Some(waker));
+                let grace = Duration::from_nanos(until.saturating_sub(turn.now));
+                Poll::Ready(Revocation { by, grace, seniority: Seniority(arrived) })
+            }
+            None => {
+                desk.revocations.keep(place, waker, wakes);
+                Poll::Pending
+            }
+        })
+    }
+}

@@ -1,0 +1,66 @@
+//! What other parts of the service show of themselves beside the scheduler.
+
+use std::fmt;
+use std::sync::Arc;
+
+use dashmap::DashMap;
+
+use crate::model::{Figures, Section};
+
+use super::Scheduler;
+
+/// Where figures come from, by the name they are shown under.
+#[derive(Default)]
+pub(super) struct Sections(DashMap<Arc<str>, Arc<dyn Figures>>);
+
+impl Sections {
+    /// The figures as they are now, by name.
+    pub(super) fn read(&self) -> Vec<Section> {
+        let mut sources: Vec<_> =
+            self.0.iter().map(|entry| (Arc::clone(entry.key()), Arc::clone(entry.value()))).collect();
+        sources.sort_by(|(a, _), (b, _)| a.cmp(b));
+        // Without a lock of the table: a source may publish or withdraw.
+        sources.into_iter().map(|(name, source)| Section { name, figures: source.figures() }).collect()
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.clear();
+    }
+}
+
+impl fmt::Debug for Sections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.iter().map(|entry| Arc::clone(entry.key()))).finish()
+    }
+}
+
+impl Scheduler {
+    /// Shows the figures of another part of the service beside the scheduler's own, under this name: in snapshots, on
+    /// the inspection page, among the metrics. What had the name before is shown no more. What is published is shown
+    /// until the scheduler is gone or it is [withdrawn](Scheduler::withdraw).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    /// use bursar::{Figure, GIB, Scheduler, Unit};
+    ///
+    /// let scheduler = Scheduler::builder().gpu(40 * GIB).spawn()?;
+    /// let hits = Arc::new(AtomicU64::new(0));
+    /// let shown = hits.clone();
+    /// scheduler.publish("prefix_cache", move || {
+    ///     vec![Figure::counter("hits", shown.load(Ordering::Relaxed), Unit::Count)]
+    /// });
+    /// hits.fetch_add(3, Ordering::Relaxed);
+    /// assert_eq!(scheduler.snapshot(0).sections[0].figures[0].value, 3);
+    /// # Ok(()) }
+    /// ```
+    pub fn publish(&self, name: impl Into<Arc<str>>, figures: impl Figures) {
+        self.core.sections.0.insert(name.into(), Arc::new(figures));
+    }
+
+    /// Shows the figures of this name no more.
+    pub fn withdraw(&self, name: &str) {
+        self.core.sections.0.remove(name);
+    }
+}

@@ -1,0 +1,280 @@
+//! Leases that said they can end early are asked to, so that a higher level can go on (C8, R8, R13).
+
+mod common;
+
+use std::task::Poll;
+use std::time::Duration;
+
+use bursar::{Amounts, Budget, Config, Lease, Order, Priority, Request, Revocation};
+use common::{GPU, HOST, MS, Rig, assert_untouched, assert_waits, gpu, granted, queued, take};
+use tokio_test::task;
+
+fn idle(units: u64) -> Request {
+    gpu(units).priority(Priority::Idle).preemptible()
+}
+
+fn critical(units: u64) -> Request {
+    gpu(units).priority(Priority::Critical)
+}
+
+/// Whether a lease was asked to end, as its owner would find out.
+#[track_caller]
+fn asked(lease: &Lease) -> Option<Revocation> {
+    match task::spawn(lease.revoked()).poll() {
+        Poll::Ready(revocation) => Some(revocation),
+        Poll::Pending => None,
+    }
+}
+
+#[test]
+fn c8_a_critical_request_is_served_as_soon_as_the_hog_that_it_asked_to_end_has_ended() {
+    let rig = Rig::loans(10, 10);
+    let hog = take(&rig.scheduler, idle(10));
+    let mut revoked = task::spawn(hog.revoked());
+    assert!(revoked.poll().is_pending());
+    let mut urgent = queued(&rig.scheduler, critical(4));
+    assert!(revoked.is_woken());
+    let Poll::Ready(revocation) = revoked.poll() else { panic!("it was asked") };
+    assert_eq!((revocation.by, revocation.grace), (Priority::Critical, 100 * MS));
+    drop(revoked);
+    assert_waits(&mut urgent);
+    drop(hog);
+    drop(granted(&mut urgent));
+    let stats = rig.scheduler.stats();
+    assert_eq!((stats.level(Priority::Idle).revoked, stats.level(Priority::Idle).overdue), (1, 0));
+    assert_untouched(&rig.scheduler);
+}
+
+#[test]
+fn c8_equals_and_the_more_urgent_are_never_asked_nor_is_who_did_not_say_so() {
+    let rig = Rig::loans(10, 10);
+    let equal = take(&rig.scheduler, critical(3).preemptible());
+    let plain = take(&rig.scheduler, gpu(3).priority(Priority::Idle));
+    let above = take(&rig.scheduler, gpu(4).priority(Priority::High).preemptible());
+    let waiting = queued(&rig.scheduler, gpu(3).priority(Priority::High));
+    let urgent = queued(&rig.scheduler, critical(7));
+    for lease in [&equal, &plain, &above] {
+        assert_eq!(asked(lease), None);
+    }
+    drop((waiting, urgent));
+    assert_eq!(rig.scheduler.stats().levels.iter().map(|level| level.revoked).sum::<u64>(), 0);
+}
+
+#[test]
+fn c8_only_as_many_are_asked_as_it_takes_the_least_urgent_and_youngest_first() {
+    let rig = Rig::loans(10, 10);
+    let low = take(&rig.scheduler, gpu(2).priority(Priority::Low).preemptible());
+    let old = take(&rig.scheduler, idle(4));
+    let young = take(&rig.scheduler, idle(4));
+    let mut first = queued(&rig.scheduler, critical(4));
+    assert_eq!([asked(&low), asked(&old), asked(&young)].map(|asked| asked.is_some()), [false, false, true]);
+    // One set at a time: others are asked once the first is served.
+    let mut second = queued(&rig.scheduler, critical(4));
+    assert_eq!([asked(&low), asked(&old)].map(|asked| asked.is_some()), [false, false]);
+    drop(young);
+    assert_eq!([asked(&low), asked(&old)].map(|asked| asked.is_some()), [false, true]);
+    drop(granted(&mut first));
+    drop(granted(&mut second));
+    drop((low, old));
+    assert_untouched(&rig.scheduler);
+}
+
+#[test]
+fn r13_what_comes_back_is_kept_for_whom_it_was_asked_and_only_a_higher_level_may_take_it() {
+    let rig = Rig::new(Config::new().with(Budget::loan(GPU, 10)).with(Budget::loan(HOST, 10)));
+    let hogs = [take(&rig.scheduler, idle(5)), take(&rig.scheduler, idle(5))];
+    let mut high = queued(&rig.scheduler, gpu(10).priority(Priority::High).deadline(Duration::from_secs(9)));
+    assert!(hogs.iter().all(|hog| asked(hog).is_some()));
+    let [one, other] = hogs;
+    drop(one);
+    // Five are free, and it waits for ten.
+    assert!(rig.scheduler.try_reserve(gpu(5)).is_err());
+    let equal = gpu(5).priority(Priority::High).deadline(MS);
+    assert!(rig.scheduler.try_reserve(equal.clone()).is_err());
+    let mut sooner = queued(&rig.scheduler, equal);
+    assert_waits(&mut sooner);
+    let above = take(&rig.scheduler, critical(5));
+    drop(above);
+    drop(other);
+    drop(granted(&mut high));
+    drop(granted(&mut sooner));
+    assert_untouched(&rig.scheduler);
+}
+
+#[test]
+fn c8_who_does_not_end_within_the_grace_is_reported_and_others_are_asked() {
+    let mut rig = Rig::new(Config::new().with(Budget::loan(GPU, 10)).with_grace(20 * MS));
+    let kind = take(&rig.scheduler, idle(5));
+    let stubborn = take(&rig.scheduler, idle(5));
+    let mut urgent = queued(&rig.scheduler, critical(5));
+    rig.run();
+    assert_eq!([&kind, &stubborn].map(|lease| asked(lease).is_some()), [false, true]);
+    rig.pass(19 * MS);
+    assert_eq!(asked(&stubborn).map(|revocation| revocation.grace), Some(MS));
+    assert!(asked(&kind).is_none());
+    rig.pass(MS);
+    assert!(asked(&kind).is_some());
+    let idle = *rig.scheduler.stats().level(Priority::Idle);
+    assert_eq!((idle.revoked, idle.overdue), (2, 1));
+    // It is still valid, and holds what it held.
+    assert_eq!(stubborn.get(GPU), 5);
+    drop(kind);
+    drop(granted(&mut urgent));
+    drop(stubborn);
+    assert_untouched(&rig.scheduler);
+}
+
+#[test]
+fn r8_a_level_that_was_reached_by_waiting_asks_nobody_to_end() {
+    let mut rig = Rig::new(Config::new().with(Budget::loan(GPU, 10)).with_aging_step(10 * MS));
+    let hog = take(&rig.scheduler, gpu(10).priority(Priority::Low).preemptible());
+    let mut low = queued(&rig.scheduler, gpu(1).priority(Priority::Low));
+    for _ in 0..5 {
+        rig.pass(10 * MS);
+    }
+    assert_waits(&mut low);
+    assert!(asked(&hog).is_none());
+    let _normal = queued(&rig.scheduler, gpu(1));
+    assert!(asked(&hog).is_some());
+}
+
+#[test]
+fn r9_a_minimum_that_was_lent_is_asked_back_from_who_has_more_than_its_own() {
+    let rig = Rig::loans(10, 10);
+    let vision = rig.scheduler.module("vision").minimum(GPU, 4).register().unwrap();
+    let speech = rig.scheduler.module("speech").minimum(GPU, 3).register().unwrap();
+    let inside = take(&rig.scheduler, gpu(3).of(&speech).preemptible());
+    let borrower = take(&rig.scheduler, gpu(7).preemptible());
+    let mut own = queued(&rig.scheduler, gpu(4).of(&vision).priority(Priority::Low));
+    assert_eq!([&inside, &borrower].map(|lease| asked(lease).is_some()), [false, true]);
+    drop(borrower);
+    drop(granted(&mut own));
+    drop(inside);
+    assert_untouched(&rig.scheduler);
+}
+
+#[test]
+fn who_was_asked_goes_before_those_that_came_in_between_when_it_comes_again() {
+    let rig = Rig::loans(10, 10);
+    let victim = take(&rig.scheduler, gpu(10).priority(Priority::Low).preemptible());
+    rig.jump(5 * MS);
+    let mut between = queued(&rig.scheduler, gpu(10).priority(Priority::Low));
+    let mut urgent = queued(&rig.scheduler, critical(10));
+    let revocation = asked(&victim).expect("it was asked");
+    let mut again = queued(&rig.scheduler, gpu(10).priority(Priority::Low).seniority(revocation.seniority));
+    drop(victim);
+    drop(granted(&mut urgent));
+    assert_waits(&mut between);
+    drop(granted(&mut again));
+    drop(granted(&mut between));
+}
+
+#[test]
+fn a_part_that_is_split_off_is_asked_as_the_whole_is() {
+    let rig = Rig::loans(10, 10);
+    let mut hog = take(&rig.scheduler, idle(10));
+    let before = hog.split(&Amounts::of(GPU, 4)).unwrap();
+    let mut urgent = queued(&rig.scheduler, critical(10));
+    assert!(asked(&hog).is_some() && asked(&before).is_some());
+    let after = hog.split(&Amounts::of(GPU, 1)).unwrap();
+    assert!(asked(&after).is_some());
+    hog.merge(after).unwrap();
+    assert!(asked(&hog).is_some());
+    drop((hog, before));
+    drop(granted(&mut urgent));
+    assert_untouched(&rig.scheduler);
+}
+
+#[test]
+fn whom_it_was_for_may_give_up_and_the_next_who_needs_it_gets_what_comes_back() {
+    let rig = Rig::loans(10, 10);
+    let hog = take(&rig.scheduler, idle(10));
+    let other = take(&rig.scheduler, Request::new().host(10u64).priority(Priority::Idle).preemptible());
+    let urgent = queued(&rig.scheduler, critical(10));
+    assert!(asked(&hog).is_some() && asked(&other).is_none());
+    drop(urgent);
+    let _next = queued(&rig.scheduler, Request::new().host(1u64).priority(Priority::High));
+    assert!(asked(&other).is_some());
+    let mut again = queued(&rig.scheduler, critical(1));
+    drop(hog);
+    drop(granted(&mut again));
+}
+
+#[test]
+fn an_offer_that_nobody_polled_yet_can_be_asked_for_too() {
+    let rig = Rig::loans(10, 10);
+    let held = take(&rig.scheduler, gpu(10));
+    let mut batch = queued(&rig.scheduler, idle(10));
+    drop(held);
+    let mut urgent = queued(&rig.scheduler, critical(1));
+    let lease = granted(&mut batch);
+    assert!(asked(&lease).is_some());
+    drop(lease);
+    drop(granted(&mut urgent));
+    assert_untouched(&rig.scheduler);
+}
+
+#[test]
+fn under_every_order_a_hog_gives_way() {
+    for order in [Order::Deadline, Order::Shares, Order::ResponseRatio] {
+        let rig = Rig::new(Config::new().with(Budget::loan(GPU, 10)).with_order(order));
+        let hog = take(&rig.scheduler, idle(10));
+        let mut urgent = queued(&rig.scheduler, critical(4));
+        assert!(asked(&hog).is_some(), "{order:?}");
+        drop(hog);
+        drop(granted(&mut urgent));
+        assert_untouched(&rig.scheduler);
+    }
+}
+
+#[test]
+fn a_victim_that_panics_gives_everything_back() {
+    let rig = Rig::loans(10, 10);
+    let hog = take(&rig.scheduler, idle(10));
+    let mut urgent = queued(&rig.scheduler, critical(10));
+    let worker = std::thread::spawn(move || {
+        let _hog = hog;
+        panic!("a worker of the caller's that panics");
+    });
+    assert!(worker.join().is_err());
+    drop(granted(&mut urgent));
+    assert_untouched(&rig.scheduler);
+}
+
+/// Many preemptible leases of all levels, requests of all levels, seeded: nobody above waits longer than one grace and
+/// one release while somebody below could have given way, and nothing is lost.
+#[test]
+fn a_storm_of_preemptions_ends_with_nothing_lost() {
+    for seed in 0..5 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut rig = Rig::new(Config::new().with(Budget::loan(GPU, 20)).with(Budget::loan(HOST, 20)).with_grace(MS));
+        let (mut waiting, mut held) = (Vec::new(), Vec::new());
+        for _ in 0..300 {
+            match random.u8(..4) {
+                0 | 1 => {
+                    let request = gpu(random.u64(1..8)).host(random.u64(1..8));
+                    let request = request.priority(Priority::ALL[random.usize(..5)]);
+                    let request = if random.bool() { request.preemptible() } else { request };
+                    waiting.push(task::spawn(rig.scheduler.reserve(request)));
+                }
+                2 => rig.pass(Duration::from_micros(random.u64(..700))),
+                _ if !held.is_empty() => drop(held.swap_remove(random.usize(..held.len()))),
+                _ => {}
+            }
+            waiting.retain_mut(|waiting: &mut task::Spawn<bursar::Reservation>| match waiting.poll() {
+                Poll::Ready(lease) => {
+                    held.push(lease.expect("it fits"));
+                    false
+                }
+                Poll::Pending => true,
+            });
+            // Whoever was asked ends, nine times in ten.
+            held.retain(|lease| asked(lease).is_none() || random.u8(..10) == 0);
+            rig.run();
+            rig.scheduler.verify().unwrap();
+        }
+        drop((waiting, held));
+        assert!(rig.scheduler.stats().levels.iter().any(|level| level.revoked > 0), "seed {seed}");
+        assert_untouched(&rig.scheduler);
+    }
+}

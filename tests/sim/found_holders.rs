@@ -1,0 +1,201 @@
+//! What random traces with modules and activities have found, each as a small scenario that shows it.
+
+use bursar::{Budget, BudgetId, Config, Order, Priority, Quota, Tag};
+
+use crate::ask::{Alternative, Ask, Asks};
+use crate::driven::Driven;
+use crate::event::{Arrival, Event, Seen, Standing, Why};
+use crate::world::World;
+
+const START: u64 = 1_000_000_000;
+const GPU: BudgetId = BudgetId::GPU;
+const HOST: BudgetId = BudgetId::HOST;
+const MODULE: u64 = 1;
+
+/// Ten of each.
+fn config() -> Config {
+    Config::new().with(Budget::loan(GPU, 10)).with(Budget::loan(HOST, 10))
+}
+
+fn asks(id: u32, wants: &Asks) -> Arrival {
+    Arrival { past: false, ..Arrival::plain(id, Ask::plain(wants), Priority::Normal) }
+}
+
+/// Either of two bundles.
+fn either(id: u32, first: &Asks, second: &Asks) -> Arrival {
+    let mut arrival = asks(id, first);
+    arrival.ask.alternatives.push(Alternative { wants: second.clone(), floors: Asks::new() });
+    arrival
+}
+
+fn of_module(arrival: Arrival) -> Event {
+    Event::Submit(Arrival { tag: Tag { module: MODULE, ..Tag::NOBODY }, ..arrival })
+}
+
+fn of_activity(arrival: Arrival) -> Event {
+    Event::Submit(Arrival { tag: Tag { activity: 1, ..Tag::NOBODY }, ..arrival })
+}
+
+fn nobodys(arrival: Arrival) -> Event {
+    Event::Submit(arrival)
+}
+
+fn release(id: u32) -> Event {
+    Event::Release { id, late: false }
+}
+
+/// A scheduler with one module.
+fn with_module(config: &Config, quotas: &[(BudgetId, u64, u64)]) -> World {
+    let quota = |&(id, minimum, cap): &(BudgetId, u64, u64)| (id, Quota { minimum, cap });
+    let quotas = quotas.iter().map(quota).collect();
+    let mut world = World::new(config, START);
+    let seen = world.apply(&Event::Register { number: MODULE, name: 0, weight: 1, quotas });
+    assert_eq!(seen, [Seen::Registered(MODULE, Ok(()))]);
+    world
+}
+
+fn play(world: &mut World, events: impl IntoIterator<Item = Event>) {
+    events.into_iter().for_each(|event| drop(world.apply(&event)));
+}
+
+fn standing(world: &mut World, id: u32) -> Standing {
+    let view = world.view().expect("the books are sound");
+    view.standing.into_iter().find(|standing| standing.id == id).expect("it waits")
+}
+
+fn is_granted(seen: &[Seen], wanted: u32) -> bool {
+    seen.iter().any(|seen| match seen {
+        Seen::Granted(id, _) | Seen::Offered { id, .. } => *id == wanted,
+        _ => false,
+    })
+}
+
+/// Whom a cap keeps, a turn has looked at in vain, too.
+#[test]
+fn r11_those_whom_a_cap_keeps_count_in_the_look_ahead() {
+    let mut world = with_module(&Config { look_ahead: 2, ..config() }, &[(GPU, 0, 3)]);
+    play(&mut world, [nobodys(asks(0, &vec![(GPU, 10)]))]);
+    play(&mut world, (1..=5).map(|id| of_module(asks(id, &vec![(GPU, 3)]))));
+    let seen = world.apply(&release(0));
+    assert!(is_granted(&seen, 1) && seen.contains(&Seen::LookAhead), "{seen:?}");
+}
+
+/// A dormant waiter with a hard claim asks again, and the cap keeps one of its alternatives: it claims once.
+#[test]
+fn r2_a_waiter_that_asks_again_beside_its_cap_claims_once() {
+    let mut world = with_module(&Config { bypass_limit: 0, ..config() }, &[(HOST, 0, 3)]);
+    play(&mut world, [of_module(asks(0, &vec![(HOST, 1)])), nobodys(asks(1, &vec![(GPU, 10)]))]);
+    play(&mut world, [of_module(either(2, &vec![(GPU, 10)], &vec![(HOST, 3)])), release(1)]);
+    // Its offer expires, because somebody else could use a part of it.
+    play(&mut world, [nobodys(asks(3, &vec![(GPU, 1)])), Event::Sleep(200_000_000)]);
+    assert_eq!(world.apply(&Event::Poll(2)), [Seen::Waits(2)]);
+    assert_eq!(standing(&mut world, 2).claims, [(GPU, 10)]);
+    play(&mut world, [Event::Cancel(2)]);
+    let seen = world.apply(&nobodys(asks(4, &vec![(GPU, 9)])));
+    assert!(is_granted(&seen, 4), "a claim was left behind: {seen:?}");
+}
+
+/// Who comes to be served from a minimum still waits for the alternatives that a cap kept until then.
+#[test]
+fn r10_what_a_cap_keeps_is_not_lost_when_a_minimum_is_found() {
+    let mut world = with_module(&config(), &[(HOST, 3, 10), (GPU, 0, 5)]);
+    play(&mut world, [of_module(asks(0, &vec![(HOST, 1)])), of_module(asks(1, &vec![(GPU, 1)]))]);
+    play(&mut world, [nobodys(asks(2, &vec![(HOST, 9)]))]);
+    play(&mut world, [of_module(either(3, &vec![(HOST, 3)], &vec![(GPU, 5)])), release(0)]);
+    assert!(standing(&mut world, 3).hard, "it is inside the minimum now");
+    let seen = world.apply(&release(1));
+    assert!(is_granted(&seen, 3), "{seen:?}");
+}
+
+/// What a minimum has promised is free again when the waiter is gone, also if it would have done with less by then.
+#[test]
+fn r9_a_promise_to_an_elastic_request_ends_with_it() {
+    let mut world = with_module(&config(), &[(GPU, 4, 10)]);
+    let mut elastic = asks(1, &vec![(GPU, 4)]);
+    elastic.ask.alternatives[0].floors = vec![(GPU, 1)];
+    elastic.ask.patience = 10_000_000;
+    play(&mut world, [nobodys(asks(0, &vec![(GPU, 10)])), of_module(elastic)]);
+    play(&mut world, [Event::Sleep(20_000_000), Event::Cancel(1), of_module(asks(2, &vec![(GPU, 4)]))]);
+    assert!(standing(&mut world, 2).hard, "it is wholly inside the minimum");
+}
+
+/// The module gave something back while a waiter of it was dormant: it is inside the minimum when it asks again.
+#[test]
+fn r9_a_dormant_waiter_finds_the_minimum_when_it_asks_again() {
+    let mut world = with_module(&config(), &[(GPU, 4, 10)]);
+    play(&mut world, [of_module(asks(0, &vec![(GPU, 2)])), nobodys(asks(1, &vec![(GPU, 8)]))]);
+    play(&mut world, [of_module(asks(2, &vec![(GPU, 4)])), release(1)]);
+    play(&mut world, [nobodys(asks(3, &vec![(GPU, 9)])), Event::Sleep(200_000_000), release(0)]);
+    assert_eq!(world.apply(&Event::Poll(2)), [Seen::Waits(2)]);
+    let standing = standing(&mut world, 2);
+    assert!(standing.hard && standing.level == Priority::Critical, "{standing:?}");
+}
+
+/// What was served from a minimum is charged like anything else: the module has its next turn no later for it.
+#[test]
+fn r9_a_minimum_does_not_cost_a_module_its_share() {
+    let mut world = with_module(&Config { order: Order::Shares, ..config() }, &[(GPU, 5, 10)]);
+    let named = |mut arrival: Arrival| {
+        arrival.ask.module = Some(0);
+        of_module(arrival)
+    };
+    play(&mut world, [named(asks(0, &vec![(GPU, 1)])), nobodys(asks(1, &vec![(GPU, 9)]))]);
+    play(&mut world, [nobodys(asks(2, &vec![(GPU, 6)])), named(asks(3, &vec![(GPU, 6)]))]);
+    assert_eq!(world.view().expect("sound").order, [3, 2], "a tenth is less than nine");
+}
+
+/// Who holds nothing any more has nothing that others wait for.
+#[test]
+fn r8_an_inherited_rank_ends_with_what_was_held() {
+    let mut world = World::new(&config(), START);
+    play(&mut world, [of_activity(asks(0, &vec![(GPU, 5)])), nobodys(asks(1, &vec![(GPU, 5), (HOST, 10)]))]);
+    play(&mut world, [of_activity(Arrival { level: Priority::Low, ..asks(2, &vec![(HOST, 3)]) })]);
+    play(&mut world, [nobodys(Arrival { level: Priority::High, ..asks(3, &vec![(GPU, 6)]) })]);
+    assert_eq!(standing(&mut world, 2).level, Priority::High);
+    play(&mut world, [release(0)]);
+    assert_eq!(standing(&mut world, 2).level, Priority::Low);
+}
+
+/// Whoever comes to hold something may have what is kept for growth, and is told so.
+#[test]
+fn r3_who_comes_to_hold_something_is_not_kept_from_the_growth_reserve() {
+    let kept = Budget::loan(GPU, 10).growth_reserve(3);
+    let mut world = World::new(&Config::new().with(kept).with(Budget::loan(HOST, 10)), START);
+    play(&mut world, [nobodys(asks(0, &vec![(GPU, 6)]))]);
+    assert_eq!(world.apply(&of_activity(asks(1, &vec![(GPU, 3)]))), [Seen::Waits(1)]);
+    let seen = world.apply(&of_activity(asks(2, &vec![(HOST, 1)])));
+    assert!(is_granted(&seen, 2) && is_granted(&seen, 1), "{seen:?}");
+}
+
+/// The cap of a module that is gone makes nothing impossible.
+#[test]
+fn r9_what_only_a_cap_made_impossible_is_possible_when_the_module_is_gone() {
+    let mut world = with_module(&config(), &[(GPU, 0, 3)]);
+    play(&mut world, [nobodys(asks(0, &vec![(HOST, 10)]))]);
+    play(&mut world, [of_module(either(1, &vec![(GPU, 5)], &vec![(HOST, 3)]))]);
+    let seen = world.apply(&Event::Deregister(MODULE));
+    assert!(is_granted(&seen, 1), "{seen:?}");
+}
+
+/// A waiter that comes to be kept by its cap claims nothing, although nobody has looked at what blocks it otherwise.
+#[test]
+fn r9_who_comes_to_be_kept_by_a_cap_claims_nothing() {
+    let mut world = with_module(&Config { bypass_limit: 0, ..config() }, &[(GPU, 0, 5)]);
+    play(&mut world, [nobodys(asks(0, &vec![(GPU, 5), (HOST, 10)]))]);
+    play(&mut world, [of_module(asks(1, &vec![(GPU, 5), (HOST, 5)]))]);
+    play(&mut world, [of_module(Arrival { level: Priority::Critical, ..asks(2, &vec![(GPU, 1)]) })]);
+    let seen = world.apply(&nobodys(Arrival { level: Priority::Idle, ..asks(3, &vec![(GPU, 4)]) }));
+    assert!(is_granted(&seen, 3), "{seen:?}");
+}
+
+/// Why a wait ended says what kept it: the budget of which the module has all that it may have (C6).
+#[test]
+fn c6_the_end_of_a_wait_names_the_budget_of_the_cap() {
+    let mut world = with_module(&config(), &[(HOST, 0, 3)]);
+    play(&mut world, [of_module(asks(0, &vec![(HOST, 2)]))]);
+    let late = Arrival { deadline: Some(1_000), ..asks(1, &vec![(GPU, 1), (HOST, 2)]) };
+    play(&mut world, [of_module(late), Event::Sleep(1_000)]);
+    let seen = world.apply(&Event::Poll(1));
+    let [Seen::Collected { why: Why::Late, short, .. }] = seen[..] else { panic!("{seen:?}") };
+    assert_eq!((short.budget, short.asked), (HOST, 2));
+}

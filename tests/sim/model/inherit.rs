@@ -1,0 +1,54 @@
+//! Inheritance (R8): who holds what a higher rank waits for waits with that rank.
+
+use bursar::BudgetId;
+
+use super::{Model, Rank, State, Waiter};
+
+impl Model {
+    /// Brings the ranks of those who hold and wait up to date: each goes right behind the first of those who wait,
+    /// directly or through others, for what its activity holds, if that is better than its own rank.
+    pub(super) fn inherit(&mut self) {
+        if self.waiters.iter().all(|waiter| waiter.tag.activity == 0) {
+            return;
+        }
+        let mut ranks: Vec<Rank> = self.waiters.iter().map(|waiter| waiter.own).collect();
+        let active = |(_, waiter): &(usize, &Waiter)| waiter.state == State::Waiting;
+        loop {
+            let before = ranks.clone();
+            for (at, waiter) in self.waiters.iter().enumerate().filter(active) {
+                let holds = self.holds(waiter.tag.activity);
+                let waits_for = |(_, other): &(usize, &Waiter)| {
+                    other.filed.iter().flatten().any(|place: &BudgetId| holds.contains(place))
+                };
+                let first = self.waiters.iter().enumerate().filter(active).filter(waits_for);
+                if let Some((level, order, _)) = first.map(|(other, _)| ranks[other]).min() {
+                    ranks[at] = waiter.own.min((level, order + 1, waiter.own.2));
+                }
+            }
+            if ranks == before {
+                break;
+            }
+        }
+        for (at, rank) in ranks.into_iter().enumerate() {
+            let waiter = &self.waiters[at];
+            if waiter.state == State::Waiting && waiter.rank != rank {
+                self.inherited += u64::from(waiter.rank == waiter.own);
+                self.rerank(at, rank);
+            }
+        }
+    }
+
+    /// Another rank: the waiter is looked at where it is filed. Those whom its claim binds no more are, too.
+    pub(super) fn rerank(&mut self, at: usize, rank: Rank) {
+        let waiter = &mut self.waiters[at];
+        let before = std::mem::replace(&mut waiter.rank, rank);
+        let waiter = &self.waiters[at];
+        let claimed = if before < rank { self.claim(waiter) } else { Vec::new() };
+        for place in waiter.filed.clone().into_iter().flatten() {
+            self.mark(place, rank);
+        }
+        for (id, _) in claimed {
+            self.mark(id, before);
+        }
+    }
+}
