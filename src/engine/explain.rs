@@ -88,6 +88,14 @@ impl Engine {
         found
     }
 
+    /// The budget in whose line a waiter stands, with the first of its alternatives that stands in one, and what that
+    /// asks of it. `None` when there is nobody in the slot, or it stands in no line.
+    pub fn stands_at(&self, slot: u32) -> Option<(BudgetId, u64)> {
+        self.queue.find(slot)?;
+        let (filing, id) = self.queue.filings(slot).next()?;
+        Some((id, self.queue.asks(slot, filing.alternative()).get(id)))
+    }
+
     /// Those that wait or are dormant, in order of rank, the first `most` of them. Looks at every slot once.
     pub fn first_waiting(&self, most: usize) -> Vec<u32> {
         let waits = self.queue.iter().filter(|(_, waiter)| matches!(waiter.state, State::Waiting | State::Dormant));

@@ -335,6 +335,11 @@ impl Request {
         request
     }
 
+    /// Whether it asks for more of what a lease holds.
+    pub(crate) fn grows(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.grows)
+    }
+
     /// Whom it is for.
     pub(crate) fn tag(&self) -> Tag {
         self.rare.as_ref().map_or(Tag::NOBODY, |rare| rare.tag)

@@ -1,11 +1,13 @@
 //! From a configuration to a running scheduler.
 
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 
 use crate::model::{Budget, BudgetId, Bytes, Config, ConfigError, Share};
+use crate::observe::{self, Sampler};
 use crate::rt::Clock;
 #[cfg(any(feature = "test-util", bursar_loom))]
 use crate::rt::sync::{AtomicU64, Ordering};
@@ -134,12 +136,13 @@ impl Builder {
     /// # Errors
     /// What is wrong with the configuration; [`ConfigError::NoRuntime`] outside a runtime and [`ConfigError::NoTime`]
     /// in one without a time driver.
+    #[track_caller]
     pub fn spawn(self) -> Result<Scheduler, ConfigError> {
         let runtime = Handle::try_current().map_err(|_| ConfigError::NoRuntime)?;
         // Tokio has no question for this; making a timer answers it, by a panic if there is none.
         std::panic::catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).map_err(|_| ConfigError::NoTime)?;
         let (scheduler, driver) = self.build()?;
-        runtime.spawn(driver);
+        observe::spawn(&runtime, "bursar scheduler", Location::caller(), driver);
         Ok(scheduler)
     }
 
@@ -149,6 +152,7 @@ impl Builder {
     ///
     /// # Errors
     /// What is wrong with the configuration.
+    #[track_caller]
     pub fn build(self) -> Result<(Scheduler, Driver), ConfigError> {
         self.build_on(Handle::try_current().ok(), Clock::of_tokio())
     }
@@ -157,6 +161,7 @@ impl Builder {
     /// later scheduler.
     #[cfg(any(feature = "test-util", bursar_loom))]
     #[doc(hidden)]
+    #[track_caller]
     pub fn build_by_hand(self) -> Result<(Scheduler, Driver, HandClock), ConfigError> {
         let start = 1_000_000_000;
         let (scheduler, driver) = self.build_on(None, Clock::Manual(AtomicU64::new(start)))?;
@@ -164,11 +169,12 @@ impl Builder {
         Ok((scheduler, driver, clock))
     }
 
+    #[track_caller]
     fn build_on(self, runtime: Option<Handle>, clock: Clock) -> Result<(Scheduler, Driver), ConfigError> {
         self.config.check()?;
         let core = Core::open(&self.config, runtime, clock);
         let generation = core.books.lock().generation();
-        let driver = Driver::new(core, generation, &self.config);
+        let driver = Driver::new(core, generation, &self.config, Sampler::new(Location::caller()));
         Ok((Scheduler { alive: Arc::new(Alive { core, generation }), core, generation }, driver))
     }
 }

@@ -28,7 +28,7 @@ use tokio::runtime::Handle;
 use crate::engine::{Effect, Engine, Settled, Table, Turn};
 use crate::ledger::{Board, Books, Held};
 use crate::model::{Amounts, Budget, BudgetId, CloseReason, Config, Order, Request, Tag, Topology, Unit};
-use crate::observe::Sink;
+use crate::observe::{Console, Sink};
 use crate::rt::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::rt::{Clock, Here, Short};
 
@@ -106,6 +106,7 @@ pub(crate) struct Core {
     pub(super) known: Known,
     pub(super) sections: Sections,
     pub(super) clock: Clock,
+    pub(super) console: Console,
     /// Whether somebody waits. Only a hint where to go first: what counts are the flags in the books, read under their
     /// lock.
     pub(super) busy: AtomicBool,
@@ -138,6 +139,7 @@ impl Core {
             known: Known::default(),
             sections: Sections::default(),
             clock,
+            console: Console::default(),
             busy: AtomicBool::new(false),
             rates: AtomicU64::new(0),
         }
@@ -210,6 +212,10 @@ impl Core {
         }
         if next < desk.armed {
             desk.armed = next;
+            desk.driver.take().into_iter().for_each(|driver| wakes.push(driver));
+        }
+        // The task itself looks anyway.
+        if desk.armed > 0 && self.console.is_missed(now) {
             desk.driver.take().into_iter().for_each(|driver| wakes.push(driver));
         }
         let retired = desk.engine.closed().is_some() && self.retire(&mut desk, &mut wakes);
@@ -316,6 +322,8 @@ impl Core {
     #[inline(never)]
     pub(super) fn cancel(&'static self, slot: u32) {
         let mut wakes = Wakes::default();
+        // Dropped last: a subscriber hears of it.
+        let _shown = self.console.take(slot);
         let mut desk = self.desk.lock();
         if desk.engine.cancel_quietly(slot) {
             desk.apply(&mut wakes);

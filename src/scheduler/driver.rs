@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 use crate::model::{CloseReason, Config};
+use crate::observe::Sampler;
 use crate::rt::Clock;
 
 use super::core::{Core, nanos};
@@ -21,9 +22,9 @@ const REPORTED: usize = 8;
 /// [`Builder::build`](crate::Builder::build) returns beside the handle.
 ///
 /// It sleeps until something is due (a deadline, an offer that expires, a rate that refills, a check of the books, a
-/// sample) and
-/// is woken when something becomes due sooner; with nothing due it sleeps without a timer. It ends when the scheduler
-/// is closed.
+/// sample) and is woken when something becomes due sooner; with nothing due it sleeps without a timer. With the feature
+/// `console`, and while tokio-console listens, it also looks at the books twice a second. It ends when the scheduler is
+/// closed.
 ///
 /// # Cancel safety
 ///
@@ -41,14 +42,16 @@ pub struct Driver {
     verify: Chore,
     /// Samples of what is in use.
     sample: Chore,
+    /// What tokio-console is shown.
+    console: Sampler,
     sleep: Option<Pin<Box<Sleep>>>,
     finished: bool,
 }
 
 impl Driver {
-    pub(super) fn new(core: &'static Core, generation: u32, config: &Config) -> Self {
+    pub(super) fn new(core: &'static Core, generation: u32, config: &Config, console: Sampler) -> Self {
         let (verify, sample) = (Chore::new(config.verify_every), Chore::new(config.sample_every));
-        Driver { core, generation, verify, sample, sleep: None, finished: false }
+        Driver { core, generation, verify, sample, console, sleep: None, finished: false }
     }
 
     /// One turn of everything that is due. Returns when to come back, or `None` when the scheduler is closed.
@@ -64,6 +67,7 @@ impl Driver {
             (desk.engine.closed().is_some(), stuck, turn.now)
         });
         if closed {
+            self.core.leave_console(&mut self.console);
             return None;
         }
         if stuck {
@@ -78,7 +82,8 @@ impl Driver {
         if self.sample.is_due(now) {
             self.core.sample();
         }
-        Some(self.core.arm(self.verify.at.min(self.sample.at)))
+        self.core.show_on_console(&mut self.console, now);
+        Some(self.core.arm(self.verify.at.min(self.sample.at).min(self.console.next())))
     }
 
     /// Sleeps until `at`. `Ready` when that is now.
@@ -142,6 +147,7 @@ impl Future for Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        self.core.leave_console(&mut self.console);
         self.core.leave(self.generation, CloseReason::DriverGone);
     }
 }

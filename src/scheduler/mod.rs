@@ -2,6 +2,7 @@
 
 mod activity;
 mod builder;
+mod console;
 mod core;
 mod drain;
 mod driver;

@@ -92,7 +92,7 @@ impl Reservation {
         let waker = cx.waker().clone();
         let level = request.urgency();
         let asked = Asked::of(request);
-        let (submitted, names) = core.turn(|desk, turn, wakes| {
+        let (submitted, names, now) = core.turn(|desk, turn, wakes| {
             let submitted = if turn.books.generation() == generation {
                 desk.engine.submit(turn, asked)
             } else {
@@ -110,12 +110,13 @@ impl Reservation {
                 Submitted::Granted(_) => wakes.discard(Some(waker)),
             }
             let refused = matches!(submitted, Submitted::Refused(_));
-            (submitted, refused.then(|| desk.names.clone()))
+            (submitted, refused.then(|| desk.names.clone()), turn.now)
         });
         match submitted {
             Submitted::Granted(held) => Step::Granted(held),
             Submitted::Waiting(slot) => {
                 self.slot = slot;
+                core.console.begin(slot, now);
                 trace::waits(&self.request);
                 Step::Waiting
             }
@@ -131,10 +132,7 @@ impl Reservation {
     fn poll_slowly(&mut self, cx: &Context<'_>) -> Poll<Result<Lease, ReserveError>> {
         let step = match self.slot {
             DONE => Step::Waiting,
-            0..DONE => match self.core.board.look(self.slot) {
-                Posted::Accepted { place } => Step::Granted(self.accepted(place)),
-                Posted::Nothing | Posted::Ended => self.look_closer(cx),
-            },
+            0..DONE => self.look(cx),
             NEW => match self.request.check() {
                 Err(fault) => {
                     self.core.note_malformed(self.generation, self.request.urgency());
@@ -164,6 +162,21 @@ impl Reservation {
                 Poll::Ready(Err(error))
             }
         }
+    }
+
+    /// Looks for a result.
+    fn look(&mut self, cx: &Context<'_>) -> Step {
+        let (core, slot) = (self.core, self.slot);
+        // Before the result is taken: the slot may then be somebody else's.
+        let shown = core.console.take(slot);
+        let step = match core.board.look(slot) {
+            Posted::Accepted { place } => Step::Granted(self.accepted(place)),
+            Posted::Nothing | Posted::Ended => self.look_closer(cx),
+        };
+        if matches!(step, Step::Waiting) {
+            core.console.keep(slot, shown, || core.asking(slot, &self.request));
+        }
+        step
     }
 
     /// What an offer holds that was taken up from the board, without the lock of the desk.

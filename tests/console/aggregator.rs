@@ -1,0 +1,164 @@
+//! What tokio-console's own server makes of a scheduler: in one process, over a pipe, without the terminal.
+//!
+//! `console-subscriber` wants a `--cfg`, without which this compiles to nothing: this one, or `tokio_unstable`.
+//!
+//! ```text
+//! export RUSTFLAGS="--cfg console_without_tokio_unstable"
+//! cargo test --features console,test-util --test console_aggregator
+//! ```
+#![cfg(any(tokio_unstable, console_without_tokio_unstable))]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod server;
+
+use bursar::{Amounts, Config, GIB, Priority, Request, Scheduler};
+use common::{HOST, three_loans};
+use server::{Console, Model};
+
+const GPU_ROW: &str = "Budget<gpu0.memory>";
+const HOST_ROW: &str = "Budget<host0.memory>";
+
+fn scheduler(config: Config) -> Scheduler {
+    Scheduler::builder().config(config).spawn().expect("a good configuration")
+}
+
+fn shows(model: &Model, row: &str, name: &str, value: &str) -> bool {
+    model.resource(row).is_some_and(|row| row.attributes.get(name).is_some_and(|found| found == value))
+}
+
+#[test]
+fn the_console_shows_budgets_waits_and_tasks() {
+    Console::watch(|mut console| async move {
+        let scheduler = scheduler(three_loans());
+        let lease = scheduler.reserve(Request::new().host(10)).await.unwrap();
+        let waiting = scheduler.clone();
+        let task = server::spawn("a worker", async move {
+            let request = Request::new().host(4).gpu(1).priority(Priority::High).label("chat");
+            waiting.reserve(request).await.map(drop)
+        });
+        let listed = |model: &Model| {
+            shows(model, HOST_ROW, "in_use", "10 B")
+                && shows(model, HOST_ROW, "waiting", "1")
+                && shows(model, HOST_ROW, "listed", "1")
+                && model.ops_of(HOST_ROW).iter().any(|op| op.task.is_some() && op.attributes.len() == 4)
+        };
+        let model = console.until("the wait", listed).await;
+        let ops = model.ops_of(HOST_ROW);
+        let op = ops[0];
+        assert_eq!((ops.len(), op.source.as_str()), (1, "Scheduler::reserve"));
+        let attribute = |name: &str| op.attributes[name].as_str();
+        assert_eq!((attribute("amount"), attribute("priority"), attribute("label")), ("4 B", "HIGH", "chat"));
+        assert_eq!(op.task.and_then(|task| model.task_name(task)), Some("a worker"));
+        assert!(model.tasks.values().any(|task| task.name == "bursar scheduler" && !task.is_lost()), "{model:#?}");
+        assert!(model.resource(HOST_ROW).unwrap().location.ends_with("console/aggregator.rs"));
+        assert!(model.resources.values().all(|row| row.parent.is_none() || !row.is_budget()));
+        drop(lease);
+        task.await.unwrap().unwrap();
+        let over = |model: &Model| {
+            shows(model, HOST_ROW, "waiting", "0") && model.ops_of(HOST_ROW).iter().all(|op| op.dropped)
+        };
+        console.until("the end of the wait", over).await;
+        scheduler.shutdown().await.unwrap();
+        console.until("the end", |model| model.resources.values().all(|row| row.dropped || !row.is_budget())).await;
+    });
+}
+
+#[test]
+fn a_million_reservations_are_shown_exactly_and_fill_neither_queue_nor_memory() {
+    Console::watch(|mut console| async move {
+        let scheduler = scheduler(three_loans().with(bursar::Budget::loan(bursar::BudgetId::COMPUTE, 2 * GIB)));
+        console.until("the budgets", |model| shows(model, GPU_ROW, "in_use", "0 B")).await;
+        let mut held = Vec::new();
+        for number in 0..1_000_000u64 {
+            let lease = scheduler.reserve(Request::new().compute(number % 1_000 + 1)).await.unwrap();
+            if number % 100_000 == 7 {
+                held.push(lease);
+            }
+        }
+        let sum = held.iter().map(|lease| lease.get(bursar::BudgetId::COMPUTE)).sum::<u64>().to_string();
+        let model = console.until("the sum", |model| shows(model, "Budget<compute>", "in_use", &sum)).await;
+        assert_eq!((model.ops_of("Budget<compute>").len(), model.lost), (0, 0));
+        drop(held);
+        console.until("nothing", |model| shows(model, "Budget<compute>", "in_use", "0")).await;
+    });
+}
+
+#[test]
+fn waits_by_the_thousand_are_counted_exactly_and_listed_in_part() {
+    Console::watch(|mut console| async move {
+        let scheduler = scheduler(three_loans());
+        let held = scheduler.reserve(Request::new().host(10)).await.unwrap();
+        let wait = |number: u64| {
+            let scheduler = scheduler.clone();
+            server::spawn(
+                "a waiter",
+                async move { scheduler.reserve(Request::new().host(1 + number % 3)).await.map(drop) },
+            )
+        };
+        let waits: Vec<_> = (0..20_000).map(wait).collect();
+        let model = console.until("all are counted", |model| shows(model, HOST_ROW, "waiting", "20000")).await;
+        assert_eq!(model.lost, 0);
+        let model = console.until("some are listed", |model| model.ops_of(HOST_ROW).len() >= 64).await;
+        let listed: u64 = model.resource(HOST_ROW).unwrap().attributes["listed"].parse().unwrap();
+        assert!((64..=2_048).contains(&listed), "{listed}");
+        drop(held);
+        for wait in waits {
+            wait.await.unwrap().unwrap();
+        }
+        let over = |model: &Model| shows(model, HOST_ROW, "waiting", "0") && shows(model, HOST_ROW, "listed", "0");
+        let model = console.until("nobody waits", over).await;
+        let ops = model.ops_of(HOST_ROW).len();
+        assert!(ops < 1_000 && model.lost == 0, "{ops} ops, {} lost", model.lost);
+        console.until("nothing is held", |model| shows(model, HOST_ROW, "in_use", "0 B")).await;
+    });
+}
+
+#[test]
+fn a_wait_outside_a_task_is_counted_and_has_no_task() {
+    Console::watch(|mut console| async move {
+        let scheduler = scheduler(three_loans());
+        let held = scheduler.reserve(Request::new().host(10)).await.unwrap();
+        let waiting = scheduler.clone();
+        let thread = console.thread(move || common::block_on(waiting.reserve(Request::new().host(1))).map(drop));
+        let seen = |model: &Model| !model.ops_of(HOST_ROW).is_empty() && shows(model, HOST_ROW, "listed", "1");
+        let model = console.until("the wait", seen).await;
+        assert_eq!(model.ops_of(HOST_ROW)[0].task, None);
+        drop(held);
+        thread.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn schedulers_made_by_many_threads_at_once_are_all_shown() {
+    Console::watch(|mut console| async move {
+        let make = |number: u64| {
+            let runtime = tokio::runtime::Handle::current();
+            console.thread(move || {
+                let _inside = runtime.enter();
+                scheduler(three_loans().with(bursar::Budget::loan(bursar::BudgetId::COMPUTE, number + 1)))
+            })
+        };
+        let threads: Vec<_> = (0..4).map(make).collect();
+        let schedulers: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        let all = |model: &Model| model.resources.values().filter(|row| row.is_budget()).count() == 16;
+        console.until("four times four budgets", all).await;
+        let named = |model: &Model| model.tasks.values().filter(|task| task.name == "bursar scheduler").count() == 4;
+        console.until("four tasks", named).await;
+        drop(schedulers);
+    });
+}
+
+#[test]
+fn growth_that_waits_is_shown() {
+    Console::watch(|mut console| async move {
+        let scheduler = scheduler(three_loans());
+        let held = scheduler.reserve(Request::new().host(8)).await.unwrap();
+        let mut lease = scheduler.reserve(Request::new().host(2)).await.unwrap();
+        let task = server::spawn("a holder", async move { lease.grow(&Amounts::of(HOST, 5)).await });
+        let seen = |model: &Model| model.ops_of(HOST_ROW).iter().any(|op| op.source == "Lease::grow");
+        console.until("the growth", seen).await;
+        drop(held);
+        task.await.unwrap().unwrap();
+    });
+}
