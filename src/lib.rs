@@ -17,7 +17,7 @@ mod rt;
 mod scheduler;
 
 #[cfg(feature = "metrics")]
-pub use adapters::metrics::Exporter as MetricsExporter;
+pub use adapters::metrics::MetricsExporter;
 pub use model::*;
 pub use scheduler::{
     Builder, Driver, ExternalWait, Growth, Lease, MergeError, Module, ModuleBuilder, Period, Reservation, Revoked,

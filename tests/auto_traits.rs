@@ -39,8 +39,16 @@ assert_impl_all!(Path: Copy, Eq, Default, std::fmt::Debug);
 assert_impl_all!(Order: Copy, Eq, Default, std::fmt::Debug);
 assert_impl_all!(Priority: Copy, Ord, std::hash::Hash, std::fmt::Display, Default);
 
+// Being asked to end.
+plain!(Revoked<'static>, Revocation, Seniority);
+assert_impl_all!(Revoked<'static>: Future<Output = Revocation>, std::fmt::Debug);
+
 // Configuration and figures.
-plain!(Config, Order, Budget, Supply, Machine, Stats, BudgetStats, LevelStats, WaitSummary);
+plain!(Config, Order, Budget, Supply, Machine, Stats, BudgetStats, LevelStats, WaitSummary, Usage);
+plain!(Snapshot, Section, Figure, FigureKind, ModuleStats, ModuleShare, Period);
+assert_impl_all!(dyn Figures: Send, Sync);
+#[cfg(feature = "metrics")]
+plain!(MetricsExporter);
 assert_impl_all!(Config: Clone, Eq, std::fmt::Debug);
 assert_impl_all!(Stats: Clone, Eq, std::fmt::Display);
 
@@ -109,7 +117,7 @@ fn every_public_type_is_in_the_table() {
         for exported in public.split("pub use ").skip(1).filter_map(|rest| rest.split(';').next()) {
             let types = words(exported).filter(|word| word.chars().any(char::is_lowercase));
             // Traits have no line: they are what a type may be, not what it is.
-            let traits = ["PagePin", "Slab", "Source"];
+            let traits = ["Figures", "PagePin", "Slab", "Source"];
             for name in types.filter(|word| word.starts_with(char::is_uppercase) && !traits.contains(word)) {
                 assert!(listed.contains(&name), "{name} is public and has no line in this table");
             }

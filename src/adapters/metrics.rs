@@ -1,7 +1,7 @@
 //! The figures of a scheduler for the `metrics` facade, and through it for Prometheus and the like.
 //!
-//! An [`Exporter`] hands everything to whatever recorder the program has installed, each time it is told to
-//! [`publish`](Exporter::publish) or on its own every so often ([`run`](Exporter::run)). Nothing is recorded while a
+//! An [`MetricsExporter`] hands everything to whatever recorder the program has installed, each time it is told to
+//! [`publish`](MetricsExporter::publish) or on its own every so often ([`run`](MetricsExporter::run)). Nothing is recorded while a
 //! reservation is made or ends: counters and histograms are those the scheduler keeps anyway, and what was added since
 //! the last time is handed on. So the fast path costs the same with and without it, and nothing is lost in between.
 //!
@@ -44,18 +44,22 @@ use crate::scheduler::{Period, Scheduler};
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
-pub struct Exporter {
+pub struct MetricsExporter {
     scheduler: Scheduler,
     period: Period,
     /// What was handed on of the counters that are not the scheduler's own, by name and budget.
     handed_on: BTreeMap<(String, String), u64>,
 }
 
-impl Exporter {
+impl MetricsExporter {
     /// An exporter that has handed on nothing yet, and describes what it will. Install the recorder first.
     pub fn new(scheduler: &Scheduler) -> Self {
         describe();
-        Exporter { scheduler: scheduler.clone(), period: scheduler.period_from_start(), handed_on: BTreeMap::new() }
+        MetricsExporter {
+            scheduler: scheduler.clone(),
+            period: scheduler.period_from_start(),
+            handed_on: BTreeMap::new(),
+        }
     }
 
     /// Hands on how things are now, and what happened since the last time.
