@@ -1,9 +1,10 @@
 //! The figures of a scheduler for the `metrics` facade, and through it for Prometheus and the like.
 //!
 //! An [`MetricsExporter`] hands everything to whatever recorder the program has installed, each time it is told to
-//! [`publish`](MetricsExporter::publish) or on its own every so often ([`run`](MetricsExporter::run)). Nothing is recorded while a
-//! reservation is made or ends: counters and histograms are those the scheduler keeps anyway, and what was added since
-//! the last time is handed on. So the fast path costs the same with and without it, and nothing is lost in between.
+//! [`publish`](MetricsExporter::publish) or on its own every so often ([`run`](MetricsExporter::run)). Nothing is
+//! recorded while a reservation is made or ends: counters and histograms are those the scheduler keeps anyway, and what
+//! was added since the last time is handed on. So the fast path costs the same with and without it, and nothing is lost
+//! in between.
 //!
 //! | name | kind | labels | |
 //! |---|---|---|---|
