@@ -144,6 +144,8 @@ fn a_snapshot_shows_who_waits_who_holds_modules_and_what_others_publish() {
     assert_eq!(snapshot.sections.len(), 1);
     assert_eq!((&*snapshot.sections[0].name, snapshot.sections[0].figures[0].value), ("pool", 8));
     let text = snapshot.to_string();
+    let made_at = snapshot.holders[0].made_at.expect("known");
+    assert!(made_at.file().ends_with("inspect.rs"), "{made_at}");
     for part in ["first of 1 waiting", "`batch` of vision", "module vision: weight 3, 1 waiting", "pool: hits 8"] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ pub struct Holder {
     pub amounts: Amounts,
     /// Whether the lease was forgotten, so that nothing of it will ever come back.
     pub forgotten: bool,
+    /// Where in the code its request got its label.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "super::written::place"))]
+    pub made_at: Option<&'static Location<'static>>,
     /// How long it was held when this was asked. A part that was split off is as old as what it was split from.
     pub held_for: Duration,
     /// Smaller is older.
@@ -40,6 +44,7 @@ impl fmt::Display for Holder {
         write!(f, "`{}`", self.label)?;
         self.module.as_ref().map_or(Ok(()), |module| write!(f, " of {module}"))?;
         write!(f, " ({}), for {:?}", self.priority, self.held_for)?;
+        self.made_at.map_or(Ok(()), |place| write!(f, ", made at {}:{}", place.file(), place.line()))?;
         if self.forgotten { f.write_str(", forgotten: it never comes back") } else { Ok(()) }
     }
 }

@@ -14,6 +14,7 @@ mod explain;
 mod holder;
 mod module;
 mod order;
+mod origin;
 mod placement;
 mod preemption;
 mod priority;

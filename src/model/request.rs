@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::panic::Location;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::amounts::Amounts;
 use super::budget::{BudgetId, SpaceId, Tier};
 use super::error::RequestError;
 use super::module::ModuleName;
+use super::origin::Origin;
 use super::preemption::Seniority;
 use super::priority::Priority;
 use super::terms::{Alternative, MOST_ALTERNATIVES, Tag, Terms, WHOLE};
@@ -48,13 +50,16 @@ pub struct Request {
     deadline_ns: u64,
     /// Shared by clones, so that a request that is made once and cloned allocates nothing.
     rare: Option<Arc<Rare>>,
-    /// The position of the priority, with `RARE` when there is a label or anything out of line. A whole word, because
-    /// it is copied as one: a load of more than was just stored stalls.
+    /// The position of the priority, where it got its label, and `RARE` when there is a label or anything out of line.
+    /// A whole word, because it is copied as one: a load of more than was just stored stalls.
     level: u64,
 }
 
 /// How long a request that does not say so is expected to hold what it gets: 100 ms.
 const USUAL_HOLD_NS: u64 = 100_000_000;
+
+/// Where the priority lies in its word.
+const LEVEL: u64 = 0xFF;
 
 /// There is more to a request than amounts, priority and deadline.
 const RARE: u64 = 1 << 8;
@@ -180,7 +185,7 @@ impl Request {
     /// How urgent it is.
     #[inline(always)]
     pub const fn priority(mut self, priority: Priority) -> Self {
-        self.level = self.level & RARE | priority as u64;
+        self.level = self.level & !LEVEL | priority as u64;
         self
     }
 
@@ -194,15 +199,22 @@ impl Request {
     }
 
     /// A name for errors, logs and reports. A labelled lease is listed among the holders of its budgets, which costs an
-    /// entry in a sharded table per lease.
+    /// entry in a sharded table per lease; that also says where in the code this was called.
     #[inline(always)]
+    #[track_caller]
     pub fn label(mut self, label: impl Into<Cow<'static, str>>) -> Self {
         match label.into() {
             Cow::Borrowed(label) => self.label = Some(label),
             Cow::Owned(label) => self.rare().label = Some(label),
         }
-        self.level |= RARE;
+        let origin = Origin::of(Location::caller());
+        self.level = self.level & ((1 << Origin::SHIFT) - 1) | RARE | origin.bits();
         self
+    }
+
+    /// Where it got its label.
+    pub(crate) fn origin(&self) -> Option<&'static Location<'static>> {
+        Origin::from_bits(self.level).place()
     }
 
     /// The name of the module that asks: listed beside the label among the holders, and the one whose share is charged
@@ -405,7 +417,7 @@ impl Request {
     /// How urgent it is.
     #[inline]
     pub const fn urgency(&self) -> Priority {
-        Priority::ALL[(self.level & !RARE) as usize % Priority::COUNT]
+        Priority::ALL[(self.level & LEVEL) as usize % Priority::COUNT]
     }
 
     /// The latest time of the grant, counted from the first poll.

@@ -1,5 +1,6 @@
 //! How what serde does not know by itself is written.
 
+use std::panic::Location;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
@@ -25,4 +26,12 @@ pub(super) fn reason<S: Serializer>(reason: &Option<CloseReason>, serializer: S)
 /// From budgets, as they are written in configurations, to units.
 pub(super) fn amounts<S: Serializer>(amounts: &Amounts, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(amounts.iter().map(|(id, units)| (id.to_string(), units)))
+}
+
+/// The file and line of a place in the code.
+pub(super) fn place<S: Serializer>(
+    place: &Option<&'static Location<'static>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    place.map(|place| format!("{}:{}", place.file(), place.line())).serialize(serializer)
 }

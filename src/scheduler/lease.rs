@@ -54,6 +54,7 @@ impl Lease {
                 priority: lease.priority(),
                 amounts: lease.amounts(),
                 forgotten: false,
+                made_at: request.origin(),
                 held_for: Duration::ZERO,
                 number: 0,
                 since: core.now(),
