@@ -17,6 +17,7 @@ mod scheduler;
 pub use model::*;
 pub use scheduler::{
     Builder, Driver, ExternalWait, Growth, Lease, MergeError, Module, ModuleBuilder, Period, Reservation, Scheduler,
+    WeakScheduler,
 };
 
 /// The engine, the books and a hand-driven clock, for simulations and models. Not covered by semver.

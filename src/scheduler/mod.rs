@@ -20,6 +20,7 @@ mod sections;
 mod trace;
 mod wake;
 mod watch;
+mod weak;
 
 use std::fmt;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ pub use lease::{Lease, MergeError};
 pub use module::{Module, ModuleBuilder};
 pub use period::Period;
 pub use reservation::Reservation;
+pub use weak::WeakScheduler;
 
 /// The handle of a scheduler. Cheap to clone; all clones are the same scheduler.
 ///
@@ -61,7 +63,6 @@ pub use reservation::Reservation;
 #[derive(Clone)]
 pub struct Scheduler {
     /// Here for its drop: counts handles, not leases.
-    #[expect(dead_code, reason = "kept for its drop")]
     alive: Arc<Alive>,
     core: &'static Core,
     generation: u32,
