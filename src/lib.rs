@@ -4,6 +4,7 @@
 // The engine and what it stands on are public to simulations and models, and to nobody else.
 #![cfg_attr(feature = "test-util", warn(unreachable_pub))]
 
+mod adapters;
 mod engine;
 mod ledger;
 pub mod memory;
@@ -14,6 +15,8 @@ mod pressure;
 mod rt;
 mod scheduler;
 
+#[cfg(feature = "inspect")]
+pub use adapters::inspect;
 pub use model::*;
 pub use scheduler::{
     Builder, Driver, ExternalWait, Growth, Lease, MergeError, Module, ModuleBuilder, Period, Reservation, Scheduler,

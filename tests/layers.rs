@@ -16,6 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("engine", &["model", "policy", "ledger"]),
     ("observe", &["model", "engine"]),
     ("pressure", &["model"]),
+    ("adapters", &["model", "scheduler"]),
     ("scheduler", &["model", "rt", "ledger", "policy", "engine", "observe"]),
 ];
 

@@ -1,0 +1,4 @@
+//! Adapters to other libraries, each a leaf behind its feature.
+
+#[cfg(feature = "inspect")]
+pub mod inspect;
