@@ -1,16 +1,20 @@
 //! The inspection page: what it answers, how much, to whom, and what it leaves alone.
 
+use std::future::IntoFuture;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request as Get, Response, StatusCode};
+use axum::middleware::map_response;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bursar::{BudgetId, Figure, Lease, Priority, Request, ReserveError, Scheduler, Unit, inspect};
+use futures::StreamExt;
 use http_body_util::BodyExt;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
 use tower::ServiceExt;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -247,5 +251,63 @@ async fn it_may_be_mounted_at_the_root_and_below_a_name() {
         for address in addresses {
             assert_eq!(get(&router, address).await.0, StatusCode::OK, "{address}");
         }
+    }
+}
+
+/// The DOM that a browser makes of an address, when there is a browser.
+async fn dom(address: &str) -> Option<String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    let browser = std::env::split_paths(&path).flat_map(|folder| names.map(|name| folder.join(name)));
+    let browser = browser.into_iter().find(|file| file.is_file())?;
+    let profile = format!("--user-data-dir={}/chromium", env!("CARGO_TARGET_TMPDIR"));
+    let ran = tokio::process::Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=1000", "--dump-dom", &profile])
+        .arg(address)
+        .kill_on_drop(true)
+        .output();
+    let ran = tokio::time::timeout(60 * SECOND, ran).await.expect("the browser ends").unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    Some(String::from_utf8(ran.stdout).unwrap())
+}
+
+/// The browser's time stands while something is loaded, so its stream ends after the first event.
+async fn first_event(response: Response<Body>) -> Response<Body> {
+    if response.headers()["content-type"] != "text/event-stream" {
+        return response;
+    }
+    response.map(|body| Body::from_stream(body.into_data_stream().take(1)))
+}
+
+#[tokio::test]
+async fn a_browser_shows_everything_as_text() {
+    let scheduler = ten();
+    let vision = scheduler.module("<b>vision</b>").weight(3).cap(BudgetId::GPU, 9).register().unwrap();
+    let _held = take(&scheduler, gpu(9).of(&vision).label("<script>document.title = 'caught'</script>"));
+    let mut waiting = scheduler.reserve(gpu(4).label("<img src=x onerror=\"document.title = 'caught'\">"));
+    assert!(futures::poll!(&mut waiting).is_pending());
+    scheduler.publish("prefix_cache", || vec![Figure::counter("cache_hits", 1_234, Unit::Count)]);
+    let admin = Router::new().nest("/bursar", inspect::router(&scheduler)).layer(map_response(first_event));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}/bursar", listener.local_addr().unwrap());
+    let server = tokio::spawn(axum::serve(listener, admin).into_future());
+    let Some(dom) = dom(&address).await else {
+        eprintln!("skipped: there is no chromium on this machine");
+        return;
+    };
+    server.abort();
+    for shown in [
+        "9 B of 10 B in use, 1 B free",
+        "90 %",
+        "<li>`&lt;img src=x onerror=\"document.title = 'caught'\"&gt;` has waited",
+        "&lt;script&gt;document.title = 'caught'&lt;/script&gt;",
+        "&lt;b&gt;vision&lt;/b&gt;",
+        "9 B gpu0.memory (at most 9 B)",
+        "prefix_cache",
+        "<dt>cache hits</dt><dd>1,234</dd>",
+        "1 waiting · 1 lease · 1 grant since the start",
+        "<title>bursar</title>",
+    ] {
+        assert!(dom.contains(shown), "{shown} is not in\n{dom}");
     }
 }

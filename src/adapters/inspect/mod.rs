@@ -64,8 +64,8 @@ const PAGE: &str = include_str!("page.html");
 
 /// Only the style and the script of the page, by their hashes, and only this server is asked for anything.
 const POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-kxJd/8R90Wv8JQNu+txS2M5Xkv1+qvsFWvQY9dByxF8='; \
-    script-src 'sha256-R4+TDqqPCnEOb0iUMtF590r3faRyQ8/Sw5yB/2uUXw8='; \
+    style-src 'sha256-dgFrU+N+lVJ7ajOHx+rXuNghvir9n1gdqqepx+pZr5U='; \
+    script-src 'sha256-qGbk1GZqETxw6J49CKBRHxyH8VHyf9toWK3jWGM68Po='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// What those who gave the scheduler up are told.
