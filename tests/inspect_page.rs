@@ -1,6 +1,7 @@
 //! The inspection page: what it answers, how much, to whom, and what it leaves alone.
 
 use std::future::IntoFuture;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -131,9 +132,10 @@ async fn a_page_does_not_keep_a_scheduler_open() {
     let scheduler = ten();
     let page = inspect::router(&scheduler);
     let held = take(&scheduler, gpu(10));
-    let waiting = scheduler.reserve(gpu(1));
+    let mut waiting = scheduler.reserve(gpu(1));
+    assert!(futures::poll!(&mut waiting).is_pending());
     drop(scheduler);
-    assert!(matches!(waiting.await, Err(ReserveError::Closed { .. })));
+    assert!(matches!(futures::poll!(&mut waiting), Poll::Ready(Err(ReserveError::Closed { .. }))));
     for address in ["/json", "/events"] {
         let (status, why) = get(&page, address).await;
         assert_eq!(status, StatusCode::GONE);

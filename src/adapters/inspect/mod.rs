@@ -65,7 +65,7 @@ const PAGE: &str = include_str!("page.html");
 /// Only the style and the script of the page, by their hashes, and only this server is asked for anything.
 const POLICY: &str = "default-src 'none'; \
     style-src 'sha256-dgFrU+N+lVJ7ajOHx+rXuNghvir9n1gdqqepx+pZr5U='; \
-    script-src 'sha256-qGbk1GZqETxw6J49CKBRHxyH8VHyf9toWK3jWGM68Po='; \
+    script-src 'sha256-PkXErkmsq3GmirC493vHjhJt2dLZEZubjgaJzfgG5VM='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// What those who gave the scheduler up are told.
