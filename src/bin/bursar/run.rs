@@ -27,6 +27,9 @@ use crate::workload::{MODULES, deal};
 /// How often the scheduler checks its books while it runs.
 const VERIFY_EVERY: Duration = Duration::from_secs(1);
 
+/// How often it notes what is in use, if somebody may look at that.
+const SAMPLE_EVERY: Duration = Duration::from_millis(500);
+
 /// Input that cannot be used. Nothing has been run.
 #[derive(Debug, Error)]
 pub enum InputError {
@@ -90,6 +93,10 @@ async fn with_scheduler(
     let config = plan.sizing.config.clone();
     let builder = Scheduler::builder().config(config.clone());
     let builder = if config.verify_every.is_none() { builder.verify_every(VERIFY_EVERY) } else { builder };
+    let builder = match (inspect, config.sample_every) {
+        (Some(_), None) => builder.sample_every(SAMPLE_EVERY),
+        _ => builder,
+    };
     let scheduler = builder.spawn()?;
     let _page = match inspect {
         Some(address) => {

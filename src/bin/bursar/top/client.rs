@@ -19,22 +19,20 @@ use super::view::View;
 const LARGEST: usize = 16 << 20;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Waits, holders, modules and sections that are asked for.
-const LIMIT: usize = 100;
 
-/// How the scheduler behind an address is now.
-pub async fn look(address: &Address) -> anyhow::Result<View> {
-    let text = timeout(PATIENCE, get(address)).await.context("no answer for five seconds")??;
+/// How the scheduler behind an address is now, with so many waits, holders, modules and sections at most.
+pub async fn look(address: &Address, limit: usize) -> anyhow::Result<View> {
+    let text = timeout(PATIENCE, get(address, limit)).await.context("no answer for five seconds")??;
     serde_json::from_slice(&text).context("what answers is no inspection page of this version")
 }
 
-async fn get(address: &Address) -> anyhow::Result<Bytes> {
+async fn get(address: &Address, limit: usize) -> anyhow::Result<Bytes> {
     let stream = TcpStream::connect((address.host(), address.port)).await?;
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
     // Ends with this call.
     let mut connections = JoinSet::new();
     connections.spawn(connection);
-    let request = Request::get(address.json(LIMIT))
+    let request = Request::get(address.json(limit))
         .header(header::HOST, format!("{}:{}", address.host, address.port))
         .body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await?;

@@ -26,13 +26,21 @@ const EVERY: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(100);
 /// Columns where there is no terminal.
 const COLUMNS: u16 = 120;
+/// Waits, holders, modules and sections: as many as a large terminal may have lines for, and as many as are read where
+/// it is not looked at for long.
+const MANY: usize = 100;
+const FEW: usize = 10;
 
 /// Shows the scheduler behind an address until somebody presses `q`, or once as text.
 pub fn top(options: &TopOptions) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     if options.once {
-        let view = runtime.block_on(client::look(&options.address)).with_context(|| options.address.to_string())?;
-        let columns = terminal::size().map_or(COLUMNS, |(columns, _)| columns);
+        let look = client::look(&options.address, FEW);
+        let view = runtime.block_on(look).with_context(|| options.address.to_string())?;
+        let columns = match std::io::stdout().is_terminal() {
+            true => terminal::size().map_or(COLUMNS, |(columns, _)| columns),
+            false => COLUMNS,
+        };
         return print(&screen::text(&options.address, &view, columns));
     }
     if !std::io::stdout().is_terminal() {
@@ -62,7 +70,7 @@ async fn ask(address: Address, tell: watch::Sender<Seen>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !tell.is_closed() {
         ticks.tick().await;
-        let answer = client::look(&address).await;
+        let answer = client::look(&address, MANY).await;
         tell.send_modify(|seen| match answer {
             Ok(view) => *seen = Seen { view: Some(view), error: None },
             // What was seen last stays.

@@ -10,7 +10,7 @@ use ratatui::widgets::{Paragraph, Widget};
 use crate::text::{table, thousands, time};
 
 use super::address::Address;
-use super::view::{Budget, Holder, View};
+use super::view::{Budget, Holder, View, amount};
 
 /// The widest label that is shown in a table.
 const LABEL: usize = 32;
@@ -27,7 +27,9 @@ pub struct Seen {
 /// What is drawn in a terminal of this size.
 pub fn screen(address: &Address, seen: &Seen, area: Rect) -> Paragraph<'static> {
     let columns = usize::from(area.width);
-    let mut lines = vec![heading(address, seen)];
+    let mut heading = heading(address, seen);
+    heading.push_span("  q quits".dim());
+    let mut lines = vec![heading];
     if let Some(view) = &seen.view {
         lines.extend(always(view, columns));
         let room = usize::from(area.height).saturating_sub(lines.len());
@@ -60,7 +62,7 @@ fn heading(address: &Address, seen: &Seen) -> Line<'static> {
         (None, None, Some(_)) => "open".green(),
         (None, None, None) => "connecting".into(),
     };
-    Line::from(vec!["bursar ".bold(), Span::raw(address.to_string()), "  ".into(), status, "  q quits".dim()])
+    Line::from(vec!["bursar ".bold(), Span::raw(address.to_string()), "  ".into(), status])
 }
 
 /// Sums, budgets and levels.
@@ -87,7 +89,7 @@ fn budgets(budgets: &[Budget], columns: usize) -> Vec<Line<'static>> {
         // Of nothing, whatever is in use is all.
         let share = (u128::from(now) * 100).checked_div(u128::from(whole)).unwrap_or(u128::from(now) * 100);
         let share = share.min(100) as usize;
-        let filled = (share * wide).div_ceil(100);
+        let filled = (share * wide / 100).max(usize::from(now > 0));
         let p99 = budget.waits.iter().map(|waits| waits.p99).max().unwrap_or(0);
         rows.push(row([
             &short(&budget.name),
@@ -192,7 +194,7 @@ fn lists(view: &View, columns: usize) -> Vec<Vec<Line<'static>>> {
     if !view.sections.is_empty() {
         let lines = view.sections.iter().flat_map(|section| {
             let figures =
-                section.figures.iter().map(|figure| format!("{} {}", figure.name, figure.unit.show(figure.value)));
+                section.figures.iter().map(|figure| format!("{} {}", figure.name, amount(figure.unit, figure.value)));
             wrapped(&format!("{}: ", short(&section.name)), &figures.collect::<Vec<_>>().join(", "), columns)
         });
         lists.push(titled("Other parts of the service".into(), lines));
@@ -201,9 +203,10 @@ fn lists(view: &View, columns: usize) -> Vec<Vec<Line<'static>>> {
 }
 
 fn holders(view: &View) -> Vec<Line<'static>> {
-    let held = |(id, &units): (&String, &u64)| match view.stats.budgets.iter().find(|budget| budget.id == *id) {
-        Some(budget) => format!("{} {}", budget.unit.show(units), budget.name),
-        None => format!("{units} {id}"),
+    let held = |holder: &Holder| {
+        let amounts = view.stats.budgets.iter().filter_map(|budget| Some((budget, *holder.amounts.get(&budget.id)?)));
+        let amounts = amounts.map(|(budget, units)| format!("{} {}", amount(budget.unit, units), budget.name));
+        amounts.collect::<Vec<_>>().join(", ")
     };
     let mut rows = vec![row(["label", "module", "level", "for", "holds"])];
     rows.extend(view.holders.iter().map(|holder: &Holder| {
@@ -214,7 +217,7 @@ fn holders(view: &View) -> Vec<Line<'static>> {
             &short(holder.module.as_deref().unwrap_or("–")),
             holder.priority.name(),
             &age,
-            &(holder.amounts.iter().map(held).collect::<Vec<_>>().join(", ") + forgotten),
+            &(held(holder) + forgotten),
         ])
     }));
     below_dim_names(&table(5, &rows))

@@ -6,6 +6,8 @@ use std::time::Duration;
 use bursar::{Priority, Unit};
 use serde::Deserialize;
 
+use crate::text::thousands;
+
 /// A snapshot, as the inspection page sends it.
 #[derive(Debug, Clone, Deserialize)]
 pub struct View {
@@ -115,7 +117,16 @@ impl Budget {
 
     /// An amount of it.
     pub fn show(&self, units: u64) -> String {
-        format!("{}{}", self.unit.show(units), if self.rate { "/s" } else { "" })
+        amount(self.unit, units) + if self.rate { "/s" } else { "" }
+    }
+}
+
+/// An amount for people, who read no millionths.
+pub fn amount(unit: Unit, units: u64) -> String {
+    match unit {
+        Unit::Share => format!("{:.1} %", units as f64 / 1e4),
+        Unit::Count => thousands(units),
+        _ => unit.show(units),
     }
 }
 

@@ -24,6 +24,9 @@ fn snapshot() -> Value {
                 { "id": "io", "name": "io", "unit": "bytes", "rate": true, "capacity": GIB,
                   "granted": 900 * GIB, "deficit": 0, "waiting": 0, "waits": waits, "per_second": GIB,
                   "usage": { "mean": GIB / 2, "recent": [GIB, GIB / 4] } },
+                { "id": "attention", "name": "attention", "unit": "share", "rate": false, "capacity": 1_000_000,
+                  "granted": 14_416, "deficit": 0, "waiting": 0, "waits": waits, "per_second": 0,
+                  "usage": { "mean": 0, "recent": [] } },
             ],
             "levels": levels, "waiting": 5, "waiting_at": [0, 5, 0, 0, 0], "leases": 2, "alerts": 0, "closed": null,
         },
@@ -31,7 +34,7 @@ fn snapshot() -> Value {
         "holders": [
             { "label": "batch", "module": "vision", "priority": "low", "amounts": { "gpu0": 39 * GIB },
               "forgotten": false, "held_for": { "secs": 61, "nanos": 500_000_000 } },
-            { "label": "\u{1b}[2Jloud", "module": null, "priority": "idle", "amounts": { "old": 7 },
+            { "label": "\u{1b}[2Jloud", "module": null, "priority": "idle", "amounts": { "attention": 14_416, "gpu0": GIB },
               "forgotten": true, "held_for": { "secs": 7_200, "nanos": 0 } },
         ],
         "labelled": 2,
@@ -64,23 +67,29 @@ fn a_terminal_shows_budgets_levels_waits_and_holders() {
     assert_eq!(shown[1], "5 waiting, 2 leases, 1,408 grants since the start");
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
     let bar = |filled: usize| "█".repeat(filled) + &"░".repeat(20 - filled);
-    let gpu = format!("gpu0.memory {} 97 % 39.0 GiB 40.0 GiB 20.0 GiB 5 304.0 ms ▁▄█", bar(20));
+    let gpu = format!("gpu0.memory {} 97 % 39.0 GiB 40.0 GiB 20.0 GiB 5 304.0 ms ▁▄█", bar(19));
     assert_eq!(words(&shown[4]), gpu);
     let io = format!("io {} 25 % 256.0 MiB/s 1.0 GiB/s 512.0 MiB/s 0 304.0 ms █▂", bar(5));
     assert_eq!(words(&shown[5]), io);
-    assert_eq!(words(&shown[9]), "HIGH 5 8 1,400 304.0 ms 2 14 20 9");
+    let attention = format!("attention {} 1 % 1.4 % 100.0 % 0.0 % 0 304.0 ms", bar(1));
+    assert_eq!(words(&shown[6]), attention);
+    assert_eq!(words(&shown[10]), "HIGH 5 8 1,400 304.0 ms 2 14 20 9");
     let at = |text: &str| shown.iter().position(|line| line.contains(text)).unwrap_or_else(|| panic!("no {text}"));
     assert!(at("Waiting now, most urgent first: 5 of 5") < at(" 1. `chat` has waited 111 ms"));
     assert!(shown[at(" 1. `chat`") + 1].starts_with("    "), "the sentence goes on below");
     assert_eq!(words(&shown[at("batch   ")]), "batch vision LOW 61.5 s 39.0 GiB gpu0.memory");
-    assert!(shown[at("loud")].ends_with("2.0 h   7 old (forgotten: never comes back)"), "{}", shown[at("loud")]);
+    assert!(
+        shown[at("loud")].ends_with("2.0 h   1.0 GiB gpu0.memory, 1.4 % attention (forgotten: never comes back)"),
+        "{}",
+        shown[at("loud")]
+    );
     assert_eq!(words(&shown[at("pool: ")]), "pool: hits 7");
 }
 
 #[test]
 fn a_small_terminal_keeps_budgets_and_levels_and_shows_a_part_of_each_list() {
     let shown = drawn(&Seen { view: Some(view()), error: None }, 80, 24);
-    assert!(shown[3].starts_with("budget") && shown[11].starts_with("LOW"), "{shown:#?}");
+    assert!(shown[3].starts_with("budget") && shown[12].starts_with("LOW"), "{shown:#?}");
     for part in ["Waiting now", "Holders with a label", "lines more"] {
         assert!(shown.iter().any(|line| line.contains(part)), "no {part} in {shown:#?}");
     }
