@@ -2,11 +2,10 @@
 //!
 //! [`router`] serves three addresses, all of them for reading only:
 //!
-//! | address | what |
-//! |---|---|
-//! | `/` | the page: budgets with their use over time, levels, who waits for what, who holds what, modules, and what other parts [publish](Scheduler::publish). One file, nothing from elsewhere, light and dark |
-//! | `/json` | a [`Snapshot`](crate::Snapshot) as JSON, with one sentence for each wait beside it (`explained`) |
-//! | `/events` | the same once a second, as server-sent events |
+//! * `/`: the page. Budgets with their use over time, levels, who waits for what, who holds what, modules, and what
+//!   other parts [publish](Scheduler::publish). One file, nothing from elsewhere, light and dark.
+//! * `/json`: a [`Snapshot`](crate::Snapshot) as JSON, with one sentence for each wait beside it (`explained`).
+//! * `/events`: the same once a second, as server-sent events.
 //!
 //! `?limit=` says how many waits, holders, modules and sections are shown at most: 20 if not said, 200 at most.
 //! `?every_ms=` says how often there is an event: from 100 to 60,000.
@@ -26,7 +25,7 @@
 //!
 //! # What it does to the scheduler
 //!
-//! It does not keep the scheduler open: it holds a [`WeakScheduler`], and a handle only for as long as a snapshot takes.
+//! It does not keep the scheduler open: it holds a [`WeakScheduler`], and a handle for as long as a snapshot takes.
 //! When the last handle of the service is dropped, `/json` answers `410 Gone` and streams of events end; they also end,
 //! with a last event, when the scheduler is closed. A snapshot is what [`Scheduler::snapshot`] says it is: it takes the
 //! lock several times, for a few microseconds each, and once to look at every wait. Between two events nothing is done,
@@ -34,9 +33,9 @@
 //!
 //! # Who may see it
 //!
-//! Whoever reaches the address: there is no login here. Bind the admin port to loopback, or put the service's own checks
-//! in front. What is shown are names, labels, amounts and times; labels are shown as they were given, so put nothing
-//! secret into them. They are never taken for markup: the page is the same for everyone, and its script writes text.
+//! Whoever reaches the address: there is no login here. Bind the admin port to loopback, or put the service's own
+//! checks in front. What is shown are names, labels, amounts and times; labels are shown as they were given, so put
+//! nothing secret into them. They are never taken for markup: the page is the same for all, and its script writes text.
 
 mod events;
 mod query;
@@ -64,8 +63,8 @@ const PAGE: &str = include_str!("page.html");
 
 /// Only the style and the script of the page, by their hashes, and only this server is asked for anything.
 const POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-dgFrU+N+lVJ7ajOHx+rXuNghvir9n1gdqqepx+pZr5U='; \
-    script-src 'sha256-PkXErkmsq3GmirC493vHjhJt2dLZEZubjgaJzfgG5VM='; \
+    style-src 'sha256-CJYZ+lTqRXdnaGbnCK1DYcbjqPN+A1jw5kLlqS7noaU='; \
+    script-src 'sha256-9/iK76OblNRx/g5biDwf341ZTEy0hKWvMjbC9A51mIg='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// What those who gave the scheduler up are told.

@@ -27,9 +27,9 @@ pub fn time(nanos: u64) -> String {
     let seconds = nanos as f64 / 1e9;
     match nanos {
         0..1_000_000 => format!("{:.1} µs", seconds * 1e6),
-        0..1_000_000_000 => format!("{:.1} ms", seconds * 1e3),
-        0..120_000_000_000 => format!("{seconds:.1} s"),
-        0..7_200_000_000_000 => format!("{:.0} min", seconds / 60.0),
+        1_000_000..1_000_000_000 => format!("{:.1} ms", seconds * 1e3),
+        1_000_000_000..120_000_000_000 => format!("{seconds:.1} s"),
+        120_000_000_000..7_200_000_000_000 => format!("{:.0} min", seconds / 60.0),
         _ => format!("{:.1} h", seconds / 3_600.0),
     }
 }

@@ -175,11 +175,13 @@ fn lists(view: &View, columns: usize) -> Vec<Vec<Line<'static>>> {
     if view.stats.waiting > 0 {
         let sentences = view.explained.iter().enumerate();
         let lines = sentences.flat_map(|(at, why)| wrapped(&format!("{:>2}. ", at + 1), why, columns));
-        let title = format!("Waiting now, most urgent first: {} of {}", view.explained.len(), view.stats.waiting);
+        let all = thousands(view.stats.waiting);
+        let title = format!("Waiting now, most urgent first: {} of {all}", view.explained.len());
         lists.push(titled(title, lines));
     }
     if view.labelled > 0 {
-        let title = format!("Holders with a label, oldest first: {} of {}", view.holders.len(), view.labelled);
+        let all = thousands(view.labelled);
+        let title = format!("Holders with a label, oldest first: {} of {all}", view.holders.len());
         lists.push(titled(title, holders(view)));
     }
     if !view.modules.is_empty() {
