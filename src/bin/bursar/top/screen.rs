@@ -30,6 +30,7 @@ pub fn screen(address: &Address, seen: &Seen, area: Rect) -> Paragraph<'static> 
     let mut heading = heading(address, seen);
     heading.push_span("  q quits".dim());
     let mut lines = vec![heading];
+    lines.extend(seen.error.as_ref().map(|error| Line::raw(error.clone()).red()));
     if let Some(view) = &seen.view {
         lines.extend(always(view, columns));
         let room = usize::from(area.height).saturating_sub(lines.len());
@@ -56,8 +57,8 @@ pub fn text(address: &Address, view: &View, columns: u16) -> String {
 fn heading(address: &Address, seen: &Seen) -> Line<'static> {
     let closed = seen.view.as_ref().and_then(|view| view.stats.closed.as_ref());
     let status = match (&seen.error, closed, &seen.view) {
-        (Some(error), _, None) => format!("no answer: {error}").red(),
-        (Some(error), _, Some(_)) => format!("no answer, what follows is old: {error}").red(),
+        (Some(_), _, None) => "no answer".red(),
+        (Some(_), _, Some(_)) => "no answer, what follows is old".red(),
         (None, Some(reason), _) => format!("closed: {reason}").red(),
         (None, None, Some(_)) => "open".green(),
         (None, None, None) => "connecting".into(),
@@ -83,7 +84,7 @@ fn always(view: &View, columns: usize) -> Vec<Line<'static>> {
 
 fn budgets(budgets: &[Budget], columns: usize) -> Vec<Line<'static>> {
     let wide = if columns >= 100 { 20 } else { 8 };
-    let mut rows = vec![row(["budget", "", "use", "in use", "of", "mean", "asked for by", "p99 wait"])];
+    let mut rows = vec![row(["budget", "", "use", "in use", "of", "wanted by", "p99 wait", "mean"])];
     for budget in budgets {
         let (now, whole) = (budget.now(), budget.whole());
         // Of nothing, whatever is in use is all.
@@ -97,9 +98,9 @@ fn budgets(budgets: &[Budget], columns: usize) -> Vec<Line<'static>> {
             &format!("{share} %"),
             &budget.show(now),
             &budget.show(whole),
-            &budget.show(budget.usage.mean),
             &thousands(budget.waiting),
             &if p99 > 0 { time(p99) } else { "–".to_owned() },
+            &budget.show(budget.usage.mean),
         ]));
     }
     let text = table(2, &rows);
@@ -278,8 +279,8 @@ fn fitted(mut lists: Vec<Vec<Line<'static>>>, room: usize) -> Vec<Line<'static>>
         if list.len() > share {
             let hidden = list.len() - share.saturating_sub(1);
             list.truncate(share.saturating_sub(1));
-            // A heading with nothing below says nothing.
-            if share > 2 { list.push(Line::raw(format!("… {hidden} lines more")).dim()) } else { list.clear() }
+            // A heading with next to nothing below says nothing.
+            if share > 4 { list.push(Line::raw(format!("… {hidden} lines more")).dim()) } else { list.clear() }
         }
         left -= list.len();
     }
