@@ -63,7 +63,7 @@ const PAGE: &str = include_str!("page.html");
 
 /// Only the style and the script of the page, by their hashes, and only this server is asked for anything.
 const POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-CJYZ+lTqRXdnaGbnCK1DYcbjqPN+A1jw5kLlqS7noaU='; \
+    style-src 'sha256-ZeaHwGDd8RaHqI/2utIgUTQRiWd4ZJD6drzCTNdsE68='; \
     script-src 'sha256-9/iK76OblNRx/g5biDwf341ZTEy0hKWvMjbC9A51mIg='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
