@@ -16,12 +16,14 @@ mod pressure;
 mod rt;
 mod scheduler;
 
+#[cfg(feature = "inspect")]
+pub use adapters::inspect;
 #[cfg(feature = "metrics")]
 pub use adapters::metrics::MetricsExporter;
 pub use model::*;
 pub use scheduler::{
     Builder, Driver, ExternalWait, Growth, Lease, MergeError, Module, ModuleBuilder, Period, Reservation, Revoked,
-    Scheduler,
+    Scheduler, WeakScheduler,
 };
 
 /// The engine, the books and a hand-driven clock, for simulations and models. Not covered by semver.

@@ -15,9 +15,10 @@ macro_rules! plain {
 const fn lives_as_long_as_it_likes<T: 'static>() {}
 
 // The shell.
-plain!(Scheduler, Builder, Reservation, Lease, Driver, Holder, MergeError, Activity, ExternalWait);
+plain!(Scheduler, WeakScheduler, Builder, Reservation, Lease, Driver, Holder, MergeError, Activity, ExternalWait);
 plain!(Growth<'static>, Module, Quota, ModuleError, ModuleBuilder);
 assert_impl_all!(Scheduler: Clone, std::fmt::Debug);
+assert_impl_all!(WeakScheduler: Clone, std::fmt::Debug);
 assert_impl_all!(Reservation: Future<Output = Result<Lease, ReserveError>>, FusedFuture, std::fmt::Debug);
 assert_impl_all!(Growth<'static>: Future<Output = Result<(), ReserveError>>, std::fmt::Debug);
 assert_impl_all!(Activity: Clone, Eq, std::fmt::Debug);
@@ -51,6 +52,10 @@ assert_impl_all!(dyn Figures: Send, Sync);
 plain!(MetricsExporter);
 assert_impl_all!(Config: Clone, Eq, std::fmt::Debug);
 assert_impl_all!(Stats: Clone, Eq, std::fmt::Display);
+
+// What is shown.
+plain!(Snapshot, Period, Usage, ModuleStats, ModuleShare, Section, Figure, FigureKind, Box<dyn Figures>);
+assert_impl_all!(Snapshot: Clone, std::fmt::Display);
 
 // Where memory is taken.
 plain!(Placement, Topology, Distance, PlacementError);

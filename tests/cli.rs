@@ -177,3 +177,63 @@ fn ctrl_c_finishes_what_runs_and_reports() {
     assert!(sum(&report["scheduler"], "not_started") > 0);
     assert_eq!(report["leased_at_end"], 0);
 }
+
+/// A run that shows its page, until it is dropped.
+struct Shown {
+    child: std::process::Child,
+    address: String,
+}
+
+impl Shown {
+    fn new() -> Shown {
+        use std::io::{BufRead, BufReader};
+
+        let mut child = Command::new(env!("CARGO_BIN_EXE_bursar"))
+            .args(["run", "--limit", "5000", "--speed", "5", "--json", "--inspect", "127.0.0.1:0"])
+            .env_remove("RUST_LOG")
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("inspection page: ").expect("the address").to_owned();
+        Shown { child, address }
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_run_shows_its_page_and_top_reads_it() {
+    let shown = Shown::new();
+    let output = bursar(&["top", &shown.address, "--once"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.starts_with(&format!("bursar {}  open", shown.address)), "{text}");
+    for part in ["gpu0.memory", "attention", "/s", "CRITICAL", "IDLE", "grants since the start"] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+    let wrong = bursar(&["top", shown.address.trim_end_matches("bursar"), "--once"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("404"), "{wrong:?}");
+    let piped = bursar(&["top", &shown.address]);
+    assert_eq!(piped.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&piped.stderr).contains("--once"), "{piped:?}");
+    // The port is taken.
+    let address = shown.address.trim_start_matches("http://").trim_end_matches("/bursar");
+    let refused = refusal(&["--inspect", address, "--limit", "1"]);
+    assert!(refused.contains(&format!("the page cannot be shown at {address}: ")), "{refused}");
+
+    let gone = shown.address.clone();
+    drop(shown);
+    let output = bursar(&["top", &gone, "--once"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with(&format!("bursar: {gone}: ")), "{output:?}");
+    assert!(refusal(&["top", "https://localhost/"]).contains("only http is spoken here"));
+}

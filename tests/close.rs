@@ -97,6 +97,24 @@ fn dropping_the_last_handle_ends_every_wait_and_no_lease() {
 }
 
 #[test]
+fn a_weak_handle_keeps_nothing_open_and_never_finds_a_later_scheduler() {
+    let Rig { scheduler, driver, runtime } = Rig::loans(10, 10);
+    let weak = scheduler.downgrade();
+    let all = take(&scheduler, gpu(10));
+    let mut waiting = queued(&scheduler, gpu(1));
+    let again = weak.upgrade().expect("a handle is there");
+    drop(scheduler);
+    assert_waits(&mut waiting);
+    drop(again);
+    assert!(closed(&outcome(&mut waiting), CloseReason::HandlesGone));
+    assert!(weak.upgrade().is_none());
+    // From now on its memory may serve another.
+    drop((all, waiting, driver, runtime));
+    let _later: Vec<Rig> = (0..4).map(|_| Rig::loans(1, 1)).collect();
+    assert!(weak.upgrade().is_none());
+}
+
+#[test]
 fn dropping_the_driver_ends_every_wait_and_no_lease() {
     let Rig { scheduler, driver, runtime } = Rig::loans(10, 10);
     let (lease, all_host) = (take(&scheduler, gpu(10)), take(&scheduler, host(10)));

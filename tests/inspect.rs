@@ -128,6 +128,23 @@ fn holders_know_how_long_they_have_held_and_leave_the_time_behind() {
 }
 
 #[test]
+fn those_that_wait_are_counted_by_the_level_of_their_request_also_when_they_have_risen() {
+    let mut rig = Rig::new(three_loans().with_aging_step(SECOND));
+    let held = take(&rig.scheduler, gpu(10));
+    let low = queued(&rig.scheduler, gpu(1).priority(Priority::Low));
+    let mut high = queued(&rig.scheduler, gpu(1).priority(Priority::High));
+    rig.pass(3 * SECOND);
+    assert_eq!(rig.scheduler.explain_all(2)[0].level, Priority::High);
+    assert_eq!(rig.scheduler.stats().waiting_at, [0, 1, 0, 1, 0]);
+    drop(low);
+    assert_eq!(rig.scheduler.stats().waiting_at, [0, 1, 0, 0, 0]);
+    drop(held);
+    drop(granted(&mut high));
+    assert_eq!(rig.scheduler.stats().waiting_at, [0; Priority::COUNT]);
+    rig.scheduler.verify().unwrap();
+}
+
+#[test]
 fn a_snapshot_shows_who_waits_who_holds_modules_and_what_others_publish() {
     let rig = Rig::loans(10, 10);
     let module = rig.scheduler.module("vision").weight(3).minimum(GPU, 2).cap(GPU, 8).register().unwrap();

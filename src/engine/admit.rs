@@ -254,6 +254,7 @@ impl Engine {
             books.set_shut(set, true);
         }
         self.waiting += 1;
+        self.waiting_at[self.queue.get(slot).base.index()] += 1;
     }
 
     /// Files every alternative that is possible and stands nowhere, and takes out those that are possible no more. One

@@ -1,7 +1,7 @@
 //! What must hold whenever the engine has settled, and a look at the queue for models.
 
 use crate::ledger::Books;
-use crate::model::BudgetId;
+use crate::model::{BudgetId, Priority};
 #[cfg(any(feature = "test-util", bursar_loom))]
 use crate::policy::Rank;
 
@@ -80,11 +80,12 @@ impl Engine {
     /// The budget and the figures that do not fit.
     pub fn verify(&self, shut: u64) -> Result<(), (BudgetId, String)> {
         let mut naming = [0u32; BudgetId::LIMIT];
-        let mut waiting = 0;
+        let (mut waiting, mut waiting_at) = (0, [0; Priority::COUNT]);
         for (slot, waiter) in self.queue.iter() {
             let active = waiter.state == State::Waiting;
             if active {
                 waiting += 1;
+                waiting_at[waiter.base.index()] += 1;
                 BudgetId::in_set(self.queue.set(slot)).for_each(|id| naming[id.index()] += 1);
             }
             let filed = self.queue.filings(slot).fold(0, |set, (_, id)| set | id.bit());
@@ -101,8 +102,12 @@ impl Engine {
                 return Err((id, found));
             }
         }
-        if waiting != self.waiting {
-            return Err((BudgetId::GPU, format!("{} active waiters counted, {waiting} there", self.waiting)));
+        if waiting != self.waiting || waiting_at != self.waiting_at {
+            let found = format!(
+                "{} active waiters counted, {waiting} there; {:?} by level, {waiting_at:?} there",
+                self.waiting, self.waiting_at
+            );
+            return Err((BudgetId::GPU, found));
         }
         Ok(())
     }

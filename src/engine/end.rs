@@ -73,6 +73,7 @@ impl Engine {
             }
         }
         self.waiting -= 1;
+        self.waiting_at[self.queue.get(slot).base.index()] -= 1;
     }
 
     /// Ends a wait without a grant; the slot stays until the owner collects the reason. What blocked it is noted now:

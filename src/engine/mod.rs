@@ -156,6 +156,8 @@ pub struct Engine {
     naming: [u32; BudgetId::LIMIT],
     /// Active waiters.
     waiting: usize,
+    /// Active waiters by the level of their request.
+    waiting_at: [u64; Priority::COUNT],
     /// Deadlines of those that wait or are dormant.
     deadlines: BTreeSet<Timer>,
     /// When those that wait take less than they want.
@@ -215,6 +217,7 @@ impl Engine {
             holds: (config.order == Order::ResponseRatio).then(Holds::default),
             naming: [0; BudgetId::LIMIT],
             waiting: 0,
+            waiting_at: [0; Priority::COUNT],
             deadlines: BTreeSet::new(),
             ripenings: BTreeSet::new(),
             raises: BTreeSet::new(),
@@ -297,6 +300,11 @@ impl Engine {
     /// Active waiters.
     pub fn waiting(&self) -> usize {
         self.waiting
+    }
+
+    /// Active waiters by the level of their request, which is not always the one they have risen to.
+    pub fn waiting_at(&self) -> [u64; Priority::COUNT] {
+        self.waiting_at
     }
 
     /// Active waiters that name a budget.

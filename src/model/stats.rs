@@ -140,6 +140,8 @@ pub struct Stats {
     pub levels: [LevelStats; Priority::COUNT],
     /// Reservations that wait.
     pub waiting: u64,
+    /// The same by the level of the request, most urgent first.
+    pub waiting_at: [u64; Priority::COUNT],
     /// Grants that nobody has taken up yet.
     pub offered: u64,
     /// Leases that are out, offers not counted.

@@ -22,6 +22,7 @@ mod sections;
 mod trace;
 mod wake;
 mod watch;
+mod weak;
 
 use std::fmt;
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub use module::{Module, ModuleBuilder};
 pub use period::Period;
 pub use reservation::Reservation;
 pub use revoked::Revoked;
+pub use weak::WeakScheduler;
 
 /// The handle of a scheduler. Cheap to clone; all clones are the same scheduler.
 ///
@@ -64,7 +66,6 @@ pub use revoked::Revoked;
 #[derive(Clone)]
 pub struct Scheduler {
     /// Here for its drop: counts handles, not leases.
-    #[expect(dead_code, reason = "kept for its drop")]
     alive: Arc<Alive>,
     core: &'static Core,
     generation: u32,

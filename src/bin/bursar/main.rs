@@ -1,13 +1,14 @@
-//! The program `bursar`: a mixed inference workload on a real scheduler.
+//! The program `bursar`: a mixed inference workload on a real scheduler, and a look at a running one.
 //!
-//! Exit status: 0 after a run, 1 when something went wrong in it (data came back wrong, books did not balance), 2 when
-//! the options, the trace or the configuration cannot be used, 130 after Ctrl-C.
+//! Exit status: 0 after a run, 1 when something went wrong in it (data came back wrong, books did not balance, there is
+//! nothing to look at), 2 when the options, the trace or the configuration cannot be used, 130 after Ctrl-C.
 
 mod admission;
 mod comparison;
 mod execution;
 mod generator;
 mod options;
+mod page;
 mod payload;
 mod progress;
 mod quantiles;
@@ -16,6 +17,7 @@ mod run;
 mod sizing;
 mod tally;
 mod text;
+mod top;
 mod trace;
 mod usage;
 mod workload;
@@ -28,23 +30,31 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use options::{Cli, Options};
+use options::{Cli, Command, Options};
 use progress::Screen;
 use run::{INTERRUPTED, InputError};
 
 fn main() -> ExitCode {
-    let options = Cli::parse().into_run();
-    let screen = Screen::new(options.json);
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(screen.clone()).init();
-    match report(&options, &screen) {
-        Ok(interrupted) if interrupted => ExitCode::from(INTERRUPTED),
-        Ok(_) => ExitCode::SUCCESS,
+    let done = match Cli::parse().into_command() {
+        Command::Run(options) => run(&options),
+        Command::Top(options) => top::top(&options).map(|()| ExitCode::SUCCESS),
+    };
+    match done {
+        Ok(status) => status,
         Err(error) => {
             eprintln!("bursar: {error:#}");
             ExitCode::from(if error.is::<InputError>() { 2 } else { 1 })
         }
     }
+}
+
+/// Runs, with bars and log lines on the standard error stream.
+fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let screen = Screen::new(options.json);
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(screen.clone()).init();
+    let interrupted = report(options, &screen)?;
+    Ok(if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
 /// Runs and prints the report. Says whether the run was interrupted.

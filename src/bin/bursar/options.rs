@@ -1,9 +1,12 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
+
+use crate::top::Address;
 
 /// An async resource scheduler, shown at work.
 #[derive(Debug, Parser)]
@@ -15,20 +18,31 @@ pub struct Cli {
     run: Options,
 }
 
+/// What is to be done.
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// Runs a mixed inference workload (the default)
     Run(Options),
+    /// Shows a running scheduler: its budgets, who waits and who holds what
+    Top(TopOptions),
 }
 
 impl Cli {
-    /// The options of the run that is asked for.
-    pub fn into_run(self) -> Options {
-        match self.command {
-            Some(Command::Run(options)) => options,
-            None => self.run,
-        }
+    /// What is asked for.
+    pub fn into_command(self) -> Command {
+        self.command.unwrap_or(Command::Run(self.run))
     }
+}
+
+/// Options of `top`.
+#[derive(Debug, Args)]
+pub struct TopOptions {
+    /// Where the service shows its inspection page, such as http://127.0.0.1:9500/bursar
+    pub address: Address,
+
+    /// Prints one screen as text, and ends
+    #[arg(long)]
+    pub once: bool,
 }
 
 /// Options of `run`.
@@ -68,6 +82,13 @@ pub struct Options {
     /// It needs a `gpu0` with a capacity; `host0`, `attention` and `io` are used if they are there.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+
+    /// Shows the scheduler while it runs, on a page at this address
+    ///
+    /// Such as 127.0.0.1:9500, for a browser and for `bursar top`. Port 0 takes a free one; the page's address is
+    /// printed on the standard error stream. There is no login.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub inspect: Option<SocketAddr>,
 }
 
 /// Requests that are generated when no limit is given: about ten seconds of arrivals at the usual speed.
@@ -102,7 +123,10 @@ mod tests {
     use super::*;
 
     fn options(line: &str) -> Result<Options, clap::Error> {
-        Cli::try_parse_from(line.split_whitespace()).map(Cli::into_run)
+        Cli::try_parse_from(line.split_whitespace()).map(|cli| match cli.into_command() {
+            Command::Run(options) => options,
+            Command::Top(options) => panic!("{options:?}"),
+        })
     }
 
     #[test]

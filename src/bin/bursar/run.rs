@@ -1,6 +1,7 @@
 //! `bursar run`: from the options to the report.
 
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::Poll;
@@ -16,6 +17,7 @@ use crate::comparison;
 use crate::execution::{Figures, Plan, Stop, execute};
 use crate::generator::generate;
 use crate::options::Options;
+use crate::page;
 use crate::progress::{Progress, Screen};
 use crate::report::Report;
 use crate::sizing::{Sizing, SizingError};
@@ -24,6 +26,9 @@ use crate::workload::{MODULES, deal};
 
 /// How often the scheduler checks its books while it runs.
 const VERIFY_EVERY: Duration = Duration::from_secs(1);
+
+/// How often it notes what is in use, if somebody may look at that.
+const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 
 /// Input that cannot be used. Nothing has been run.
 #[derive(Debug, Error)]
@@ -36,12 +41,14 @@ pub enum InputError {
     Config { file: PathBuf, error: ConfigError },
     #[error("{}: {error}", file.display())]
     Sizing { file: PathBuf, error: SizingError },
+    #[error("the page cannot be shown at {address}: {error}")]
+    Inspect { address: SocketAddr, error: std::io::Error },
 }
 
 /// Runs the workload as the options say.
 pub async fn run(options: &Options, screen: &Screen, stop: Stop) -> anyhow::Result<Report> {
     let plan = Arc::new(plan(options)?);
-    let (figures, stats) = with_scheduler(&plan, screen, stop.clone()).await?;
+    let (figures, stats) = with_scheduler(&plan, options.inspect, screen, stop.clone()).await?;
     let leased = stats.budgets.iter().filter(|budget| !budget.rate).map(|budget| budget.granted).sum();
     anyhow::ensure!(leased == 0 && stats.leases == 0, "{leased} units in {} leases are still out", stats.leases);
     let mut report = Report::new(options, &plan, figures, leased);
@@ -77,11 +84,27 @@ fn read_config(file: &Path) -> Result<Config, InputError> {
 }
 
 /// Runs a plan through a scheduler and shuts it down, which checks its books.
-async fn with_scheduler(plan: &Arc<Plan>, screen: &Screen, stop: Stop) -> anyhow::Result<(Figures, Stats)> {
+async fn with_scheduler(
+    plan: &Arc<Plan>,
+    inspect: Option<SocketAddr>,
+    screen: &Screen,
+    stop: Stop,
+) -> anyhow::Result<(Figures, Stats)> {
     let config = plan.sizing.config.clone();
     let builder = Scheduler::builder().config(config.clone());
     let builder = if config.verify_every.is_none() { builder.verify_every(VERIFY_EVERY) } else { builder };
+    let builder = match (inspect, config.sample_every) {
+        (Some(_), None) => builder.sample_every(SAMPLE_EVERY),
+        _ => builder,
+    };
     let scheduler = builder.spawn()?;
+    let _page = match inspect {
+        Some(address) => {
+            let shown = page::show(&scheduler, address).await;
+            Some(shown.map_err(|error| InputError::Inspect { address, error })?)
+        }
+        None => None,
+    };
     let progress = bars(screen, "scheduler", plan);
     let figures = execute(plan, Arc::new(scheduler.clone()), progress, stop).await?;
     let stats = scheduler.shutdown().await?;

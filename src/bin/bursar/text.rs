@@ -22,6 +22,18 @@ pub fn ms(nanos: u64) -> String {
     }
 }
 
+/// Nanoseconds in the unit that reads best.
+pub fn time(nanos: u64) -> String {
+    let seconds = nanos as f64 / 1e9;
+    match nanos {
+        0..1_000_000 => format!("{:.1} µs", seconds * 1e6),
+        1_000_000..1_000_000_000 => format!("{:.1} ms", seconds * 1e3),
+        1_000_000_000..120_000_000_000 => format!("{seconds:.1} s"),
+        120_000_000_000..7_200_000_000_000 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{:.1} h", seconds / 3_600.0),
+    }
+}
+
 /// Rows of cells below each other: the first `left` columns are words, the others figures.
 pub fn table(left: usize, rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -51,6 +63,12 @@ mod tests {
         assert_eq!(written, ["0", "999", "1,000", "1,234,567"]);
         let written = [0, 4_000, 1_000_000, 12_345_678, 1_999_960_000].map(ms);
         assert_eq!(written, ["0.00", "0.00", "1.0", "12.3", "2,000.0"]);
+    }
+
+    #[test]
+    fn a_time_has_the_unit_that_reads_best() {
+        let written = [700, 1_200_000, 34_560_000_000, 600_000_000_000, 9_000_000_000_000].map(time);
+        assert_eq!(written, ["0.7 µs", "1.2 ms", "34.6 s", "10 min", "2.5 h"]);
     }
 
     #[test]
