@@ -110,7 +110,7 @@ impl Terms {
 pub struct Tag {
     /// The number of a registered module.
     pub module: u64,
-    /// The number of an activity, and whether that is only implied: see [`Tag::party`].
+    /// The number of an activity, and whether that is only implied: see `party`.
     pub activity: u64,
     /// Whether it may be asked to end early.
     pub preemptible: bool,
