@@ -15,6 +15,7 @@ mod policy;
 mod pressure;
 mod rt;
 mod scheduler;
+pub mod tiered;
 
 #[cfg(feature = "metrics")]
 pub use adapters::metrics::Exporter as MetricsExporter;
