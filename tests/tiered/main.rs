@@ -6,6 +6,7 @@ mod copies;
 mod ids;
 mod known_bugs;
 mod paper;
+mod pool_notes;
 mod scenarios;
 mod stress;
 mod upstream;
