@@ -15,6 +15,7 @@ mod policy;
 mod pressure;
 mod rt;
 mod scheduler;
+pub mod tiered;
 
 #[cfg(feature = "inspect")]
 pub use adapters::inspect;

@@ -96,6 +96,30 @@ assert_not_impl_any!(memory::PoolBlock<memory::HeapSource>: Clone, Copy, Default
 assert_not_impl_any!(memory::StreamLease: Clone, Copy, Default);
 assert_impl_all!(dyn memory::Space: Send, Sync);
 
+// Memory inside leases.
+plain!(
+    tiered::Tiers,
+    tiered::TiersBuilder,
+    tiered::MemoryLease,
+    tiered::Block,
+    tiered::InFlight,
+    tiered::Transfer<'static>
+);
+plain!(tiered::DeviceBlock, tiered::HostBlock, tiered::DiskBlock, tiered::Anywhere, tiered::Device, tiered::Host);
+plain!(tiered::Disk, tiered::Progress, tiered::OverUse, tiered::LeaseUsage, tiered::SpaceUsage, tiered::StreamUsage);
+plain!(tiered::AllocateError, tiered::CopyError, tiered::CopyFault, tiered::ForeignLease, tiered::TiersError);
+plain!(memory::BlockSize);
+assert_impl_all!(tiered::Tiers: Clone, std::fmt::Debug);
+assert_impl_all!(tiered::AllocateError: std::error::Error, Clone, Eq);
+assert_impl_all!(tiered::CopyError: std::error::Error, Clone, Eq);
+assert_impl_all!(tiered::ForeignLease: std::error::Error);
+assert_impl_all!(memory::Remains: Send);
+assert_impl_all!(dyn tiered::Relief: Send, Sync);
+// Memory that could be cloned would be freed twice.
+assert_not_impl_any!(tiered::Block: Clone, Copy, Default);
+assert_not_impl_any!(tiered::InFlight: Clone, Copy, Default);
+assert_not_impl_any!(tiered::MemoryLease: Clone, Copy, Default);
+
 // Errors.
 plain!(AmountError, CapacityError, CloseReason, ConfigError, LeaseError, RequestError, ReserveError, Shortage);
 plain!(TryReserveError, VerifyError);
@@ -114,15 +138,19 @@ fn every_public_type_is_in_the_table() {
     let here = include_str!("auto_traits.rs");
     let lines = here.split("plain!(").skip(1).filter_map(|rest| rest.split(");").next());
     let listed: Vec<&str> = lines.flat_map(words).collect();
-    let sources =
-        [include_str!("../src/lib.rs"), include_str!("../src/model/mod.rs"), include_str!("../src/memory/mod.rs")];
+    let sources = [
+        include_str!("../src/lib.rs"),
+        include_str!("../src/model/mod.rs"),
+        include_str!("../src/memory/mod.rs"),
+        include_str!("../src/tiered/mod.rs"),
+    ];
     for source in sources {
         // What the hidden module of simulations and models re-exports is not public.
         let public = source.split("pub mod internals").next().unwrap_or_default();
         for exported in public.split("pub use ").skip(1).filter_map(|rest| rest.split(';').next()) {
             let types = words(exported).filter(|word| word.chars().any(char::is_lowercase));
             // Traits have no line: they are what a type may be, not what it is.
-            let traits = ["Figures", "PagePin", "Slab", "Source"];
+            let traits = ["Figures", "InTier", "PagePin", "Relief", "Slab", "Source"];
             for name in types.filter(|word| word.starts_with(char::is_uppercase) && !traits.contains(word)) {
                 assert!(listed.contains(&name), "{name} is public and has no line in this table");
             }

@@ -23,6 +23,12 @@ pub struct BlockId {
 }
 
 impl BlockId {
+    /// The id of a block, for those who implement [`Space`](super::Space): `generation` counts the blocks that were in
+    /// the slot before.
+    pub const fn new(space: SpaceId, slot: u32, generation: u32) -> Self {
+        BlockId { space, slot, generation }
+    }
+
     /// The space it is in.
     pub const fn space(self) -> SpaceId {
         self.space

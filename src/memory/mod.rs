@@ -71,6 +71,18 @@ const STREAMS: usize = 1 << u8::BITS;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stream(pub u8);
 
+/// How large a block is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockSize {
+    /// How many bytes were asked.
+    pub len: u64,
+    /// How many bytes it takes of the capacity.
+    pub capacity: u64,
+}
+
+/// What is left to do after a block was freed. Dropping it does it, and may block for as long as a disk does.
+pub type Remains = Box<dyn Send>;
+
 /// One memory location with blocks in it. Held as `dyn Space`.
 ///
 /// # Contract
@@ -98,17 +110,56 @@ pub trait Space: Send + Sync + Debug {
     /// How many bytes are allocated, with what blocks were rounded up by.
     fn used(&self) -> u64;
 
+    /// How many bytes of the capacity a block of so many bytes takes, unless it happens to get a piece that is smaller
+    /// or larger.
+    fn footprint(&self, bytes: u64) -> u64 {
+        bytes
+    }
+
+    /// How large a block is.
+    ///
+    /// # Errors
+    /// As [`free`](Space::free).
+    fn size(&self, block: BlockId) -> Result<BlockSize, SpaceError>;
+
     /// Allocates a block. What is in it is undefined until it is written.
     ///
     /// # Errors
     /// [`SpaceError::OutOfMemory`], or [`SpaceError::Zero`] for a block of no bytes.
     async fn allocate(&self, bytes: u64) -> Result<BlockId, SpaceError>;
 
+    /// Allocates a block for the work of a stream. It may be used on others too; where blocks are freed in the order of
+    /// a stream, this one is freed in the order of that.
+    ///
+    /// # Errors
+    /// As [`allocate`](Space::allocate).
+    async fn allocate_on(&self, stream: Stream, bytes: u64) -> Result<BlockId, SpaceError> {
+        let _ = stream;
+        self.allocate(bytes).await
+    }
+
+    /// Frees a block without waiting, for those who cannot wait. The id is stale at once. What blocks is left to the
+    /// caller; what the block takes of the capacity comes back after that, or at once if there is nothing of the kind.
+    ///
+    /// # Errors
+    /// As [`free`](Space::free).
+    fn release(&self, block: BlockId) -> Result<Option<Remains>, SpaceError>;
+
     /// Frees a block.
     ///
     /// # Errors
     /// [`SpaceError::StaleBlock`] when it is freed already, [`SpaceError::ForeignBlock`] when it is of another space.
-    async fn free(&self, block: BlockId) -> Result<(), SpaceError>;
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, if there is something to do that blocks.
+    async fn free(&self, block: BlockId) -> Result<(), SpaceError> {
+        if let Some(remains) = self.release(block)? {
+            // The id is stale now; the rest is not left to whoever waits for this. It fails only with its runtime, and
+            // then `remains` was dropped.
+            let _ = tokio::task::spawn_blocking(move || drop(remains)).await;
+        }
+        Ok(())
+    }
 
     /// Copies `bytes` into a block, from `offset` on.
     ///

@@ -17,7 +17,7 @@ use crate::model::{GIB, KIB, SpaceId};
 use super::blocks::{BlockId, Blocks};
 use super::error::SpaceError;
 use super::turns::check_range;
-use super::{STREAMS, Space, Stream};
+use super::{BlockSize, Remains, STREAMS, Space, Stream};
 
 /// The resolution of tokio's timer.
 const TICK: Duration = Duration::from_millis(1);
@@ -215,7 +215,11 @@ impl Space for SimulatedDevice {
         Ok(block)
     }
 
-    async fn free(&self, block: BlockId) -> Result<(), SpaceError> {
+    fn size(&self, block: BlockId) -> Result<BlockSize, SpaceError> {
+        self.blocks.with(block, |content| BlockSize { len: content.size, capacity: content.size })
+    }
+
+    fn release(&self, block: BlockId) -> Result<Option<Remains>, SpaceError> {
         let content = self.blocks.remove(block)?;
         let mut heap = lock(&self.heap);
         heap.used -= content.size;
@@ -223,7 +227,7 @@ impl Space for SimulatedDevice {
         if let Some(content) = Arc::into_inner(content) {
             heap.keep(content.pieces);
         }
-        Ok(())
+        Ok(None)
     }
 
     async fn write(&self, stream: Stream, block: BlockId, offset: u64, bytes: &[u8]) -> Result<(), SpaceError> {

@@ -32,6 +32,7 @@ struct Shared {
     here: Arc<Semaphore>,
     /// The last that came back is lent first: its freed memory is still in a cache.
     streams: Mutex<Vec<Stream>>,
+    count: u8,
 }
 
 /// A stream that nobody else has, until this is dropped.
@@ -53,7 +54,7 @@ impl StreamPool {
     pub fn new(count: u8) -> Self {
         let count = count.max(1);
         let streams = Mutex::new((0..count).rev().map(Stream).collect());
-        StreamPool { shared: Arc::new(Shared { here: Arc::new(Semaphore::new(count.into())), streams }) }
+        StreamPool { shared: Arc::new(Shared { here: Arc::new(Semaphore::new(count.into())), streams, count }) }
     }
 
     /// Borrows a stream, and waits for one if there is none: first come, first served.
@@ -75,6 +76,11 @@ impl StreamPool {
             Ok(permit) => Some(self.lend(permit)),
             Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => None,
         }
+    }
+
+    /// How many there are, here and lent.
+    pub fn count(&self) -> u8 {
+        self.shared.count
     }
 
     /// How many are here.

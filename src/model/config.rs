@@ -130,6 +130,26 @@ impl Budget {
         self
     }
 
+    /// Lends no more than so much of the capacity that it was made with, rounded down; the rest is for what is
+    /// allocated beyond or without a lease. Nothing for a rate.
+    ///
+    /// ```
+    /// use bursar::{Budget, BudgetId, GIB, Share, Supply};
+    ///
+    /// let gpu = Budget::loan(BudgetId::GPU, 80 * GIB).reservation_limit(Share::from_fraction(0.85)?);
+    /// assert_eq!(gpu.supply, Supply::loan(68 * GIB));
+    /// # Ok::<(), bursar::AmountError>(())
+    /// ```
+    #[must_use]
+    pub fn reservation_limit(mut self, share: Share) -> Self {
+        if let Supply::Loan { capacity, .. } = &mut self.supply {
+            let part = u128::from(*capacity) * u128::from(share.millionths()) / u128::from(Share::WHOLE.millionths());
+            // A part of a `u64` is one.
+            *capacity = part as u64;
+        }
+        self
+    }
+
     /// Another unit.
     #[must_use]
     pub fn counted_in(mut self, unit: Unit) -> Self {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::ledger::Held;
 use crate::model::{Amounts, BudgetId, Holder, LeaseError, Path, Priority, Request};
 
+use super::Scheduler;
 use super::core::Core;
 
 /// What a reservation was granted, held until this drops.
@@ -103,6 +104,12 @@ impl Lease {
     /// The level it was granted at.
     pub fn priority(&self) -> Priority {
         self.held.level()
+    }
+
+    /// Whether this scheduler granted it.
+    pub fn is_of(&self, scheduler: &Scheduler) -> bool {
+        // A core passes to another scheduler only when it has no lease.
+        std::ptr::eq(self.core, scheduler.core)
     }
 
     /// The label of its request.

@@ -17,7 +17,7 @@ use crate::memory::host::{HeapSource, HostBlock, HostSpace};
 use crate::memory::pool::{Pool, PoolConfig};
 use crate::memory::streams::StreamPool;
 use crate::memory::turns::{Turn, Turns, check_range};
-use crate::memory::{Space, Stream};
+use crate::memory::{BlockSize, Remains, Space, Stream};
 use crate::model::{MIB, SpaceId, Tier};
 
 /// What is copied at once.
@@ -263,21 +263,33 @@ impl Space for CudaSpace {
         self.pool.usage().allocated
     }
 
-    /// Waits for what is queued on the streams of this space if memory that was freed in their order is all there is.
+    fn footprint(&self, bytes: u64) -> u64 {
+        self.pool.footprint(bytes)
+    }
+
+    fn size(&self, block: BlockId) -> Result<BlockSize, SpaceError> {
+        self.blocks.with(block, |block| BlockSize { len: block.len(), capacity: block.capacity() })
+    }
+
     async fn allocate(&self, bytes: u64) -> Result<BlockId, SpaceError> {
-        let block = match self.allocate_block(bytes, Stream(0)) {
+        self.allocate_on(Stream(0), bytes).await
+    }
+
+    /// Waits for what is queued on the streams of this space if memory that was freed in their order is all there is.
+    async fn allocate_on(&self, stream: Stream, bytes: u64) -> Result<BlockId, SpaceError> {
+        let block = match self.allocate_block(bytes, stream) {
             Err(SpaceError::OutOfMemory { pending: 1.., .. }) => {
                 self.pass().await?;
-                self.allocate_block(bytes, Stream(0))
+                self.allocate_block(bytes, stream)
             }
             allocated => allocated,
         };
         self.into_id(block?)
     }
 
-    async fn free(&self, block: BlockId) -> Result<(), SpaceError> {
+    fn release(&self, block: BlockId) -> Result<Option<Remains>, SpaceError> {
         // A copy that is under way keeps its memory until it is done.
-        self.blocks.remove(block).map(drop)
+        self.blocks.remove(block).map(|_| None)
     }
 
     #[allow(unsafe_code)]

@@ -41,7 +41,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.path) {
+        if let Err(error) = remove(&self.path) {
             // The next process that opens the root does it.
             tracing::warn!(path = %self.path.display(), %error, "a folder of blocks could not be removed");
         }
@@ -70,12 +70,20 @@ fn remove_dead(root: &Path) -> io::Result<usize> {
     for entry in fs::read_dir(root)? {
         let entry = entry?;
         let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
-        if ours && entry.file_type()?.is_dir() && is_dead(&entry.path())? {
-            fs::remove_dir_all(entry.path())?;
+        if ours && entry.path().is_dir() && is_dead(&entry.path())? {
+            remove(&entry.path())?;
             removed += 1;
         }
     }
     Ok(removed)
+}
+
+/// Its owner may be at the same, who needs no lock for it.
+fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 fn is_dead(folder: &Path) -> io::Result<bool> {

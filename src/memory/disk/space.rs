@@ -15,7 +15,7 @@ use super::folder::Folder;
 use crate::memory::blocks::{BlockId, Blocks};
 use crate::memory::error::SpaceError;
 use crate::memory::turns::{Turn, Turns, check_range};
-use crate::memory::{Space, Stream};
+use crate::memory::{BlockSize, Remains, Space, Stream};
 use crate::model::SpaceId;
 
 /// What is written or read in one go on a thread that may block.
@@ -207,14 +207,13 @@ impl Space for DiskSpace {
         self.into_id(self.allocate_block(bytes).await?)
     }
 
-    async fn free(&self, block: BlockId) -> Result<(), SpaceError> {
-        let removed = self.blocks.remove(block)?;
-        // The id is stale now; that the file goes is not left to whoever waits for this.
-        blocking(self.id(), move || {
-            drop(removed);
-            Ok(())
-        })
-        .await
+    fn size(&self, block: BlockId) -> Result<BlockSize, SpaceError> {
+        self.blocks.with(block, |block| BlockSize { len: block.len(), capacity: block.len() })
+    }
+
+    /// What is left is to remove the file.
+    fn release(&self, block: BlockId) -> Result<Option<Remains>, SpaceError> {
+        self.blocks.remove(block).map(|block| Some(Box::new(block) as Remains))
     }
 
     async fn write(&self, stream: Stream, block: BlockId, offset: u64, bytes: &[u8]) -> Result<(), SpaceError> {

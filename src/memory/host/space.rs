@@ -10,7 +10,7 @@ use crate::memory::blocks::{BlockId, Blocks};
 use crate::memory::error::SpaceError;
 use crate::memory::pool::{Pool, PoolConfig};
 use crate::memory::turns::{Turns, check_range};
-use crate::memory::{Space, Stream};
+use crate::memory::{BlockSize, Remains, Space, Stream};
 use crate::model::{KIB, SpaceId};
 
 /// What is copied before other tasks of the thread get a turn, some 25 us.
@@ -120,13 +120,24 @@ impl Space for HostSpace {
         self.pool.usage().allocated
     }
 
+    fn footprint(&self, bytes: u64) -> u64 {
+        self.pool.footprint(bytes)
+    }
+
+    fn size(&self, block: BlockId) -> Result<BlockSize, SpaceError> {
+        self.blocks.with(block, |entry| {
+            let block = lock(entry);
+            BlockSize { len: block.len() as u64, capacity: block.capacity() }
+        })
+    }
+
     async fn allocate(&self, bytes: u64) -> Result<BlockId, SpaceError> {
         self.into_id(self.allocate_block(bytes)?)
     }
 
-    async fn free(&self, block: BlockId) -> Result<(), SpaceError> {
+    fn release(&self, block: BlockId) -> Result<Option<Remains>, SpaceError> {
         // A copy that is under way keeps its memory until it finds its block stale.
-        self.blocks.remove(block).map(drop)
+        self.blocks.remove(block).map(|_| None)
     }
 
     async fn write(&self, stream: Stream, block: BlockId, offset: u64, bytes: &[u8]) -> Result<(), SpaceError> {

@@ -205,6 +205,11 @@ impl<S: Source> Pool<S> {
         Ok(PoolBlock { keep: Arc::clone(keep), cut, asked: bytes, class, stream, others: None })
     }
 
+    /// What a block of so many bytes takes, unless it gets a piece that was left over.
+    pub fn footprint(&self, bytes: u64) -> u64 {
+        if bytes.wrapping_sub(1) >= LARGEST { bytes } else { self.shared().classes.round(bytes).bytes }
+    }
+
     /// The source.
     pub fn source(&self) -> &S {
         &self.shared().source

@@ -1,0 +1,225 @@
+//! Bytes from one block to another, whatever spaces they are in.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::mpsc;
+
+use super::block::{Block, Held};
+use super::error::{CopyError, CopyFault};
+use crate::memory::SpaceError;
+use crate::model::{BudgetId, MIB, Priority, Request, ReserveError};
+
+/// Copies what is in a block into another one: all of it, unless a [`range`](Transfer::range) is given. Does nothing
+/// until it is awaited, and then returns how many bytes were copied.
+///
+/// It goes chunk by chunk, in order: while one is written the next is read, and no more than
+/// [`depth`](Transfer::depth) chunks are held at a time.
+///
+/// # Errors
+/// [`CopyError`], which says what is in the target.
+///
+/// # Cancel safety
+/// Dropping the future stops it. Then, as after an error, what is in the target is known: the bytes that
+/// [`progress`](Transfer::progress) counts are copied, those of one chunk after them are undefined, and the rest is as
+/// it was. A later copy from or to the same block comes after whatever is left of this one, and may go on where it
+/// stopped.
+pub fn copy<'a, A, B>(from: &'a Block<A>, to: &'a mut Block<B>) -> Transfer<'a> {
+    let (from, to) = (from.held(), to.held());
+    Transfer {
+        from,
+        to,
+        from_offset: 0,
+        to_offset: 0,
+        length: from.len(),
+        chunk: 4 * MIB,
+        depth: 2,
+        rates: Vec::new(),
+        level: from.level().min(to.level()),
+        progress: Progress::default(),
+    }
+}
+
+/// A copy that was not begun: see [`copy`].
+#[must_use = "nothing is copied unless it is awaited"]
+pub struct Transfer<'a> {
+    from: &'a Held,
+    to: &'a Held,
+    from_offset: u64,
+    to_offset: u64,
+    length: u64,
+    chunk: u64,
+    depth: usize,
+    rates: Vec<BudgetId>,
+    level: Priority,
+    progress: Progress,
+}
+
+/// How far a copy is. Clones are of the same copy, and outlive it.
+#[derive(Debug, Clone, Default)]
+pub struct Progress(Arc<AtomicU64>);
+
+impl Progress {
+    /// How many bytes are in the target, from the beginning of the range on.
+    pub fn done(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl<'a> Transfer<'a> {
+    /// Copies so many bytes, from an offset in the source to an offset in the target.
+    pub fn range(mut self, from_offset: u64, to_offset: u64, length: u64) -> Self {
+        (self.from_offset, self.to_offset, self.length) = (from_offset, to_offset, length);
+        self
+    }
+
+    /// How many bytes are read and written at once: 4 MiB unless this is called, and at least 1.
+    pub fn chunk(mut self, bytes: u64) -> Self {
+        self.chunk = bytes.max(1);
+        self
+    }
+
+    /// How many chunks may be held at a time: 2 unless this is called, and at least that.
+    pub fn depth(mut self, chunks: usize) -> Self {
+        self.depth = chunks.max(2);
+        self
+    }
+
+    /// Pays for every byte out of a rate of the scheduler, chunk by chunk before it is read, and waits for that when
+    /// need be. May be called for several.
+    pub fn charge(mut self, rate: BudgetId) -> Self {
+        self.rates.push(rate);
+        self
+    }
+
+    /// The level at which it waits for bandwidth: the more urgent one of the leases of the two blocks unless this is
+    /// called.
+    pub fn priority(mut self, level: Priority) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// How far it is, to be asked while it runs and after it was dropped.
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+
+    async fn run(self) -> Result<u64, CopyError> {
+        let copied = match self.check() {
+            Ok(()) => self.pump().await,
+            Err(fault) => Err((fault, 0)),
+        };
+        let done = self.progress.done();
+        copied.map(|()| done).map_err(|(fault, unknown)| CopyError {
+            from: self.from.id(),
+            to: self.to.id(),
+            length: self.length,
+            done,
+            unknown,
+            fault,
+        })
+    }
+
+    /// Both at once: who reads waits for room, who writes for a chunk.
+    async fn pump(&self) -> Result<(), (CopyFault, u64)> {
+        let (full, mut filled) = mpsc::channel(self.depth);
+        let (empty, emptied) = mpsc::channel(self.depth);
+        for _ in 0..self.depth {
+            // There is room for all of them.
+            let _ = empty.try_send(Vec::new());
+        }
+        let reading = async { self.read(emptied, full).await.map_err(|fault| (fault, self.unknown())) };
+        let writing = async {
+            while let Some(chunk) = filled.recv().await {
+                let at = self.to_offset + self.progress.done();
+                let written = self.to.space().write(self.to.stream(), self.to.id(), at, &chunk).await;
+                written.map_err(|error| (CopyFault::Write(error), self.unknown()))?;
+                self.progress.0.fetch_add(chunk.len() as u64, Ordering::Release);
+                // Nobody takes it once all is read.
+                let _ = empty.send(chunk).await;
+            }
+            Ok(())
+        };
+        tokio::try_join!(reading, writing).map(|_| ())
+    }
+
+    async fn read(&self, mut emptied: mpsc::Receiver<Vec<u8>>, full: mpsc::Sender<Vec<u8>>) -> Result<(), CopyFault> {
+        let most = self.most_at_once();
+        let mut read = 0;
+        while read < self.length {
+            let length = self.chunk.min(self.length - read);
+            // Both ends are held by this copy until the other is done.
+            let Some(mut chunk) = emptied.recv().await else { return Ok(()) };
+            self.pay(length, &most).await.map_err(CopyFault::Bandwidth)?;
+            // A chunk lies in memory, and so does what is read into it.
+            chunk.resize(length as usize, 0);
+            let source = self.from.space();
+            let at = self.from_offset + read;
+            source.read(self.from.stream(), self.from.id(), at, &mut chunk).await.map_err(CopyFault::Read)?;
+            read += length;
+            if full.send(chunk).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Pays for so many bytes: all rates together, and no more at once than the smallest can give.
+    async fn pay(&self, bytes: u64, most: &u64) -> Result<(), ReserveError> {
+        let mut left = if self.rates.is_empty() { 0 } else { bytes };
+        while left > 0 {
+            let part = left.min(*most);
+            let request = self.rates.iter().fold(Request::new(), |request, &rate| request.amount(rate, part));
+            // What is paid is spent; such a lease holds nothing.
+            drop(self.from.scheduler().reserve(request.priority(self.level)).await?);
+            left -= part;
+        }
+        Ok(())
+    }
+
+    /// The smallest burst of the rates.
+    fn most_at_once(&self) -> u64 {
+        if self.rates.is_empty() {
+            return u64::MAX;
+        }
+        let stats = self.from.scheduler().stats();
+        let bursts = self.rates.iter().filter_map(|&rate| stats.budget(rate)).map(|budget| budget.capacity);
+        bursts.min().unwrap_or(u64::MAX).max(1)
+    }
+
+    /// Nothing is copied unless all of it can be.
+    fn check(&self) -> Result<(), CopyFault> {
+        let out_of_range = |held: &Held, offset: u64| {
+            let fits = offset.checked_add(self.length).is_some_and(|end| end <= held.len());
+            let (block, size, length) = (held.id(), held.len(), self.length);
+            (!fits).then_some(SpaceError::OutOfRange { block, size, offset, length })
+        };
+        out_of_range(self.from, self.from_offset).map(CopyFault::Read).map_or(Ok(()), Err)?;
+        out_of_range(self.to, self.to_offset).map(CopyFault::Write).map_or(Ok(()), Err)
+    }
+
+    /// How many bytes after those that are done may be anything.
+    fn unknown(&self) -> u64 {
+        self.chunk.min(self.length - self.progress.done())
+    }
+}
+
+impl<'a> IntoFuture for Transfer<'a> {
+    type Output = Result<u64, CopyError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl fmt::Debug for Transfer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Transfer");
+        shown.field("from", &self.from.id()).field("to", &self.to.id()).field("length", &self.length);
+        shown.field("done", &self.progress.done()).finish_non_exhaustive()
+    }
+}
