@@ -7,8 +7,9 @@ use std::pin::Pin;
 use std::task::{Context, Waker};
 
 use allocation_counter::measure;
-use bursar::{Budget, BudgetId, Config, Priority, Request, Reservation};
+use bursar::{Activity, Budget, BudgetId, Config, Priority, Request, Reservation};
 use common::*;
+use futures::FutureExt;
 
 fn poll(reservation: &mut Reservation) -> Option<bursar::Lease> {
     match Pin::new(reservation).poll(&mut Context::from_waker(Waker::noop())) {
@@ -137,13 +138,33 @@ fn a_request_of_a_module_costs_no_copy_of_its_name_and_its_clones_allocate_nothi
     assert_untouched(&rig.scheduler);
 }
 
+/// Activities, modules and waits that are over are forgotten.
+#[test]
+fn a_thousand_activities_and_modules_one_after_the_other_keep_memory_flat() {
+    let rig = Rig::loans(10, 10);
+    let live_and_die = || {
+        let (first, second) = (Activity::new("first"), Activity::new("second"));
+        let module = rig.scheduler.module("over").cap(GPU, 8).register().unwrap();
+        let mut lease = take(&rig.scheduler, gpu(4).activity(&first).of(&module).preemptible());
+        lease.grow(&bundle(&[(HOST, 1)])).now_or_never().expect("free").unwrap();
+        let mut waiting = queued(&rig.scheduler, gpu(7).activity(&second));
+        let given_up = queued(&rig.scheduler, gpu(8).activity(&first).of(&module));
+        drop((given_up, lease));
+        drop(granted(&mut waiting));
+    };
+    (0..100).for_each(|_| live_and_die());
+    let counted = measure(|| (0..1_000).for_each(|_| live_and_die()));
+    assert_eq!((counted.count_current, counted.bytes_current), (0, 0), "{counted:?}");
+    assert_untouched(&rig.scheduler);
+}
+
 /// While somebody is in a scope, who is in none still allocates nothing.
 #[test]
 fn a_scope_elsewhere_costs_a_reservation_no_allocation() {
     let rig = Rig::loans(10, 10);
     // The books make a place for a bundle once.
     drop(take(&rig.scheduler, gpu(1).host(1u64)));
-    let scope = bursar::Activity::new("elsewhere").scope(std::future::pending::<()>());
+    let scope = Activity::new("elsewhere").scope(std::future::pending::<()>());
     assert_allocates_nothing("outside of the scope", || {
         drop(take(&rig.scheduler, gpu(1)));
         drop(poll(&mut rig.scheduler.reserve(gpu(1).host(1u64))).unwrap());

@@ -96,6 +96,70 @@ fn r9_what_a_module_gives_back_is_promised_to_its_next_request() {
     assert_untouched(&rig.scheduler);
 }
 
+/// R9: what is inside a minimum ranks before all below `Critical` from its arrival on, also if it does not wait.
+#[test]
+fn r9_an_attempt_inside_a_minimum_passes_the_claims_of_others() {
+    let rig = Rig::strict(10, 10);
+    let chat = rig.scheduler.module("chat").minimum(GPU, 4).register().unwrap();
+    let held = take(&rig.scheduler, gpu(6));
+    let mut high = queued(&rig.scheduler, gpu(8).priority(Priority::High));
+    assert!(matches!(rig.scheduler.try_reserve(gpu(4)), Err(TryReserveError::NotNow(_))));
+    let inside = take(&rig.scheduler, gpu(4).of(&chat));
+    drop(held);
+    assert_waits(&mut high);
+    drop(inside);
+    drop(granted(&mut high));
+    assert_untouched(&rig.scheduler);
+}
+
+/// R9: whoever is inside the minimum with what was promised to those before is served from it, nobody else.
+#[test]
+fn r9_a_minimum_is_promised_once() {
+    let rig = Rig::loans(12, 10);
+    let chat = rig.scheduler.module("chat").minimum(GPU, 4).register().unwrap();
+    let mut held: Vec<_> = (0..3).map(|_| take(&rig.scheduler, gpu(4))).collect();
+    let mut high = queued(&rig.scheduler, gpu(4).priority(Priority::High));
+    let mut first = queued(&rig.scheduler, gpu(4).of(&chat));
+    let mut second = queued(&rig.scheduler, gpu(4).of(&chat));
+    held.pop();
+    let inside = granted(&mut first);
+    held.pop();
+    let urgent = granted(&mut high);
+    assert_waits(&mut second);
+    held.pop();
+    drop((inside, urgent, granted(&mut second)));
+    assert_untouched(&rig.scheduler);
+}
+
+/// R9: growth makes a lease an activity of its own; what it holds stays its module's.
+#[test]
+fn r9_a_lease_that_grew_counts_against_its_cap_until_it_ends() {
+    let rig = Rig::loans(10, 10);
+    let vision = rig.scheduler.module("vision").cap(GPU, 4).register().unwrap();
+    let mut lease = take(&rig.scheduler, gpu(2).of(&vision));
+    lease.try_grow(&bundle(&[(GPU, 1)])).unwrap();
+    assert!(rig.scheduler.try_reserve(gpu(2).of(&vision)).is_err());
+    drop(lease);
+    drop(take(&rig.scheduler, gpu(4).of(&vision)));
+    assert_untouched(&rig.scheduler);
+}
+
+/// R9: what one waiter of a module is granted counts for the next in the same turn.
+#[test]
+fn r9_one_release_grants_a_module_no_more_than_its_cap() {
+    let rig = Rig::loans(10, 10);
+    let vision = rig.scheduler.module("vision").cap(GPU, 4).register().unwrap();
+    let held = take(&rig.scheduler, gpu(10));
+    let mut first = queued(&rig.scheduler, gpu(3).of(&vision));
+    let mut second = queued(&rig.scheduler, gpu(3).of(&vision));
+    drop(held);
+    let lease = granted(&mut first);
+    assert_waits(&mut second);
+    drop(lease);
+    drop(granted(&mut second));
+    assert_untouched(&rig.scheduler);
+}
+
 #[test]
 fn quotas_that_cannot_be_kept_are_refused_with_their_figures() {
     let rig = Rig::new(Config::new().with(Budget::loan(GPU, 10)).with(Budget::rate(IO, 10)));

@@ -118,6 +118,25 @@ fn r5_a_dormant_waiter_keeps_its_rank() {
     assert_untouched(&rig.scheduler);
 }
 
+/// Its rank is that of its first poll, not of the offer's end: who came in between stays behind it.
+#[test]
+fn r5_a_dormant_waiter_goes_before_who_came_while_its_offer_lay() {
+    let mut rig = Rig::loans(10, 10);
+    let held = take(&rig.scheduler, gpu(10));
+    let mut slow = queued(&rig.scheduler, gpu(10));
+    drop(held);
+    let mut rival = queued(&rig.scheduler, gpu(10));
+    let mut younger = queued(&rig.scheduler, gpu(10));
+    rig.pass(EXPIRY);
+    let lease = granted(&mut rival);
+    assert!(slow.poll().is_pending(), "its offer has expired");
+    drop(lease);
+    assert_waits(&mut younger);
+    drop(granted(&mut slow));
+    drop(granted(&mut younger));
+    assert_untouched(&rig.scheduler);
+}
+
 #[test]
 fn r5_the_patience_doubles_with_every_offer_that_expires() {
     let mut rig = Rig::loans(10, 10);

@@ -2,8 +2,10 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -130,6 +132,25 @@ fn p23_in_strict_order_nobody_passes_a_waiter_of_equal_or_higher_rank() {
     drop(granted(&mut waiting));
     drop(take(&rig.scheduler, gpu(1).priority(Priority::Idle)));
     assert_untouched(&rig.scheduler);
+}
+
+/// R1, P07: a waker is cloned when the way past the queue has been found short, and before the reservation queues. What
+/// comes back in between raises no flag, so it has to be seen by a second look.
+#[test]
+fn r1_p07_what_comes_back_between_the_first_look_and_the_wait_is_not_lost() {
+    let rig = Rig::loans(10, 10);
+    let held = Rc::new(RefCell::new(Some(take(&rig.scheduler, gpu(10)))));
+    let last = Rc::clone(&held);
+    let waker = waker_with(move |how| {
+        if how == Use::Clone {
+            drop(last.take());
+        }
+    });
+    let mut reservation = rig.scheduler.reserve(gpu(1));
+    let polled = Pin::new(&mut reservation).poll(&mut Context::from_waker(&waker));
+    hush_wakers();
+    assert!(held.borrow().is_none(), "the waker was cloned");
+    assert!(matches!(polled, Poll::Ready(Ok(_))), "{polled:?}");
 }
 
 /// R1: the flag is set while somebody waits and cleared with the last one, whatever way the wait ends.

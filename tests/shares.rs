@@ -140,6 +140,21 @@ fn grants_that_did_not_wait_count() {
     drop(granted(&mut greedy));
 }
 
+/// Neither the wait nor the grant that ends it is charged beside the request.
+#[test]
+fn a_request_that_waited_costs_as_much_as_one_that_did_not() {
+    let rig = rig();
+    let held = take(&rig.scheduler, gpu(8).module("large"));
+    let mut first = queued(&rig.scheduler, gpu(4).module("small"));
+    let mut large = queued(&rig.scheduler, gpu(8).module("large"));
+    let mut second = queued(&rig.scheduler, gpu(4).module("small"));
+    drop(held);
+    let both = (granted(&mut first), granted(&mut second));
+    assert_waits(&mut large);
+    drop(both);
+    drop(granted(&mut large));
+}
+
 /// A refused attempt costs nothing.
 #[test]
 fn what_was_refused_is_not_charged() {

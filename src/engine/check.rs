@@ -156,3 +156,28 @@ impl Engine {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::{Asked, Submitted, Turn};
+    use crate::ledger::Board;
+    use crate::model::{Activity, Budget, Config, Request};
+
+    use super::*;
+
+    #[test]
+    fn a_waiter_that_is_known_to_the_wrong_activity_is_a_defect() {
+        let config = Config::new().with(Budget::loan(BudgetId::GPU, 10));
+        let (mut engine, mut books, board) = (Engine::new(&config), Books::new(), Board::default());
+        books.open(&config.budgets, 0);
+        let turn = &mut Turn { books: &mut books, board: &board, now: 0 };
+        let _ = engine.submit(turn, Asked::of(&Request::new().gpu(10u64)));
+        let request = Request::new().gpu(1u64).activity(&Activity::new("its own"));
+        let Submitted::Waiting(slot) = engine.submit(turn, Asked::of(&request)) else { panic!("it has to wait") };
+        let own = engine.tag(slot).party();
+        engine.verify_parties(turn.books).unwrap();
+        engine.parties.change(own, |party| party.part_mut(Sure::Declared).waiters.clear());
+        engine.parties.change(own + 1, |party| party.part_mut(Sure::Declared).waiters.push(slot));
+        assert!(engine.verify_parties(turn.books).is_err());
+    }
+}

@@ -80,3 +80,22 @@ impl Account {
         Err(format!("{self:?}: free {free} + granted {granted} is not capacity + deficit {deficit}"))
     }
 }
+
+// Where what is granted is counted on its own.
+#[cfg(all(test, any(debug_assertions, feature = "test-util")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_that_does_not_balance_says_so() {
+        let mut account = Account::new(10);
+        account.take(4);
+        account.verify().unwrap();
+        assert!(Account { balance: 5, ..account }.verify().is_err());
+        assert!(Account { capacity: 11, ..account }.verify().is_err());
+        assert!(Account { low: 7, ..account }.verify().is_err(), "a peak below what is granted");
+        account.set_capacity(3);
+        account.verify().unwrap();
+        assert!(Account { balance: 0, ..account }.verify().is_err(), "a deficit that was forgotten");
+    }
+}

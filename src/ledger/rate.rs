@@ -159,6 +159,14 @@ impl Bucket {
 }
 
 #[cfg(test)]
+impl Bucket {
+    /// A bucket that has lost a unit.
+    pub(super) fn out_of_balance() -> Self {
+        Bucket { level: 9, ..Bucket::new(1, 10, 0, 0) }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
