@@ -14,6 +14,7 @@ mod policy;
 mod pressure;
 mod rt;
 mod scheduler;
+pub mod tasks;
 
 #[cfg(feature = "metrics")]
 pub use adapters::metrics::Exporter as MetricsExporter;

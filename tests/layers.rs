@@ -17,6 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("observe", &["model", "engine"]),
     ("pressure", &["model"]),
     ("adapters", &["model", "scheduler"]),
+    ("tasks", &["model", "policy", "observe", "scheduler"]),
     ("scheduler", &["model", "rt", "ledger", "policy", "engine", "observe"]),
 ];
 

@@ -4,9 +4,11 @@
 //! did not wait never come here; the books count them.
 
 mod sink;
+mod tasks;
 mod times;
 mod usage;
 
 pub(crate) use sink::Sink;
+pub(crate) use tasks::{Running, TaskCounters, TaskEnd};
 pub(crate) use times::{Times, summary};
 pub(crate) use usage::Gauge;

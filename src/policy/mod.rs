@@ -1,10 +1,13 @@
 //! Pure decisions over plain values. No clock, no lock, no I/O: what they need is an argument.
 
+mod backoff;
+mod dice;
 mod placement;
 mod rank;
 mod response_ratio;
 mod shares;
 
+pub(crate) use backoff::pause;
 pub(crate) use placement::{SpaceView, spaces_for};
 pub use rank::Rank;
 pub(crate) use response_ratio::ResponseRatio;

@@ -28,7 +28,7 @@ use tokio::runtime::Handle;
 use crate::engine::{Effect, Engine, Settled, Table, Turn};
 use crate::ledger::{Board, Books, Held};
 use crate::model::{Amounts, Budget, BudgetId, CloseReason, Config, Order, Request, Tag, Topology, Unit};
-use crate::observe::Sink;
+use crate::observe::{Sink, TaskCounters};
 use crate::rt::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::rt::{Clock, Here, Short};
 
@@ -91,7 +91,7 @@ pub(super) struct Desk {
     pub armed: u64,
     pub drains: Drains,
     pub watch: Watch,
-    runtime: Option<Handle>,
+    pub runtime: Option<Handle>,
 }
 
 /// The shared heart of a scheduler.
@@ -102,6 +102,7 @@ pub(crate) struct Core {
     pub(super) desk: Short<Desk>,
     pub(super) known: Known,
     pub(super) sections: Sections,
+    pub(super) tasks: TaskCounters,
     pub(super) clock: Clock,
     /// Whether somebody waits. Only a hint where to go first: what counts are the flags in the books, read under their
     /// lock.
@@ -133,6 +134,7 @@ impl Core {
             }),
             known: Known::default(),
             sections: Sections::default(),
+            tasks: TaskCounters::default(),
             clock,
             busy: AtomicBool::new(false),
             rates: AtomicU64::new(0),
@@ -387,6 +389,7 @@ impl Core {
         desk.runtime = None;
         self.known.clear();
         self.sections.clear();
+        self.tasks.clear();
         true
     }
 }

@@ -17,6 +17,7 @@ mod report;
 mod reservation;
 mod scope;
 mod sections;
+mod tasks;
 mod trace;
 mod wake;
 mod watch;
