@@ -1,6 +1,7 @@
 //! Pure decisions over plain values. No clock, no lock, no I/O: what they need is an argument.
 
 mod backoff;
+pub mod balance;
 mod dice;
 mod placement;
 mod rank;

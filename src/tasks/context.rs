@@ -72,7 +72,7 @@ impl TaskContext {
     /// Put one into every loop that computes for long without awaiting anything else.
     ///
     /// # Cancel safety
-    /// It has no effect of its own. Dropping it, inside a `select` say, does not undo that the task is to be interrupted.
+    /// It has no effect of its own. Dropping it does not undo that the task is to be interrupted.
     pub async fn checkpoint(&self) {
         let preempted = self.control.preemptible != Preemptible::Never && self.control.has(PREEMPT);
         if preempted || self.control.has(CANCEL) {

@@ -124,8 +124,7 @@ impl<T> TaskHandle<T> {
     /// [checkpoint](super::TaskContext::checkpoint) or [looks](super::TaskContext::cancelled). One that does neither
     /// runs to its end and has its result.
     pub fn cancel(&self) {
-        self.control.set(CANCEL);
-        self.control.cancelled.notify_waiters();
+        self.leash().cancel();
     }
 
     /// Tells a preemptible task that runs to give back what it holds and to wait for it again. Says whether it was
@@ -199,27 +198,60 @@ impl<T> TaskHandle<T> {
         }
     }
 
+    /// What is needed to stop the task without the handle.
+    pub(super) fn leash(&self) -> Leash {
+        Leash { control: Arc::clone(&self.control) }
+    }
+}
+
+/// A hold on a task whose handle is awaited elsewhere.
+#[derive(Debug, Clone)]
+pub(super) struct Leash {
+    control: Arc<Control>,
+}
+
+impl Leash {
     /// Takes the task back if it still waits for its resources: it then ends without having run, and whoever holds its
-    /// work may submit it again. Says whether it was taken back.
-    #[expect(dead_code, reason = "for the balancing of queued tasks")]
-    pub(super) fn withdraw(&self) -> bool {
-        let reservation = {
-            let mut stage = self.control.stage();
-            match &*stage {
-                Stage::Queued(_) => std::mem::replace(&mut *stage, Stage::Withdrawn),
-                _ => return false,
+    /// work may submit it again. It leaves the queue when what is returned drops.
+    pub(super) fn withdraw(&self) -> Option<Withdrawn> {
+        let mut stage = self.control.stage();
+        match &*stage {
+            Stage::Queued(_) => {
+                let queued = std::mem::replace(&mut *stage, Stage::Withdrawn);
+                Some(Withdrawn { queued: Some(queued), control: Arc::clone(&self.control) })
             }
-        };
-        drop(reservation);
-        // It looks at its stage when it is woken.
-        self.control.set(0);
-        true
+            _ => None,
+        }
     }
 
     /// Whether it was taken back.
-    #[expect(dead_code, reason = "for the balancing of queued tasks")]
     pub(super) fn is_withdrawn(&self) -> bool {
         matches!(&*self.control.stage(), Stage::Withdrawn)
+    }
+
+    /// Whether it waits for its resources.
+    pub(super) fn waits(&self) -> bool {
+        matches!(&*self.control.stage(), Stage::Queued(_))
+    }
+
+    /// See [`TaskHandle::cancel`].
+    pub(super) fn cancel(&self) {
+        self.control.set(CANCEL);
+        self.control.cancelled.notify_waiters();
+    }
+}
+
+/// A place in the queue that is given up. To be dropped without a lock: that wakes others.
+pub(super) struct Withdrawn {
+    queued: Option<Stage>,
+    control: Arc<Control>,
+}
+
+impl Drop for Withdrawn {
+    fn drop(&mut self) {
+        drop(self.queued.take());
+        // It looks at its stage when it is woken.
+        self.control.set(0);
     }
 }
 

@@ -31,6 +31,7 @@
 
 mod context;
 mod control;
+mod dispatch;
 mod error;
 mod handle;
 mod retry;
@@ -42,7 +43,12 @@ use std::sync::Arc;
 
 use crate::scheduler::Scheduler;
 
+pub use crate::policy::balance;
 pub use context::TaskContext;
+pub use dispatch::{
+    Dispatcher, DispatcherBuilder, DispatcherStats, Handler, Job, JobHandle, OnLeave, WorkerBuilder, WorkerHandle,
+    WorkerStats,
+};
 pub use error::{BoxError, TaskError};
 pub use handle::{Progress, TaskHandle, TaskReport, TaskState};
 pub use retry::Retry;
