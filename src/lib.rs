@@ -5,6 +5,8 @@
 #![cfg_attr(feature = "test-util", warn(unreachable_pub))]
 
 mod adapters;
+#[doc = include_str!("coming_from_rros.md")]
+pub mod coming_from_rros {}
 mod engine;
 mod ledger;
 pub mod memory;

@@ -37,6 +37,7 @@ mod handle;
 mod retry;
 mod run;
 mod spawn;
+mod stream;
 mod task;
 
 use std::sync::Arc;
@@ -52,6 +53,7 @@ pub use dispatch::{
 pub use error::{BoxError, TaskError};
 pub use handle::{Progress, TaskHandle, TaskReport, TaskState};
 pub use retry::Retry;
+pub use stream::{ReserveExt, ReserveWith, Unreserved};
 pub use task::Task;
 
 use handle::Outcome;
