@@ -6,6 +6,8 @@
 #![cfg_attr(feature = "test-util", warn(unreachable_pub))]
 
 mod adapters;
+#[doc = include_str!("coming_from_rros.md")]
+pub mod coming_from_rros {}
 mod engine;
 mod ledger;
 pub mod memory;
@@ -15,6 +17,7 @@ mod policy;
 mod pressure;
 mod rt;
 mod scheduler;
+pub mod tasks;
 pub mod tiered;
 
 #[cfg(feature = "inspect")]

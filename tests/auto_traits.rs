@@ -133,6 +133,24 @@ assert_impl_all!(VerifyError: std::error::Error, Clone, Eq);
 assert_impl_all!(AmountError: std::error::Error, Clone, Eq);
 assert_impl_all!(MergeError: std::error::Error);
 
+// Tasks.
+use bursar::tasks::*;
+plain!(TaskStats, TaskError, TaskState, TaskReport, TaskContext, Progress, Retry);
+plain!(TaskHandle<std::cell::Cell<u8>>);
+assert_impl_all!(TaskHandle<u8>: Future<Output = Result<u8, TaskError>>, std::fmt::Debug);
+plain!(Job<u8>, JobHandle<u8>, Dispatcher<u8, u8>, DispatcherBuilder, DispatcherStats, WorkerStats, OnLeave);
+plain!(WorkerBuilder<u8, u8>, WorkerHandle<u8, u8>);
+plain!(balance::Balancer, balance::Policy, balance::Worker, balance::Job, balance::State, balance::Service);
+assert_impl_all!(JobHandle<u8>: Future<Output = Result<u8, TaskError>>, std::fmt::Debug);
+assert_impl_all!(Dispatcher<u8, u8>: Clone, std::fmt::Debug);
+// A worker that could be cloned would leave twice.
+assert_not_impl_any!(WorkerHandle<u8, u8>: Clone, Copy);
+assert_impl_all!(Task<u8>: Send, Unpin, std::fmt::Debug);
+assert_impl_all!(TaskError: std::error::Error, Clone);
+// Two handles would both want the result, two contexts the lease.
+assert_not_impl_any!(TaskHandle<u8>: Clone, Copy);
+assert_not_impl_any!(TaskContext: Clone, Copy);
+
 #[test]
 fn every_public_type_is_in_the_table() {
     let here = include_str!("auto_traits.rs");

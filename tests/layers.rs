@@ -18,6 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("pressure", &["model"]),
     ("adapters", &["model", "scheduler"]),
     ("tiered", &["model", "memory", "scheduler"]),
+    ("tasks", &["model", "policy", "observe", "scheduler"]),
     ("scheduler", &["model", "rt", "ledger", "policy", "engine", "observe"]),
 ];
 

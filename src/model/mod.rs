@@ -22,6 +22,7 @@ mod request;
 mod sentence;
 mod snapshot;
 mod stats;
+mod tasks;
 mod terms;
 mod usage;
 #[cfg(feature = "serde")]
@@ -47,6 +48,7 @@ pub use priority::Priority;
 pub use request::Request;
 pub use snapshot::{Figure, FigureKind, Figures, ModuleShare, ModuleStats, Section, Snapshot};
 pub use stats::{BudgetStats, LevelStats, Stats, WaitSummary};
+pub use tasks::TaskStats;
 pub(crate) use terms::MOST_ALTERNATIVES;
 #[doc(hidden)]
 pub use terms::{Alternative, Terms};

@@ -5,10 +5,12 @@
 
 mod console;
 mod sink;
+mod tasks;
 mod times;
 mod usage;
 
 pub(crate) use console::{Asking, Console, Figures, Sampler, spawn};
 pub(crate) use sink::Sink;
+pub(crate) use tasks::{Running, TaskCounters, TaskEnd};
 pub(crate) use times::{Times, summary};
 pub(crate) use usage::Gauge;

@@ -24,6 +24,12 @@ impl Times {
         }
     }
 
+    /// What this part of them lies at or below, in nanoseconds; `None` with fewer than so many.
+    pub(crate) fn quantile(&self, part: f64, least: u64) -> Option<u64> {
+        let histogram = self.0.as_ref().filter(|histogram| histogram.len() >= least)?;
+        Some(histogram.value_at_quantile(part))
+    }
+
     /// A copy, to be looked at in peace.
     pub(crate) fn copy(&self) -> Option<Histogram<u64>> {
         self.0.clone()

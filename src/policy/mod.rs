@@ -1,11 +1,15 @@
 //! Pure decisions over plain values. No clock, no lock, no I/O: what they need is an argument.
 
+mod backoff;
+pub mod balance;
+mod dice;
 mod placement;
 mod rank;
 mod response_ratio;
 mod shares;
 mod victims;
 
+pub(crate) use backoff::pause;
 pub(crate) use placement::{SpaceView, spaces_for};
 pub use rank::Rank;
 pub(crate) use response_ratio::ResponseRatio;

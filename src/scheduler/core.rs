@@ -28,7 +28,7 @@ use tokio::runtime::Handle;
 use crate::engine::{Effect, Engine, Settled, Table, Turn};
 use crate::ledger::{Board, Books, Held};
 use crate::model::{Amounts, Budget, BudgetId, CloseReason, Config, Order, Request, Tag, Topology, Unit};
-use crate::observe::{Console, Sink};
+use crate::observe::{Console, Sink, TaskCounters};
 use crate::rt::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::rt::{Clock, Here, Short};
 
@@ -94,7 +94,7 @@ pub(super) struct Desk {
     pub watch: Watch,
     /// Those that wait until their leases are asked to end, by place.
     pub revocations: Revocations,
-    runtime: Option<Handle>,
+    pub runtime: Option<Handle>,
 }
 
 /// The shared heart of a scheduler.
@@ -105,6 +105,7 @@ pub(crate) struct Core {
     pub(super) desk: Short<Desk>,
     pub(super) known: Known,
     pub(super) sections: Sections,
+    pub(super) tasks: TaskCounters,
     pub(super) clock: Clock,
     pub(super) console: Console,
     /// Whether somebody waits. Only a hint where to go first: what counts are the flags in the books, read under their
@@ -138,6 +139,7 @@ impl Core {
             }),
             known: Known::default(),
             sections: Sections::default(),
+            tasks: TaskCounters::default(),
             clock,
             console: Console::default(),
             busy: AtomicBool::new(false),
@@ -404,6 +406,7 @@ impl Core {
         desk.runtime = None;
         self.known.clear();
         self.sections.clear();
+        self.tasks.clear();
         true
     }
 }

@@ -19,6 +19,7 @@ mod reservation;
 mod revoked;
 mod scope;
 mod sections;
+mod tasks;
 mod trace;
 mod wake;
 mod watch;

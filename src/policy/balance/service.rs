@@ -1,0 +1,75 @@
+//! What a worker has shown of its speed.
+
+use super::peak_ewma::PeakEwma;
+
+/// Service times of one worker, as far as policies want to know them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Service {
+    samples: u64,
+    /// Means over about the last eight tasks, weighed by their cost: nanoseconds and cost, each in 2^-3.
+    nanos: u64,
+    cost: u64,
+    peak: PeakEwma,
+}
+
+/// A new sample counts one eighth.
+const MEMORY: u64 = 8;
+
+impl Service {
+    /// A task of this cost took so long, in nanoseconds, and ended at `now`, in nanoseconds of any clock.
+    pub fn record(&mut self, cost: u64, nanos: u64, now: u64) {
+        let (cost, nanos) = (cost.max(1), nanos.max(1));
+        self.samples += 1;
+        if self.samples == 1 {
+            (self.nanos, self.cost) = (nanos.saturating_mul(MEMORY), cost.saturating_mul(MEMORY));
+        } else {
+            self.nanos = (self.nanos - self.nanos / MEMORY).saturating_add(nanos);
+            self.cost = (self.cost - self.cost / MEMORY).saturating_add(cost);
+        }
+        self.peak.record(nanos, now);
+    }
+
+    /// How many tasks it has completed.
+    pub fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// How long a task of this cost takes, by what others took per unit of cost; `None` without a sample.
+    pub fn expected(&self, cost: u64) -> Option<u64> {
+        let nanos = u128::from(self.nanos) * u128::from(cost.max(1)) / u128::from(self.cost.max(1));
+        (self.samples > 0).then(|| u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    /// The recent peak of its service times as it was at the last sample, in nanoseconds; `None` without a sample.
+    pub fn peak(&self) -> Option<u64> {
+        (self.samples > 0).then(|| self.peak.value())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_expected_grows_with_the_cost_and_follows_a_change_of_speed() {
+        let mut service = Service::default();
+        assert_eq!((service.expected(5), service.peak()), (None, None));
+        for at in 1..=10 {
+            service.record(10, 1_000, at * 1_000);
+        }
+        assert_eq!((service.expected(10), service.expected(20)), (Some(1_000), Some(2_000)));
+        for at in 11..=60 {
+            service.record(10, 3_000, at * 1_000);
+        }
+        assert!((2_900..=3_000).contains(&service.expected(10).unwrap()));
+    }
+
+    #[test]
+    fn extreme_figures_saturate() {
+        let mut service = Service::default();
+        (0..20).for_each(|at| service.record(u64::MAX, u64::MAX, at));
+        assert!(service.expected(u64::MAX).is_some());
+        service.record(0, 0, u64::MAX);
+        assert!(service.peak().is_some());
+    }
+}

@@ -1,0 +1,139 @@
+//! What is given to a dispatcher, and what comes back.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::model::{Priority, Request};
+use crate::tasks::task::Preemptible;
+use crate::tasks::{Retry, TaskError};
+
+use super::floor::JobId;
+
+/// An item that some worker is to handle, with what that takes.
+#[derive(Debug, Clone)]
+#[must_use = "a job does nothing until it is submitted"]
+pub struct Job<I> {
+    pub(super) name: Arc<str>,
+    pub(super) item: I,
+    pub(super) request: Request,
+    pub(super) retry: Retry,
+    pub(super) preemptible: Preemptible,
+    pub(super) complete_by: Option<Duration>,
+    pub(super) key: Option<Arc<str>>,
+}
+
+impl<I> Job<I> {
+    /// A job. The request is made when a worker has room for it, in the name of the worker's module if it has one.
+    pub fn new(name: impl Into<Arc<str>>, item: I, request: Request) -> Self {
+        Job {
+            name: name.into(),
+            item,
+            request,
+            retry: Retry::never(),
+            preemptible: Preemptible::Never,
+            complete_by: None,
+            key: None,
+        }
+    }
+
+    /// How urgent it is.
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.request = self.request.priority(priority);
+        self
+    }
+
+    /// The latest time at which it begins, counted from its submission. Among equal priorities earlier deadlines go
+    /// first.
+    pub fn deadline(mut self, within: Duration) -> Self {
+        self.request = self.request.deadline(within);
+        self
+    }
+
+    /// The latest time at which it is complete, counted from its submission.
+    pub fn complete_by(mut self, within: Duration) -> Self {
+        self.complete_by = Some(within);
+        self
+    }
+
+    /// What a worker may hold that makes it the better one for this, see
+    /// [`Policy::Affinity`](crate::tasks::balance::Policy::Affinity).
+    pub fn key(mut self, key: impl Into<Arc<str>>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// What to do when it fails. Another attempt may be made by another worker.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// See [`Task::preemptible`](crate::tasks::Task::preemptible).
+    pub fn preemptible(mut self) -> Self {
+        self.preemptible = Preemptible::Anywhere;
+        self
+    }
+}
+
+/// Tells a dispatcher that a job is not wanted any more.
+pub(super) trait Cancels: Send + Sync {
+    fn cancel(&self, job: JobId);
+}
+
+/// A submitted job: the future of its result.
+///
+/// Dropping it detaches the job: it goes on, and its result is lost. Polling it after it gave its result is harmless:
+/// it stays pending.
+#[must_use = "dropping a handle detaches its job; its result is lost"]
+pub struct JobHandle<O> {
+    name: Arc<str>,
+    id: JobId,
+    result: Option<oneshot::Receiver<Result<O, TaskError>>>,
+    dispatcher: Arc<dyn Cancels>,
+}
+
+impl<O> JobHandle<O> {
+    pub(super) fn new(
+        name: Arc<str>,
+        id: JobId,
+        result: oneshot::Receiver<Result<O, TaskError>>,
+        dispatcher: Arc<dyn Cancels>,
+    ) -> Self {
+        JobHandle { name, id, result: Some(result), dispatcher }
+    }
+
+    /// The name it was submitted under.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Asks the job to end: at once if it does not run, else as
+    /// [`TaskHandle::cancel`](crate::tasks::TaskHandle::cancel) does.
+    pub fn cancel(&self) {
+        self.dispatcher.cancel(self.id);
+    }
+}
+
+impl<O> Future for JobHandle<O> {
+    type Output = Result<O, TaskError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(result) = &mut self.result else { return Poll::Pending };
+        let result = ready!(Pin::new(result).poll(cx));
+        self.result = None;
+        let gone = |_| Err(TaskError::Cancelled { name: Arc::clone(&self.name), running: false });
+        Poll::Ready(result.unwrap_or_else(gone))
+    }
+}
+
+impl<O> fmt::Debug for JobHandle<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobHandle").field("name", &self.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,288 @@
+//! The task of a dispatcher: gives jobs to workers, takes their results, and nothing else does.
+
+use std::future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::model::Request;
+use crate::tasks::handle::{Leash, Withdrawn};
+use crate::tasks::{Task, TaskError};
+
+use super::floor::{Action, JobId, WorkerId};
+use super::shared::{Entry, Hands, Shared, State};
+
+/// A job that has been handed to the scheduler has ended there.
+struct Landing<O> {
+    job: JobId,
+    result: Result<O, TaskError>,
+    /// It was taken back, and is queued again already.
+    withdrawn: bool,
+    /// How long it ran, if it did.
+    ran: Option<Duration>,
+}
+
+type Flights<O> = FuturesUnordered<BoxFuture<'static, Landing<O>>>;
+type Pauses = FuturesUnordered<BoxFuture<'static, JobId>>;
+
+/// Ends every job that is left when the task ends, whatever it ends by.
+struct Closer<I: Send + Sync + 'static, O: Send + 'static>(Arc<Shared<I, O>>);
+
+impl<I: Send + Sync + 'static, O: Send + 'static> Drop for Closer<I, O> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.ended = true;
+        let jobs: Vec<JobId> = state.entries.keys().copied().collect();
+        let left: Vec<Entry<I, O>> = jobs.into_iter().filter_map(|job| state.take(job)).collect();
+        drop(state);
+        // The handles say that they were cancelled.
+        drop(left);
+        self.0.landed.notify_waiters();
+    }
+}
+
+/// What a turn came to.
+struct Turned<O> {
+    launches: Vec<Launch<O>>,
+    next_limit: Option<Instant>,
+    /// Whether time alone may change something: somebody is queued.
+    ticks: bool,
+    over: bool,
+}
+
+/// A job on its way to the scheduler.
+struct Launch<O> {
+    job: JobId,
+    task: Task<O>,
+    began: Began,
+}
+
+/// When a job began to run last.
+type Began = Arc<Mutex<Option<Instant>>>;
+
+/// Runs until the last handle of the dispatcher is gone and every job has ended.
+pub(super) async fn pump<I, O>(shared: Arc<Shared<I, O>>, tick: Duration)
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+{
+    let closer = Closer(Arc::clone(&shared));
+    let (mut flights, mut pauses): (Flights<O>, Pauses) = Default::default();
+    let mut ticker = tokio::time::interval(tick);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let Turned { launches, next_limit, ticks, over } = shared.turn();
+        for launch in launches {
+            flights.push(shared.launch(launch));
+        }
+        if over && flights.is_empty() {
+            break;
+        }
+        tokio::select! {
+            Some(landing) = flights.next() => pauses.extend(shared.land(landing)),
+            Some(job) = pauses.next() => shared.state().floor.come_back(job),
+            () = shared.changed.notified() => {}
+            () = sleep_until(next_limit) => shared.expire(Instant::now()),
+            _ = ticker.tick(), if ticks => shared.state().floor.tick(),
+        }
+    }
+    drop(closer);
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => future::pending().await,
+    }
+}
+
+impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
+    fn turn(&self) -> Turned<O> {
+        self.cancel_all();
+        let now = self.now();
+        // Declared before the lock, so dropped after it.
+        let mut freed = Vec::new();
+        let mut launches = Vec::new();
+        let mut guard = self.state();
+        let state = &mut *guard;
+        loop {
+            let entries = &state.entries;
+            let waits =
+                |job: JobId| entries.get(&job).and_then(|entry| entry.leash.as_ref()).is_some_and(|l| l.waits());
+            let actions = state.floor.turn(now, waits);
+            let before = freed.len();
+            for action in actions {
+                match action {
+                    Action::Start { job, worker } => launches.extend(state.prepare(job, worker)),
+                    Action::Withdraw { job } => freed.extend(state.displace(job)),
+                }
+            }
+            // The place is free for the more urgent one.
+            if freed.len() == before {
+                break;
+            }
+        }
+        let next_limit = state.limits.iter().find(|(_, job)| !state.floor.is_seated(*job)).map(|(at, _)| *at);
+        let queued = state.floor.queued() > 0;
+        if state.floor.is_uneven() {
+            self.changed.notify_one();
+        }
+        let nobody = state.hands.is_empty() && state.closing;
+        Turned { launches, next_limit, ticks: queued, over: state.closing && (state.entries.is_empty() || nobody) }
+    }
+
+    /// Ends the jobs that are not wanted any more: at once those without a seat.
+    fn cancel_all(&self) {
+        let mut state = self.state();
+        let (mut ended, mut leashes) = (Vec::new(), Vec::new());
+        for job in std::mem::take(&mut state.cancels) {
+            if state.floor.is_seated(job) {
+                leashes.extend(state.entries.get(&job).and_then(|entry| entry.leash.clone()));
+            } else {
+                ended.extend(state.take(job));
+            }
+        }
+        drop(state);
+        leashes.iter().for_each(Leash::cancel);
+        for entry in ended {
+            let _ = entry.reply.send(Err(TaskError::Cancelled { name: entry.name, running: false }));
+        }
+    }
+
+    fn launch(self: &Arc<Self>, launch: Launch<O>) -> BoxFuture<'static, Landing<O>> {
+        let Launch { job, task, began } = launch;
+        let handle = self.scheduler.submit(task);
+        let leash = handle.leash();
+        if let Some(entry) = self.state().entries.get_mut(&job) {
+            entry.leash = Some(leash.clone());
+        }
+        let landing = async move {
+            let result = handle.await;
+            let began = *began.lock().unwrap_or_else(PoisonError::into_inner);
+            Landing { job, result, withdrawn: leash.is_withdrawn(), ran: began.map(|began| began.elapsed()) }
+        };
+        landing.boxed()
+    }
+
+    /// Takes a result. Returns the pause before another attempt, if there is to be one.
+    fn land(&self, landing: Landing<O>) -> Option<BoxFuture<'static, JobId>> {
+        let Landing { job, result, withdrawn, ran } = landing;
+        if withdrawn {
+            return None;
+        }
+        let now = self.now();
+        let mut state = self.state();
+        let failed = matches!(&result, Err(TaskError::Failed { .. } | TaskError::Panicked { .. }));
+        if let Some(ran) = ran.filter(|_| failed || result.is_ok()) {
+            state.floor.note(job, u64::try_from(ran.as_nanos()).unwrap_or(u64::MAX), failed, now);
+        }
+        let pause = match (&result, state.entries.get_mut(&job)) {
+            (Err(error), Some(entry)) => {
+                entry.leash = None;
+                entry.retry.after(error, entry.attempts)
+            }
+            _ => None,
+        };
+        let (entry, paused) = match pause {
+            Some(pause) => {
+                state.stats.retries += 1;
+                state.floor.go_away(job);
+                (None, Some(pause))
+            }
+            None => (state.take(job), None),
+        };
+        state.stats.done += u64::from(result.is_ok());
+        let gone = state.sweep_hands();
+        drop(state);
+        drop(gone);
+        if let Some(Entry { reply, submitted, complete_by, .. }) = entry {
+            // Whoever asked may have gone.
+            let _ = reply.send(result.map_err(|error| with_whole_time(error, submitted, complete_by)));
+        }
+        self.landed.notify_waiters();
+        paused.map(|pause| tokio::time::sleep(pause).map(move |()| job).boxed())
+    }
+
+    /// Ends jobs without a seat whose time has come.
+    fn expire(&self, now: Instant) {
+        let mut state = self.state();
+        let due = state.limits.range(..=(now, JobId::MAX)).map(|(_, job)| *job);
+        let due: Vec<JobId> = due.filter(|job| !state.floor.is_seated(*job)).collect();
+        let over: Vec<Entry<I, O>> = due.into_iter().filter_map(|job| state.take(job)).collect();
+        drop(state);
+        for entry in over {
+            let Entry { name, submitted, attempts, reply, .. } = entry;
+            let within = now.saturating_duration_since(submitted);
+            let _ = reply.send(Err(TaskError::Overdue { name, within, attempts }));
+        }
+    }
+}
+
+/// The task had what was left of the time of its job.
+fn with_whole_time(error: TaskError, submitted: Instant, complete_by: Option<Instant>) -> TaskError {
+    match (error, complete_by) {
+        (TaskError::Overdue { name, attempts, .. }, Some(by)) => {
+            TaskError::Overdue { name, within: by.saturating_duration_since(submitted), attempts }
+        }
+        (error, _) => error,
+    }
+}
+
+impl<I: Send + Sync + 'static, O: Send + 'static> State<I, O> {
+    /// Makes a task of a job that has got a seat.
+    fn prepare(&mut self, job: JobId, worker: WorkerId) -> Option<Launch<O>> {
+        let (entry, hands) = (self.entries.get_mut(&job)?, self.hands.get(&worker)?);
+        entry.attempts += 1;
+        let now = Instant::now();
+        let mut request = entry.request.clone();
+        request = match entry.deadline.filter(|_| entry.attempts == 1) {
+            Some(deadline) => request.deadline(deadline.saturating_duration_since(now)),
+            None => request.deadline(Duration::MAX),
+        };
+        if let Some(module) = &hands.module {
+            request = request.of(module);
+        }
+        let began = Began::default();
+        let mut task = task_of(entry, hands, request, &began);
+        task.preemptible = entry.preemptible;
+        task.complete_by = entry.complete_by.map(|by| by.saturating_duration_since(now));
+        Some(Launch { job, task, began })
+    }
+
+    /// Takes a job back that waits for its resources, if it still does.
+    fn displace(&mut self, job: JobId) -> Option<Withdrawn> {
+        let entry = self.entries.get_mut(&job)?;
+        let withdrawn = entry.leash.as_ref()?.withdraw()?;
+        entry.leash = None;
+        // It has not run.
+        entry.attempts -= 1;
+        self.floor.come_back(job);
+        self.stats.displaced += 1;
+        Some(withdrawn)
+    }
+}
+
+fn task_of<I, O>(entry: &Entry<I, O>, hands: &Hands<I, O>, request: Request, began: &Began) -> Task<O>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+{
+    let (handler, item, began) = (Arc::clone(&hands.handler), Arc::clone(&entry.item), Arc::clone(began));
+    let (worker, limit) = (Arc::clone(&hands.name), hands.time_limit);
+    let work = move |context| {
+        let (handler, item, worker) = (Arc::clone(&handler), Arc::clone(&item), Arc::clone(&worker));
+        *began.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        async move {
+            let work = handler.handle(context, &item);
+            let Some(limit) = limit else { return work.await };
+            let slow = |_| Err(format!("worker `{worker}` took longer than {} ms", limit.as_millis()).into());
+            tokio::time::timeout(limit, work).await.unwrap_or_else(slow)
+        }
+        .boxed()
+    };
+    Task::made_by(Arc::clone(&entry.name), request, Box::new(work))
+}

@@ -1,0 +1,316 @@
+//! What a dispatcher, its workers, its jobs and its task share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+use crate::model::Request;
+use crate::observe::summary;
+use crate::policy::Rank;
+use crate::scheduler::{Module, Scheduler};
+use crate::tasks::handle::Leash;
+use crate::tasks::task::Preemptible;
+use crate::tasks::{Retry, TaskError};
+
+use super::floor::{Card, Desk, Floor, JobId, WorkerId};
+use super::job::{Cancels, Job, JobHandle};
+use super::stats::{DispatcherStats, WorkerStats};
+use super::worker::{Handler, OnLeave, WorkerBuilder};
+
+pub(super) type Reply<O> = oneshot::Sender<Result<O, TaskError>>;
+
+/// A job, with everything that is needed to run it.
+pub(super) struct Entry<I, O> {
+    pub name: Arc<str>,
+    pub item: Arc<I>,
+    pub request: Request,
+    pub retry: Retry,
+    pub preemptible: Preemptible,
+    /// The latest times of its begin and of its completion.
+    pub deadline: Option<Instant>,
+    pub complete_by: Option<Instant>,
+    pub submitted: Instant,
+    pub attempts: u32,
+    pub leash: Option<Leash>,
+    pub reply: Reply<O>,
+}
+
+impl<I, O> Entry<I, O> {
+    /// When it is over for a job that has no seat.
+    pub(super) fn limit(&self) -> Option<Instant> {
+        let deadline = self.deadline.filter(|_| self.attempts == 0);
+        deadline.into_iter().chain(self.complete_by).min()
+    }
+}
+
+/// What runs at a worker.
+pub(super) struct Hands<I, O> {
+    pub name: Arc<str>,
+    pub handler: Arc<dyn Handler<I, O>>,
+    pub module: Option<Arc<Module>>,
+    pub time_limit: Option<Duration>,
+}
+
+pub(super) struct State<I, O> {
+    pub floor: Floor,
+    pub entries: BTreeMap<JobId, Entry<I, O>>,
+    pub hands: BTreeMap<WorkerId, Hands<I, O>>,
+    /// The times by which jobs without a seat are over.
+    pub limits: BTreeSet<(Instant, JobId)>,
+    pub cancels: Vec<JobId>,
+    /// No more jobs come.
+    pub closing: bool,
+    /// The task has ended.
+    pub ended: bool,
+    last_id: u64,
+    pub stats: DispatcherStats,
+}
+
+pub(super) struct Shared<I, O> {
+    pub scheduler: Scheduler,
+    pub name: Arc<str>,
+    state: Mutex<State<I, O>>,
+    /// Something has changed.
+    pub changed: Notify,
+    /// A job has ended.
+    pub landed: Notify,
+    pub start: Instant,
+    /// Refuse what this part of the tasks of every worker would be too slow for.
+    pub hopeless: Option<f64>,
+}
+
+/// Fewer service times say nothing of a quantile.
+const LEAST_SAMPLES: u64 = 20;
+
+impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
+    pub(super) fn new(scheduler: Scheduler, name: Arc<str>, floor: Floor, hopeless: Option<f64>) -> Self {
+        let state = State {
+            floor,
+            entries: BTreeMap::new(),
+            hands: BTreeMap::new(),
+            limits: BTreeSet::new(),
+            cancels: Vec::new(),
+            closing: false,
+            ended: false,
+            last_id: 0,
+            stats: DispatcherStats::default(),
+        };
+        Shared {
+            scheduler,
+            name,
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            landed: Notify::new(),
+            start: Instant::now(),
+            hopeless,
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State<I, O>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nanoseconds since the dispatcher was made.
+    pub(super) fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn submit(self: &Arc<Self>, job: Job<I>) -> JobHandle<O> {
+        let Job { name, item, request, retry, preemptible, complete_by, key } = job;
+        let cost = self.scheduler.cost(&request);
+        let now = Instant::now();
+        let at = |within: Duration| now.checked_add(within);
+        let (reply, result) = oneshot::channel();
+        let deadline = request.time_limit().and_then(at);
+        let entry = Entry {
+            name: Arc::clone(&name),
+            item: Arc::new(item),
+            request,
+            retry,
+            preemptible,
+            deadline,
+            complete_by: complete_by.and_then(at),
+            submitted: now,
+            attempts: 0,
+            leash: None,
+            reply,
+        };
+        let mut state = self.state();
+        state.last_id += 1;
+        state.stats.submitted += 1;
+        let id = state.last_id;
+        match self.refusal(&state, &entry, complete_by) {
+            Some(error) => {
+                state.stats.ended += 1;
+                drop(state);
+                // Nobody has dropped the other end yet.
+                let _ = entry.reply.send(Err(error));
+            }
+            None => {
+                state.limits.extend(entry.limit().map(|limit| (limit, id)));
+                let rank = self.rank(&entry, id);
+                let priority = entry.request.urgency();
+                state.floor.arrive(id, Card { priority, rank, cost, key });
+                state.entries.insert(id, entry);
+                drop(state);
+                self.changed.notify_one();
+            }
+        }
+        JobHandle::new(name, id, result, Arc::clone(self) as Arc<dyn Cancels>)
+    }
+
+    /// The one order: level, deadline, arrival.
+    fn rank(&self, entry: &Entry<I, O>, arrival: u64) -> Rank {
+        let by = entry.limit().map(|limit| limit.saturating_duration_since(self.start).as_nanos());
+        let by = by.and_then(|nanos| u64::try_from(nanos).ok()).unwrap_or(u64::MAX);
+        Rank::new(entry.request.urgency(), by, arrival)
+    }
+
+    fn refusal(&self, state: &State<I, O>, entry: &Entry<I, O>, within: Option<Duration>) -> Option<TaskError> {
+        let name = Arc::clone(&entry.name);
+        if state.ended {
+            return Some(TaskError::Cancelled { name, running: false });
+        }
+        let (within, quantile) = (within?, self.hopeless?);
+        let needs = state.floor.desks().iter().map(|desk| desk.times.quantile(quantile, LEAST_SAMPLES));
+        // One that has shown too little may be fast enough.
+        let least = needs.collect::<Option<Vec<u64>>>()?.into_iter().min()?;
+        let needs = Duration::from_nanos(least);
+        (needs > within).then_some(TaskError::Hopeless { name, within, needs })
+    }
+
+    pub(super) fn join(&self, worker: WorkerBuilder<I, O>, handler: Arc<dyn Handler<I, O>>) -> WorkerId {
+        let WorkerBuilder { name, capacity, module, time_limit, keys, .. } = worker;
+        let mut state = self.state();
+        state.last_id += 1;
+        let id = state.last_id;
+        state.floor.join(Desk::new(id, capacity));
+        keys.into_iter().for_each(|key| state.floor.hold(id, key, true));
+        state.hands.insert(id, Hands { name, handler, module: module.map(Arc::new), time_limit });
+        drop(state);
+        self.changed.notify_one();
+        id
+    }
+
+    pub(super) fn report(&self, worker: WorkerId, load: u64) {
+        self.state().floor.report(worker, load);
+        self.changed.notify_one();
+    }
+
+    /// Reports of several workers at once, by name.
+    pub(super) fn report_all(&self, loads: &BTreeMap<&str, u64>) {
+        let mut state = self.state();
+        let State { hands, floor, .. } = &mut *state;
+        for (id, hands) in hands {
+            if let Some(load) = loads.get(&*hands.name) {
+                floor.report(*id, *load);
+            }
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    pub(super) fn hold(&self, worker: WorkerId, key: Arc<str>, holds: bool) {
+        self.state().floor.hold(worker, key, holds);
+        self.changed.notify_one();
+    }
+
+    pub(super) async fn drain(&self, worker: WorkerId) {
+        self.state().floor.stop(worker, false);
+        self.changed.notify_one();
+        loop {
+            let mut landed = std::pin::pin!(self.landed.notified());
+            landed.as_mut().enable();
+            let busy = self.state().floor.desks().iter().any(|desk| desk.id == worker && !desk.seated.is_empty());
+            if !busy {
+                return;
+            }
+            landed.await;
+        }
+    }
+
+    pub(super) fn leave(&self, worker: WorkerId, name: &Arc<str>, on_leave: OnLeave) {
+        let mut replies = Vec::new();
+        let mut state = self.state();
+        for job in state.floor.stop(worker, true) {
+            if on_leave == OnLeave::Fail {
+                replies.extend(state.take(job));
+            }
+        }
+        let gone = state.sweep_hands();
+        drop(state);
+        drop(gone);
+        for entry in replies {
+            let error = TaskError::WorkerLeft { name: entry.name, worker: Arc::clone(name) };
+            // Whoever asked may have gone.
+            let _ = entry.reply.send(Err(error));
+        }
+        self.changed.notify_one();
+    }
+
+    /// The last handle is gone.
+    pub(super) fn close(&self) {
+        self.state().closing = true;
+        self.changed.notify_one();
+    }
+
+    pub(super) fn stats(&self) -> DispatcherStats {
+        let state = self.state();
+        let workers = state.floor.desks().iter().map(|desk| {
+            let hands = state.hands.get(&desk.id);
+            WorkerStats {
+                name: hands.map_or_else(|| Arc::from(""), |hands| Arc::clone(&hands.name)),
+                state: desk.state(),
+                capacity: desk.capacity,
+                running: desk.seated.len() as u64,
+                queued: desk.queue.len() as u64,
+                load: desk.load(),
+                done: desk.done,
+                failed: desk.failed,
+                failure_rate: desk.health.rate(),
+                service: desk.times.copy().as_ref().map(summary).unwrap_or_default(),
+                peak: desk.service.peak().unwrap_or(0),
+            }
+        });
+        DispatcherStats {
+            queued: state.floor.queued() as u64,
+            unassigned: state.floor.unassigned() as u64,
+            moves: state.floor.moves,
+            workers: workers.collect(),
+            ..state.stats.clone()
+        }
+    }
+}
+
+impl<I, O> State<I, O> {
+    /// Takes a job out, for its end.
+    pub(super) fn take(&mut self, job: JobId) -> Option<Entry<I, O>> {
+        let entry = self.entries.remove(&job)?;
+        self.stats.ended += 1;
+        self.floor.remove(job);
+        if let Some(limit) = entry.limit() {
+            self.limits.remove(&(limit, job));
+        }
+        for limit in entry.deadline.into_iter().chain(entry.complete_by) {
+            self.limits.remove(&(limit, job));
+        }
+        Some(entry)
+    }
+
+    /// What belonged to workers that have left, to be dropped without the lock.
+    pub(super) fn sweep_hands(&mut self) -> Vec<Hands<I, O>> {
+        let known: BTreeSet<WorkerId> = self.floor.desks().iter().map(|desk| desk.id).collect();
+        let gone: Vec<WorkerId> = self.hands.keys().filter(|id| !known.contains(id)).copied().collect();
+        gone.iter().filter_map(|id| self.hands.remove(id)).collect()
+    }
+}
+
+impl<I: Send + Sync + 'static, O: Send + 'static> Cancels for Shared<I, O> {
+    fn cancel(&self, job: JobId) {
+        self.state().cancels.push(job);
+        self.changed.notify_one();
+    }
+}

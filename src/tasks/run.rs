@@ -1,0 +1,366 @@
+//! A task from its submission to its end.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::time::{Instant, Sleep};
+
+use crate::model::{Activity, Request, ReserveError};
+use crate::observe::{Running as CountedRunning, TaskCounters, TaskEnd};
+use crate::scheduler::{Lease, Reservation, Scheduler};
+
+use super::control::{CANCEL, Control, HALTED, PREEMPT, RAISE, Stage};
+use super::error::message;
+use super::task::{Factory, Preemptible};
+use super::{BoxError, Retry, Task, TaskContext, TaskError};
+
+/// How long a preempted task that finds the queue full waits before it asks again: it is not shed for having been
+/// preempted.
+const FULL_PAUSE: Duration = Duration::from_millis(5);
+
+/// A task that was submitted. Lives in a tokio task of its own.
+pub(super) struct Run<T> {
+    /// First, because it counts at a scheduler that this keeps alive.
+    tally: Tally,
+    control: Arc<Control>,
+    scheduler: Scheduler,
+    request: Request,
+    /// The latest time of its first grant.
+    deadline: Option<Instant>,
+    factory: Factory<T>,
+    preemptions: u32,
+    retry: Retry,
+    activity: Option<Activity>,
+    complete_by: Option<Limit>,
+    /// What was granted when it was submitted.
+    first: Option<Result<Lease, ReserveError>>,
+}
+
+/// A time by which it has to be complete.
+struct Limit {
+    within: Duration,
+    sleep: Pin<Box<Sleep>>,
+}
+
+/// Counts how a task ended: as cancelled, if it is dropped before anything else is known.
+struct Tally {
+    counters: &'static TaskCounters,
+    control: Arc<Control>,
+    end: TaskEnd,
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        let last = self.control.stage_to_end();
+        self.control.ended_running.store(matches!(last, Stage::Running), Ordering::Release);
+        drop(last);
+        self.counters.ended(self.end);
+    }
+}
+
+/// An attempt, from before its future is made until after that is dropped.
+struct Running {
+    #[expect(dead_code, reason = "kept for its drop")]
+    counted: CountedRunning<'static>,
+    control: Arc<Control>,
+}
+
+impl Running {
+    fn new(counters: &'static TaskCounters, control: &Arc<Control>, attempt: u32) -> Self {
+        control.keep_for(attempt);
+        Running { counted: counters.running(), control: Arc::clone(control) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.control.keep_for(0);
+    }
+}
+
+/// What an attempt came to.
+enum Attempt<T> {
+    Value(T),
+    Error(TaskError),
+    Preempted,
+}
+
+impl<T: Send + 'static> Run<T> {
+    /// Asks for its resources in the same call, so that tasks arrive in the order in which they are submitted and their
+    /// deadlines count from now.
+    pub(super) fn new(scheduler: &Scheduler, task: Task<T>) -> Self {
+        let Task { name, mut request, factory, preemptible, preemptions, retry, complete_by, is_activity } = task;
+        let activity = is_activity.then(|| Activity::new(Arc::clone(&name)));
+        if let Some(activity) = &activity {
+            request = request.activity(activity);
+        }
+        let mut reservation = scheduler.reserve(request.clone());
+        let first = poll_once(&mut reservation);
+        let control = Arc::new(Control::new(name, preemptible, request.urgency(), reservation));
+        let counters = scheduler.task_counters();
+        counters.submitted();
+        let tally = Tally { counters, control: Arc::clone(&control), end: TaskEnd::Cancelled };
+        let complete_by = complete_by.map(|within| Limit { within, sleep: Box::pin(sleep_until(within)) });
+        let scheduler = scheduler.clone();
+        let deadline = request.time_limit().and_then(|within| Instant::now().checked_add(within));
+        let request = request.deadline(Duration::MAX);
+        Run { tally, control, scheduler, request, deadline, factory, preemptions, retry, activity, complete_by, first }
+    }
+
+    pub(super) fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// It cannot be run.
+    pub(super) fn refuse(mut self, error: &TaskError) {
+        self.tally.end = error.end();
+    }
+
+    pub(super) async fn run(mut self) -> Result<T, TaskError> {
+        let result = self.complete().await;
+        self.tally.end = result.as_ref().map_or_else(TaskError::end, |_| TaskEnd::Done);
+        if let Err(error) = &result {
+            tracing::debug!(target: "bursar::task", %error, "ended without its value");
+        }
+        result
+    }
+
+    async fn complete(&mut self) -> Result<T, TaskError> {
+        loop {
+            let error = match self.granted().await {
+                Ok(lease) => match self.attempt(lease).await {
+                    Attempt::Value(value) => return Ok(value),
+                    Attempt::Error(error) => error,
+                    Attempt::Preempted => {
+                        self.note_preemption()?;
+                        self.queue();
+                        continue;
+                    }
+                },
+                Err(error) => error,
+            };
+            let Some(pause) = self.retry.after(&error, self.control.attempts().max(1)) else { return Err(error) };
+            self.tally.counters.retried();
+            self.pause(pause).await?;
+            self.queue();
+        }
+    }
+
+    /// Waits for what it asks for.
+    async fn granted(&mut self) -> Result<Lease, TaskError> {
+        loop {
+            let first = self.first.take();
+            let granted = match first {
+                Some(first) => first,
+                None => poll_fn(|cx| self.poll_granted(cx)).await?,
+            };
+            let preempted = self.control.preemptions.load(Ordering::Relaxed) > 0;
+            match granted {
+                Ok(lease) => return Ok(lease),
+                Err(ReserveError::Shed { .. }) if preempted => {
+                    self.pause(FULL_PAUSE).await?;
+                    self.queue();
+                }
+                Err(error) => return Err(TaskError::of_wait(Arc::clone(&self.control.name), error)),
+            }
+        }
+    }
+
+    fn poll_granted(&mut self, cx: &mut Context<'_>) -> Poll<Result<Result<Lease, ReserveError>, TaskError>> {
+        self.control.listen(cx.waker());
+        if self.control.has(CANCEL) {
+            return Poll::Ready(Err(self.cancelled(false)));
+        }
+        if self.control.clear(RAISE) != 0
+            && let Some(granted) = self.ask_anew()
+        {
+            return Poll::Ready(Ok(granted));
+        }
+        let polled = match &mut *self.control.stage() {
+            Stage::Queued(reservation) => Pin::new(reservation).poll(cx),
+            _ => return Poll::Ready(Err(self.cancelled(false))),
+        };
+        match polled {
+            Poll::Ready(granted) => Poll::Ready(Ok(granted)),
+            Poll::Pending => self.poll_limit(cx).map(Err),
+        }
+    }
+
+    /// Asks again with the level that it has now, and gives up the old place only when it has the new one.
+    fn ask_anew(&mut self) -> Option<Result<Lease, ReserveError>> {
+        let mut anew = self.scheduler.reserve(self.request_now());
+        let granted = poll_once(&mut anew);
+        if let Some(Err(_)) = granted {
+            // The queue is full, say. It keeps the place it has.
+            return None;
+        }
+        let old = match &mut *self.control.stage() {
+            Stage::Queued(reservation) => std::mem::replace(reservation, anew),
+            // Withdrawn meanwhile; what was granted goes back.
+            _ => return None,
+        };
+        drop(old);
+        granted
+    }
+
+    /// What it asks for from now on: with what is left of its deadline, which is that of the first grant.
+    fn request_now(&self) -> Request {
+        let request = self.request.clone().priority(self.control.level());
+        match self.deadline.filter(|_| self.control.attempts() == 0) {
+            Some(deadline) => request.deadline(deadline.saturating_duration_since(Instant::now())),
+            None => request,
+        }
+    }
+
+    /// Takes a place in the queue.
+    fn queue(&mut self) {
+        let mut reservation = self.scheduler.reserve(self.request_now());
+        self.control.clear(RAISE);
+        self.first = poll_once(&mut reservation);
+        drop(self.control.move_to(Stage::Queued(reservation)));
+    }
+
+    /// Runs it once with what it was granted. Whatever it does, the lease ends with the future.
+    async fn attempt(&mut self, lease: Lease) -> Attempt<T> {
+        if !self.begin() {
+            return Attempt::Error(self.cancelled(false));
+        }
+        let attempt = self.control.attempts.fetch_add(1, Ordering::Relaxed) + 1;
+        let _running = Running::new(self.tally.counters, &self.control, attempt);
+        let context = TaskContext::new(lease, Arc::clone(&self.control), self.activity.clone(), attempt);
+        let panicked = |control: &Control, payload| TaskError::Panicked {
+            name: Arc::clone(&control.name),
+            attempt,
+            message: message(payload),
+        };
+        let made = catch_unwind(AssertUnwindSafe(|| (self.factory)(context)));
+        let mut future = match made {
+            Ok(future) => Some(future),
+            Err(payload) => return Attempt::Error(panicked(&self.control, payload)),
+        };
+        let outcome = poll_fn(|cx| self.poll_attempt(future.as_mut(), cx, attempt)).await;
+        // Dropped where it stands; a panic of something that it held is its own.
+        match catch_unwind(AssertUnwindSafe(|| drop(future.take()))) {
+            Ok(()) => outcome,
+            Err(payload) => match outcome {
+                Attempt::Value(_) | Attempt::Preempted => Attempt::Error(panicked(&self.control, payload)),
+                error => error,
+            },
+        }
+    }
+
+    /// Goes from the queue to running, unless it was cancelled or withdrawn.
+    fn begin(&self) -> bool {
+        if self.control.has(CANCEL) {
+            return false;
+        }
+        let last = {
+            let mut stage = self.control.stage();
+            match &*stage {
+                Stage::Withdrawn => return false,
+                _ => std::mem::replace(&mut *stage, Stage::Running),
+            }
+        };
+        drop(last);
+        self.control.clear(PREEMPT | HALTED);
+        true
+    }
+
+    fn poll_attempt(
+        &mut self,
+        future: Option<&mut BoxFuture<'static, Result<T, BoxError>>>,
+        cx: &mut Context<'_>,
+        attempt: u32,
+    ) -> Poll<Attempt<T>> {
+        let Some(future) = future else { return Poll::Pending };
+        self.control.listen(cx.waker());
+        let polled = match self.interruption() {
+            Some(interrupted) => return Poll::Ready(interrupted),
+            None => catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))),
+        };
+        let name = || Arc::clone(&self.control.name);
+        match polled {
+            Ok(Poll::Ready(Ok(value))) => Poll::Ready(Attempt::Value(value)),
+            Ok(Poll::Ready(Err(error))) => {
+                Poll::Ready(Attempt::Error(TaskError::Failed { name: name(), attempt, error: error.into() }))
+            }
+            Err(payload) => {
+                Poll::Ready(Attempt::Error(TaskError::Panicked { name: name(), attempt, message: message(payload) }))
+            }
+            // It may have come to a checkpoint.
+            Ok(Poll::Pending) => match self.interruption() {
+                Some(interrupted) => Poll::Ready(interrupted),
+                None => self.poll_limit(cx).map(Attempt::Error),
+            },
+        }
+    }
+
+    /// Whether it is to be stopped where it stands.
+    fn interruption(&self) -> Option<Attempt<T>> {
+        let control = &self.control;
+        let halted = control.has(HALTED);
+        if control.has(PREEMPT) && (halted || control.preemptible == Preemptible::Anywhere) {
+            return Some(Attempt::Preempted);
+        }
+        (halted && control.has(CANCEL)).then(|| Attempt::Error(self.cancelled(true)))
+    }
+
+    fn note_preemption(&self) -> Result<(), TaskError> {
+        self.tally.counters.preempted();
+        let times = self.control.preemptions.fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::debug!(target: "bursar::task", name = &*self.control.name, times, "preempted");
+        match times > self.preemptions {
+            true => Err(TaskError::PreemptedTooOften { name: Arc::clone(&self.control.name), times }),
+            false => Ok(()),
+        }
+    }
+
+    /// Holds nothing for a while.
+    async fn pause(&mut self, pause: Duration) -> Result<(), TaskError> {
+        drop(self.control.move_to(Stage::Pausing));
+        let mut sleep = Box::pin(sleep_until(pause));
+        poll_fn(|cx| {
+            self.control.listen(cx.waker());
+            if self.control.has(CANCEL) {
+                return Poll::Ready(Err(self.cancelled(false)));
+            }
+            match self.poll_limit(cx) {
+                Poll::Ready(error) => Poll::Ready(Err(error)),
+                Poll::Pending => sleep.as_mut().poll(cx).map(Ok),
+            }
+        })
+        .await
+    }
+
+    /// Ready when it should have been complete.
+    fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<TaskError> {
+        let Some(Limit { within, sleep }) = &mut self.complete_by else { return Poll::Pending };
+        let (name, attempts) = (Arc::clone(&self.control.name), self.control.attempts());
+        sleep.as_mut().poll(cx).map(|()| TaskError::Overdue { name, within: *within, attempts })
+    }
+
+    fn cancelled(&self, running: bool) -> TaskError {
+        TaskError::Cancelled { name: Arc::clone(&self.control.name), running }
+    }
+}
+
+/// A reservation's first poll, on no cooperative budget: whoever asks next finds what it came to.
+fn poll_once(reservation: &mut Reservation) -> Option<Result<Lease, ReserveError>> {
+    let mut cx = Context::from_waker(Waker::noop());
+    match Pin::new(&mut tokio::task::coop::unconstrained(reservation)).poll(&mut cx) {
+        Poll::Ready(result) => Some(result),
+        Poll::Pending => None,
+    }
+}
+
+/// A timer. What does not fit the clock is as far as it goes.
+fn sleep_until(within: Duration) -> Sleep {
+    const FAR: Duration = Duration::from_secs(30 * 365 * 86_400);
+    tokio::time::sleep_until(Instant::now() + within.min(FAR))
+}

@@ -1,0 +1,162 @@
+//! Tasks that misbehave, and ends in every state: whatever happens, every task is accounted for.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+
+use bursar::tasks::{BoxError, Retry, Task, TaskError};
+use bursar::{CloseReason, Priority, ReserveError};
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_factory_that_panics_ends_its_task_with_what_the_panic_said() {
+    let scheduler = with_gpu(1);
+    let broken = |_context| -> future::Ready<()> { panic!("no future") };
+    let error = scheduler.submit(Task::new("broken", gpu(1), broken)).await.unwrap_err();
+    assert!(matches!(&error, TaskError::Panicked { message, .. } if message == "no future"), "{error}");
+    assert_accounted(&scheduler);
+}
+
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_future_that_panics_while_it_is_dropped_loses_neither_its_lease_nor_its_result() {
+    let scheduler = with_gpu(1);
+    let armed = || {
+        Task::new("bomb", gpu(1), |context| {
+            let bomb = Bomb;
+            async move {
+                context.cancelled().await;
+                drop(bomb);
+            }
+        })
+    };
+    let overdue = scheduler.submit(armed().complete_by(MS)).await.unwrap_err();
+    assert!(matches!(overdue, TaskError::Overdue { .. }), "{overdue}");
+    let preempted = scheduler.submit(armed().preemptible());
+    settle().await;
+    preempted.preempt();
+    assert!(matches!(preempted.await, Err(TaskError::Panicked { message, .. }) if message == "dropped"));
+    let aborted = scheduler.submit(armed());
+    settle().await;
+    aborted.abort();
+    assert!(matches!(aborted.await, Err(TaskError::Panicked { message, .. }) if message == "dropped"));
+    assert_accounted(&scheduler);
+}
+
+/// What never yields cannot be stopped from outside; it harms nobody else and is counted when it ends.
+#[test]
+fn a_future_that_never_yields_is_not_cut_and_ends_as_it_likes() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let scheduler = with_gpu(2);
+        let stop = Arc::new(AtomicBool::new(false));
+        let (spins, began) = mpsc::channel();
+        let stopped = Arc::clone(&stop);
+        let spinning = scheduler.submit(
+            Task::new("spins", gpu(1), move |_context| {
+                let (stop, spins) = (Arc::clone(&stopped), spins.clone());
+                async move {
+                    let _ = spins.send(());
+                    while !stop.load(Ordering::Acquire) {
+                        std::hint::spin_loop();
+                    }
+                    "as it likes"
+                }
+            })
+            .complete_by(MS)
+            .preemptible(),
+        );
+        began.recv().unwrap();
+        assert!(spinning.preempt());
+        assert_eq!(scheduler.submit(Task::new("other", gpu(1), |_context| async { 1 })).await.unwrap(), 1);
+        assert_eq!(scheduler.task_stats().running, 1);
+        stop.store(true, Ordering::Release);
+        assert_eq!(spinning.await.unwrap(), "as it likes");
+        assert_accounted(&scheduler);
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_in_every_state_ends_the_task_and_returns_everything() {
+    let scheduler = with_gpu(1);
+    // Granted and never polled.
+    let fresh = scheduler.submit(endless("fresh", gpu(1)));
+    fresh.abort();
+    assert!(matches!(fresh.await, Err(TaskError::Cancelled { running: false, .. })));
+    let running = scheduler.submit(endless("running", gpu(1)));
+    let queued = scheduler.submit(endless("queued", gpu(1)));
+    settle().await;
+    // Offered: the units are its own, and it has not taken them up.
+    let offered = scheduler.submit(endless("offered", gpu(1)).priority(Priority::High));
+    settle().await;
+    running.abort();
+    assert!(matches!(running.await, Err(TaskError::Cancelled { running: true, .. })));
+    offered.abort();
+    queued.abort();
+    assert!(matches!(offered.await, Err(TaskError::Cancelled { .. })));
+    assert!(matches!(queued.await, Err(TaskError::Cancelled { .. })));
+    let failing = Task::fallible("pausing", gpu(1), |_context| async { Err::<(), _>(BoxError::from("no")) });
+    let pausing = scheduler.submit(failing.retry(Retry::new(2)));
+    settle().await;
+    pausing.abort();
+    assert!(matches!(pausing.await, Err(TaskError::Cancelled { running: false, .. })));
+    let mut done = scheduler.submit(Task::new("done", gpu(1), |_context| async { 3 }));
+    settle().await;
+    done.abort();
+    assert_eq!((&mut done).await.unwrap(), 3);
+    // Polled once more, it stays pending.
+    assert!(futures::poll!(&mut done).is_pending());
+    assert_accounted(&scheduler);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_with_ten_thousand_queued_tasks_accounts_for_every_one() {
+    let scheduler = with_gpu(10);
+    let handles: Vec<_> = (0..10_000u64)
+        .map(|number| {
+            let level = Priority::ALL[number as usize % Priority::COUNT];
+            let task = Task::new("one of many", gpu(1 + number % 10), |_context| tokio::time::sleep(MS));
+            scheduler.submit(task.priority(level))
+        })
+        .collect();
+    tokio::time::sleep(50 * MS).await;
+    scheduler.shutdown().await.unwrap();
+    let (mut done, mut closed) = (0, 0);
+    for handle in handles {
+        match handle.await {
+            Ok(()) => done += 1,
+            Err(TaskError::Refused { error: ReserveError::Closed { reason: CloseReason::Closed, .. }, .. }) => {
+                closed += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let stats = scheduler.task_stats();
+    assert_eq!((done, closed), (stats.done, stats.refused));
+    assert!(done > 50 && done + closed == 10_000, "{stats}");
+    assert_accounted(&scheduler);
+}
+
+#[test]
+fn a_runtime_that_ends_takes_its_tasks_with_it_and_says_so() {
+    let runtime = paused();
+    let (scheduler, handles) = runtime.block_on(async {
+        let scheduler = with_gpu(1);
+        let handles: Vec<_> = (0..3).map(|_| scheduler.submit(endless("left", gpu(1)))).collect();
+        settle().await;
+        (scheduler, handles)
+    });
+    drop(runtime);
+    for handle in handles {
+        assert!(matches!(block_on(handle), Err(TaskError::Cancelled { .. })));
+    }
+    assert_eq!(scheduler.task_stats().cancelled, 3);
+    assert_accounted(&scheduler);
+}

@@ -1,0 +1,109 @@
+//! Tasks that are told to give back what they hold.
+
+use bursar::tasks::{Task, TaskError, TaskState};
+use bursar::{Budget, Config, Priority};
+
+use super::*;
+
+/// Counts to five, saves every step, and waits before each.
+fn counting(diary: &Diary) -> Task<u32> {
+    let diary = diary.clone();
+    Task::new("count", gpu(10), move |context| {
+        let diary = diary.clone();
+        async move {
+            let from = context.saved::<u32>().unwrap_or(0);
+            diary.note(format!("from {from}"));
+            for step in from..5 {
+                tokio::time::sleep(10 * MS).await;
+                context.save(step + 1);
+            }
+            context.attempt()
+        }
+    })
+    .preemptible()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_preempted_task_gives_everything_back_and_goes_on_from_what_it_saved() {
+    let scheduler = with_gpu(10);
+    let diary = Diary::default();
+    let task = scheduler.submit(counting(&diary).priority(Priority::Idle));
+    tokio::time::sleep(25 * MS).await;
+    let mut urgent = queued(&scheduler, gpu(10).priority(Priority::Critical));
+    assert!(task.preempt());
+    settle().await;
+    let lease = granted(&mut urgent);
+    assert_eq!((task.state(), task.explain().preemptions), (TaskState::Queued, 1));
+    drop(lease);
+    assert_eq!(task.await.unwrap(), 2);
+    assert_eq!(diary.read(), ["from 0", "from 2"]);
+    assert_eq!(scheduler.task_stats().preemptions, 1);
+    assert_accounted(&scheduler);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_is_not_preemptible_or_does_not_run_is_never_cut() {
+    let scheduler = with_gpu(10);
+    let firm = scheduler.submit(Task::new("firm", gpu(10), |_context| tokio::time::sleep(10 * MS)));
+    let waiting = scheduler.submit(counting(&Diary::default()));
+    settle().await;
+    assert!(!firm.preempt() && !waiting.preempt());
+    firm.await.unwrap();
+    assert_eq!(waiting.await.unwrap(), 1);
+    assert_eq!(scheduler.task_stats().preemptions, 0);
+}
+
+/// P27 and P44: the number of preemptions is bounded, and the last is an error that says so.
+#[tokio::test(start_paused = true)]
+async fn p27_a_task_is_preempted_as_often_as_it_allows_and_then_says_so() {
+    let scheduler = with_gpu(10);
+    let task = scheduler.submit(endless("victim", gpu(10)).preemptible().preemptions(2));
+    for _ in 0..3 {
+        settle().await;
+        assert!(task.preempt());
+    }
+    assert!(matches!(task.await, Err(TaskError::PreemptedTooOften { times: 3, .. })));
+    assert_eq!((scheduler.task_stats().preemptions, scheduler.task_stats().preempted_too_often), (3, 1));
+    assert_accounted(&scheduler);
+}
+
+/// P27: a task that was preempted is not shed for it, however full the queue is.
+#[tokio::test(start_paused = true)]
+async fn p27_a_preempted_task_that_finds_the_queue_full_is_not_shed() {
+    let config = Config::new().with(Budget::loan(GPU, 10)).with(Budget::loan(HOST, 1));
+    let config = config.with_bypass_limit(0).with_max_waiters(1);
+    let scheduler = Scheduler::builder().config(config).spawn().unwrap();
+    let task = scheduler.submit(counting(&Diary::default()));
+    settle().await;
+    let host = take(&scheduler, host(1));
+    // It has the only place in the queue, and everything that comes later has to wait behind it.
+    let mut both = queued(&scheduler, gpu(10).host(1));
+    assert!(task.preempt());
+    tokio::time::sleep(20 * MS).await;
+    assert!(scheduler.stats().levels.iter().any(|level| level.shed > 0));
+    assert_eq!(scheduler.task_stats().live, 1);
+    drop(host);
+    drop(granted(&mut both));
+    assert_eq!(task.await.unwrap(), 2);
+    assert_accounted(&scheduler);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_is_preemptible_at_checkpoints_goes_on_until_it_comes_to_one() {
+    let scheduler = with_gpu(10);
+    let task = Task::new("steps", gpu(10), |context| async move {
+        if context.attempt() == 1 {
+            tokio::time::sleep(10 * MS).await;
+            context.checkpoint().await;
+            unreachable!("it is halted");
+        }
+        context.attempt()
+    });
+    let task = scheduler.submit(task.preemptible_at_checkpoints());
+    settle().await;
+    assert!(task.preempt());
+    tokio::time::sleep(9 * MS).await;
+    assert_eq!(task.explain().preemptions, 0);
+    assert_eq!(task.await.unwrap(), 2);
+    assert_accounted(&scheduler);
+}
