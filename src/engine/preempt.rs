@@ -144,6 +144,11 @@ impl Engine {
         }
     }
 
+    /// The number of a preemptible lease, by which it is told from a later one in its place.
+    pub fn lent_number(&self, held: Held) -> Option<u64> {
+        Some(self.preemption.lent.get(&held.place()?)?.granted)
+    }
+
     /// For which level a lease was asked to end, until when, and when its request arrived. `None` while it was not.
     pub fn revocation(&self, held: Held) -> Option<(Priority, u64, u64)> {
         let lent = self.preemption.lent.get(&held.place()?)?;

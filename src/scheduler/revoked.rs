@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::ledger::Held;
 use crate::model::{Revocation, Seniority};
 
+use super::core::Core;
 use super::lease::Lease;
 use super::wake::Wakes;
 
@@ -84,18 +85,55 @@ impl Future for Revoked<'_> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Revocation> {
         let held = self.lease.held();
-        let Some(place) = held.place().filter(|_| held.is_tagged()) else { return Poll::Pending };
-        let waker = cx.waker().clone();
-        self.lease.core().turn(|desk, turn, wakes| match desk.engine.revocation(held) {
-            Some((by, until, arrived)) => {
-                wakes.discard(Some(waker));
-                let grace = Duration::from_nanos(until.saturating_sub(turn.now));
-                Poll::Ready(Revocation { by, grace, seniority: Seniority(arrived) })
-            }
-            None => {
-                desk.revocations.keep(place, waker, wakes);
-                Poll::Pending
-            }
-        })
+        match held.place().filter(|_| held.is_tagged()) {
+            Some(place) => poll_revoked(self.lease.core(), held, place, cx.waker().clone()),
+            None => Poll::Pending,
+        }
+    }
+}
+
+fn poll_revoked(core: &'static Core, held: Held, place: u32, waker: Waker) -> Poll<Revocation> {
+    core.turn(|desk, turn, wakes| match desk.engine.revocation(held) {
+        Some((by, until, arrived)) => {
+            wakes.discard(Some(waker));
+            let grace = Duration::from_nanos(until.saturating_sub(turn.now));
+            Poll::Ready(Revocation { by, grace, seniority: Seniority(arrived) })
+        }
+        None => {
+            desk.revocations.keep(place, waker, wakes);
+            Poll::Pending
+        }
+    })
+}
+
+/// Watches a preemptible lease from outside, for those who have given it away. The scheduler has to be alive meanwhile.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    core: &'static Core,
+    held: Held,
+    number: u64,
+}
+
+impl Lease {
+    /// Watches the lease after it was given away, if it is preemptible.
+    pub(crate) fn watched(&self) -> Option<Watched> {
+        let (core, held) = (self.core(), self.held());
+        let number = core.look(|desk, _| desk.engine.lent_number(held))?;
+        Some(Watched { core, held, number })
+    }
+}
+
+impl Watched {
+    /// The revocation, if the lease was asked to end; if not, the waker is woken when it is.
+    pub(crate) fn poll(&self, waker: Waker) -> Poll<Revocation> {
+        match self.held.place().filter(|_| self.is_there()) {
+            Some(place) => poll_revoked(self.core, self.held, place, waker),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Whether the lease is still out.
+    fn is_there(&self) -> bool {
+        self.core.look(|desk, _| desk.engine.lent_number(self.held)) == Some(self.number)
     }
 }

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Wake;
 
 use futures::task::AtomicWaker;
 use tokio::sync::Notify;
@@ -101,6 +102,13 @@ impl Control {
         self.waker.wake();
     }
 
+    /// Tells an attempt, and none that comes after it, to give back what it holds.
+    fn preempt(&self, attempt: u32) {
+        if self.attempts.load(Ordering::Relaxed) == attempt {
+            self.set(PREEMPT);
+        }
+    }
+
     /// Clears flags; says which of them were set.
     pub(super) fn clear(&self, flags: u8) -> u8 {
         self.flags.fetch_and(!flags, Ordering::AcqRel) & flags
@@ -156,5 +164,17 @@ impl Control {
 impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Control").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Wakes an attempt whose lease is asked to end.
+pub(super) struct Preempt {
+    pub control: Arc<Control>,
+    pub attempt: u32,
+}
+
+impl Wake for Preempt {
+    fn wake(self: Arc<Self>) {
+        self.control.preempt(self.attempt);
     }
 }

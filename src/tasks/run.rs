@@ -11,11 +11,11 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::time::{Instant, Sleep};
 
-use crate::model::{Activity, Request, ReserveError};
+use crate::model::{Activity, Request, ReserveError, Seniority};
 use crate::observe::{Running as CountedRunning, TaskCounters, TaskEnd};
-use crate::scheduler::{Lease, Reservation, Scheduler};
+use crate::scheduler::{Lease, Reservation, Scheduler, Watched};
 
-use super::control::{CANCEL, Control, HALTED, PREEMPT, RAISE, Stage};
+use super::control::{CANCEL, Control, HALTED, PREEMPT, Preempt, RAISE, Stage};
 use super::error::message;
 use super::task::{Factory, Preemptible};
 use super::{BoxError, Retry, Task, TaskContext, TaskError};
@@ -35,6 +35,8 @@ pub(super) struct Run<T> {
     deadline: Option<Instant>,
     factory: Factory<T>,
     preemptions: u32,
+    /// The place in the queue that it had when it was preempted.
+    seniority: Option<Seniority>,
     retry: Retry,
     activity: Option<Activity>,
     complete_by: Option<Limit>,
@@ -100,7 +102,9 @@ impl<T: Send + 'static> Run<T> {
         if let Some(activity) = &activity {
             request = request.activity(activity);
         }
-        let mut reservation = scheduler.reserve(request.clone());
+        let marked = preemptible != Preemptible::Never && preemptions > 0;
+        let asked = if marked { request.clone().preemptible() } else { request.clone() };
+        let mut reservation = scheduler.reserve(asked);
         let first = poll_once(&mut reservation);
         let control = Arc::new(Control::new(name, preemptible, request.urgency(), reservation));
         let counters = scheduler.task_counters();
@@ -110,7 +114,20 @@ impl<T: Send + 'static> Run<T> {
         let scheduler = scheduler.clone();
         let deadline = request.time_limit().and_then(|within| Instant::now().checked_add(within));
         let request = request.deadline(Duration::MAX);
-        Run { tally, control, scheduler, request, deadline, factory, preemptions, retry, activity, complete_by, first }
+        Run {
+            tally,
+            control,
+            scheduler,
+            request,
+            deadline,
+            factory,
+            preemptions,
+            seniority: None,
+            retry,
+            activity,
+            complete_by,
+            first,
+        }
     }
 
     pub(super) fn control(&self) -> &Arc<Control> {
@@ -211,7 +228,16 @@ impl<T: Send + 'static> Run<T> {
 
     /// What it asks for from now on: with what is left of its deadline, which is that of the first grant.
     fn request_now(&self) -> Request {
-        let request = self.request.clone().priority(self.control.level());
+        let mut request = self.request.clone().priority(self.control.level());
+        if self.control.preemptible != Preemptible::Never
+            && self.control.preemptions.load(Ordering::Relaxed) < self.preemptions
+        {
+            // Who was preempted as often as may be is asked no more.
+            request = request.preemptible();
+        }
+        if let Some(seniority) = self.seniority {
+            request = request.seniority(seniority);
+        }
         match self.deadline.filter(|_| self.control.attempts() == 0) {
             Some(deadline) => request.deadline(deadline.saturating_duration_since(Instant::now())),
             None => request,
@@ -233,6 +259,7 @@ impl<T: Send + 'static> Run<T> {
         }
         let attempt = self.control.attempts.fetch_add(1, Ordering::Relaxed) + 1;
         let _running = Running::new(self.tally.counters, &self.control, attempt);
+        let watched = self.watch(&lease, attempt);
         let context = TaskContext::new(lease, Arc::clone(&self.control), self.activity.clone(), attempt);
         let panicked = |control: &Control, payload| TaskError::Panicked {
             name: Arc::clone(&control.name),
@@ -245,6 +272,10 @@ impl<T: Send + 'static> Run<T> {
             Err(payload) => return Attempt::Error(panicked(&self.control, payload)),
         };
         let outcome = poll_fn(|cx| self.poll_attempt(future.as_mut(), cx, attempt)).await;
+        if let Some(Poll::Ready(revocation)) = watched.map(|watched| watched.poll(Waker::noop().clone())) {
+            // It comes back to the place that it had.
+            self.seniority = Some(revocation.seniority);
+        }
         // Dropped where it stands; a panic of something that it held is its own.
         match catch_unwind(AssertUnwindSafe(|| drop(future.take()))) {
             Ok(()) => outcome,
@@ -253,6 +284,16 @@ impl<T: Send + 'static> Run<T> {
                 error => error,
             },
         }
+    }
+
+    /// Has the attempt told when its lease is asked to end.
+    fn watch(&self, lease: &Lease, attempt: u32) -> Option<Watched> {
+        let watched = lease.watched()?;
+        let waker = Waker::from(Arc::new(Preempt { control: Arc::clone(&self.control), attempt }));
+        if watched.poll(waker.clone()).is_ready() {
+            waker.wake();
+        }
+        Some(watched)
     }
 
     /// Goes from the queue to running, unless it was cancelled or withdrawn.

@@ -107,3 +107,44 @@ async fn a_task_that_is_preemptible_at_checkpoints_goes_on_until_it_comes_to_one
     assert_eq!(task.await.unwrap(), 2);
     assert_accounted(&scheduler);
 }
+
+/// The scheduler asks for it, nobody else: the critical one is served in the same turn, the task is queued again where
+/// it was, and its work goes on from what it saved.
+#[tokio::test(start_paused = true)]
+async fn c8_a_critical_request_cuts_an_idle_task_that_comes_back_to_its_place_and_goes_on() {
+    let scheduler = with_gpu(10);
+    let diary = Diary::default();
+    let task = scheduler.submit(counting(&diary).priority(Priority::Idle));
+    tokio::time::sleep(25 * MS).await;
+    let mut between = queued(&scheduler, gpu(10).priority(Priority::Idle));
+    let mut urgent = queued(&scheduler, gpu(10).priority(Priority::Critical));
+    settle().await;
+    let lease = granted(&mut urgent);
+    assert_eq!((task.state(), task.explain().preemptions), (TaskState::Queued, 1));
+    drop(lease);
+    settle().await;
+    // It has the place it had, before the one that came while it ran.
+    assert_eq!(task.state(), TaskState::Running);
+    assert_eq!(task.await.unwrap(), 2);
+    assert_eq!(diary.read(), ["from 0", "from 2"]);
+    drop(granted(&mut between));
+    assert_accounted(&scheduler);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p27_a_task_that_was_preempted_as_often_as_it_allows_is_asked_no_more() {
+    let scheduler = with_gpu(10);
+    let task = scheduler.submit(counting(&Diary::default()).priority(Priority::Idle).preemptions(1));
+    settle().await;
+    let mut urgent = queued(&scheduler, gpu(10).priority(Priority::Critical));
+    settle().await;
+    drop(granted(&mut urgent));
+    settle().await;
+    let mut again = queued(&scheduler, gpu(10).priority(Priority::Critical));
+    settle().await;
+    assert_eq!(task.state(), TaskState::Running);
+    assert_eq!(task.await.unwrap(), 2);
+    drop(granted(&mut again));
+    assert_eq!(scheduler.task_stats().preemptions, 1);
+    assert_accounted(&scheduler);
+}
