@@ -24,9 +24,10 @@ fn main() {
     let Some(options) = Options::from_args() else { return };
     print_load();
     let mut goals = Goals::default();
-    let sections: [(&str, Section); 5] = [
+    let sections: [(&str, Section); 6] = [
         ("uncontended", uncontended::run),
         ("threads", threads::run),
+        ("scaling", threads::scaling),
         ("contended", contended::run),
         ("queue", queue::run),
         ("idle", idle::run),

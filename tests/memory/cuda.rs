@@ -1,11 +1,14 @@
 //! What only a CUDA device can show. Without one every test says so and is done.
 
 use std::ffi::c_void;
-use std::sync::Arc;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use async_trait::async_trait;
 use bursar::memory::{
-    CudaConfig, CudaDevice, CudaError, CudaSpace, HeapSource, HostSpace, PoolConfig, Space, SpaceError, Stream,
+    BlockId, BlockSize, CudaConfig, CudaDevice, CudaError, CudaSpace, HeapSource, HostSpace, PoolConfig, Remains,
+    Space, SpaceError, Stream,
 };
 use bursar::{GIB, MIB, SpaceId, Tier};
 use cudarc::driver::{CudaStream, DevicePtr, result};
@@ -15,10 +18,92 @@ use crate::hand::GPU0;
 const A: Stream = Stream(1);
 const B: Stream = Stream(2);
 
+/// A device that no other test uses meanwhile: the driver keeps every thread waiting while one of them returns memory,
+/// which waits for the whole device, and so for streams that another test holds up.
+#[derive(Debug)]
+pub struct Alone {
+    gpu: CudaSpace,
+    _turn: Turn,
+}
+
+#[derive(Debug)]
+struct Turn;
+
+static TAKEN: Mutex<bool> = Mutex::new(false);
+static GIVEN_BACK: Condvar = Condvar::new();
+
+impl Turn {
+    fn take() -> Turn {
+        let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = GIVEN_BACK.wait_while(taken, |taken| *taken).unwrap_or_else(PoisonError::into_inner);
+        *taken = true;
+        Turn
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *TAKEN.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        GIVEN_BACK.notify_one();
+    }
+}
+
+impl Deref for Alone {
+    type Target = CudaSpace;
+
+    fn deref(&self) -> &CudaSpace {
+        &self.gpu
+    }
+}
+
+#[async_trait]
+impl Space for Alone {
+    fn id(&self) -> SpaceId {
+        self.gpu.id()
+    }
+
+    fn capacity(&self) -> u64 {
+        self.gpu.capacity()
+    }
+
+    fn used(&self) -> u64 {
+        self.gpu.used()
+    }
+
+    fn footprint(&self, bytes: u64) -> u64 {
+        self.gpu.footprint(bytes)
+    }
+
+    fn size(&self, block: BlockId) -> Result<BlockSize, SpaceError> {
+        self.gpu.size(block)
+    }
+
+    async fn allocate(&self, bytes: u64) -> Result<BlockId, SpaceError> {
+        self.gpu.allocate(bytes).await
+    }
+
+    async fn allocate_on(&self, stream: Stream, bytes: u64) -> Result<BlockId, SpaceError> {
+        self.gpu.allocate_on(stream, bytes).await
+    }
+
+    fn release(&self, block: BlockId) -> Result<Option<Remains>, SpaceError> {
+        self.gpu.release(block)
+    }
+
+    async fn write(&self, stream: Stream, block: BlockId, offset: u64, bytes: &[u8]) -> Result<(), SpaceError> {
+        self.gpu.write(stream, block, offset, bytes).await
+    }
+
+    async fn read(&self, stream: Stream, block: BlockId, offset: u64, into: &mut [u8]) -> Result<(), SpaceError> {
+        self.gpu.read(stream, block, offset, into).await
+    }
+}
+
 /// The first device, or a line that says why there is none.
-pub fn open(limit: u64) -> Option<CudaSpace> {
+pub fn open(limit: u64) -> Option<Alone> {
+    let turn = Turn::take();
     match CudaSpace::open(GPU0, CudaConfig::new(0).limit(limit)) {
-        Ok(space) => Some(space),
+        Ok(gpu) => Some(Alone { gpu, _turn: turn }),
         Err(reason @ (CudaError::NoDriver { .. } | CudaError::NoDevice { .. })) => {
             println!("skipped: {reason}");
             None
@@ -212,4 +297,119 @@ fn eight_threads_with_streams_of_their_own_never_share_a_byte() {
         }
     });
     assert_eq!((refused.into_inner(), gpu.used()), (0, 0));
+}
+
+/// A pinned and a plain space of the host.
+fn hosts(gpu: &CudaSpace) -> [HostSpace; 2] {
+    let source = [HeapSource::pinned(gpu.pin()), HeapSource::new()];
+    let id = SpaceId { tier: Tier::Host, index: 0 };
+    source.map(|source| HostSpace::with(id, source, GIB, PoolConfig::host(GIB).slab(256 * MIB)))
+}
+
+/// Bytes that tell where they are.
+fn numbered(bytes: &mut [u8]) {
+    for (at, chunk) in bytes.chunks_mut(8).enumerate() {
+        chunk.copy_from_slice(&(at as u64).to_le_bytes()[..chunk.len()]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn host_blocks_pinned_or_not_are_copied_whole_there_and_back() {
+    let Some(gpu) = open(GIB) else { return };
+    for host in hosts(&gpu) {
+        for length in [1, MIB, 16 * MIB, 100 * MIB + 5] {
+            let id = gpu.allocate(length + 77).await.unwrap();
+            let mut from = host.allocate_block(length).unwrap();
+            numbered(&mut from);
+            let from = Arc::new(from);
+            gpu.write_from(A, id, 77, &from).await.unwrap();
+            let into = gpu.read_into(B, id, 77, host.allocate_block(length).unwrap()).await.unwrap();
+            assert!(into[..] == from[..]);
+            assert_eq!(Arc::strong_count(&from), 1);
+            gpu.free(id).await.unwrap();
+        }
+        assert_eq!((host.used(), gpu.used()), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_host_block_that_does_not_fit_or_whose_block_is_gone_is_not_copied() {
+    let Some(gpu) = open(GIB) else { return };
+    let id = gpu.allocate(100).await.unwrap();
+    for host in hosts(&gpu) {
+        let outside = SpaceError::OutOfRange { block: id, size: 100, offset: 60, length: 41 };
+        let from = Arc::new(host.allocate_block(41).unwrap());
+        assert_eq!(gpu.write_from(A, id, 60, &from).await, Err(outside.clone()));
+        let read = gpu.read_into(A, id, 60, host.allocate_block(41).unwrap()).await;
+        assert_eq!(read.unwrap_err(), outside);
+        let other = gpu.allocate(100).await.unwrap();
+        gpu.free(other).await.unwrap();
+        assert_eq!(gpu.write_from(A, other, 0, &from).await, Err(SpaceError::StaleBlock { block: other }));
+        drop(from);
+        assert_eq!(host.used(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_block_is_kept_until_the_device_is_done_with_a_copy_that_was_given_up() {
+    let Some(gpu) = open(GIB) else { return };
+    let [host, _] = hosts(&gpu);
+    let id = gpu.allocate(100 * MIB).await.unwrap();
+    for _ in 0..5 {
+        let into = host.allocate_block(100 * MIB).unwrap();
+        let gate = Gate::shut(gpu.cuda_stream(A));
+        let mut given_up = Box::pin(gpu.read_into(A, id, 0, into));
+        assert!(futures::poll!(given_up.as_mut()).is_pending());
+        drop(given_up);
+        // Chunks are queued: the memory is not anybody else's yet.
+        assert_eq!(host.used(), 100 * MIB);
+        drop(gate);
+        gpu.cuda_stream(A).synchronize().unwrap();
+        while host.used() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_copies_at_once_share_the_memory_that_they_go_through() {
+    let Some(gpu) = open(2 * GIB) else { return };
+    let gpu = Arc::new(gpu);
+    let copy = |number: u8| {
+        let gpu = Arc::clone(&gpu);
+        tokio::spawn(async move {
+            let id = gpu.allocate(24 * MIB).await.unwrap();
+            gpu.write(Stream(number), id, 0, &vec![number; 24 << 20]).await.unwrap();
+            let mut back = vec![0; 24 << 20];
+            gpu.read(Stream(number), id, 0, &mut back).await.unwrap();
+            assert!(back.iter().all(|&byte| byte == number));
+        })
+    };
+    // More than there are chunks.
+    let copies: Vec<_> = (0..24).map(copy).collect();
+    for copy in copies {
+        copy.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_on_another_stream_comes_after_the_work_of_a_block_that_had_the_memory_before() {
+    let Some(gpu) = open(GIB) else { return };
+    let mut block = gpu.allocate_block(MIB, Stream(0)).unwrap();
+    let address = block.address();
+    let stream = Arc::clone(block.cuda_stream());
+    let gate = Gate::shut(&stream);
+    stream.memset_zeros(&mut block.view().unwrap().bytes_mut()).unwrap();
+    drop(block);
+    let id = gpu.allocate(MIB).await.unwrap();
+    let bytes = vec![7; 1 << 20];
+    let mut writing = Box::pin(gpu.write(B, id, 0, &bytes));
+    assert!(futures::poll!(writing.as_mut()).is_pending());
+    drop(gate);
+    writing.await.unwrap();
+    stream.synchronize().unwrap();
+    let mut back = vec![0; 1 << 20];
+    gpu.read(B, id, 0, &mut back).await.unwrap();
+    assert_eq!(gpu.take(id).unwrap().address(), address);
+    assert!(back == bytes);
 }

@@ -2,6 +2,8 @@
 //! feature builds and runs on machines without a driver, and is told so with a [`CudaError`].
 
 mod block;
+mod copy;
+mod flight;
 mod pin;
 mod probe;
 mod source;

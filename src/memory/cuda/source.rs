@@ -1,6 +1,7 @@
 //! Device memory in large pieces, and events, for the pool.
 //!
-//! Slabs are made with `cuMemAlloc`, which is slow and, on return, waits for the whole device; a pool does both rarely.
+//! Slabs are made with `cuMemAlloc`, which is slow and, on return, waits for the whole device, and other threads' calls
+//! of the driver wait with it; a pool does both rarely. So what a stream waits for must not itself wait for the driver.
 //! Calls go to the driver itself: the safe layer above it reports errors of earlier, unrelated calls in the next one.
 
 use std::fmt;
@@ -65,7 +66,7 @@ impl CudaSource {
     }
 
     #[allow(unsafe_code)]
-    fn try_record(&self, stream: Stream) -> Result<DeviceEvent, DriverError> {
+    pub(super) fn try_record(&self, stream: Stream) -> Result<DeviceEvent, DriverError> {
         bind(&self.context)?;
         let event = self.event()?;
         if let Some(event) = &event.event {
@@ -73,6 +74,16 @@ impl CudaSource {
             unsafe { result::event::record(event.cu_event(), self.stream(stream).cu_stream()) }?;
         }
         Ok(event)
+    }
+
+    #[allow(unsafe_code)]
+    pub(super) fn try_wait(&self, stream: Stream, event: &DeviceEvent) -> Result<(), DriverError> {
+        let (stream, flags) = (self.stream(stream).cu_stream(), CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT);
+        bind(&self.context)?;
+        // Only `drop` takes it.
+        let Some(event) = &event.event else { return Ok(()) };
+        // SAFETY: event and stream are of this context and live. The event may be recorded anew afterwards.
+        unsafe { result::stream::wait_event(stream, event.cu_event(), flags) }
     }
 }
 
@@ -102,13 +113,19 @@ impl Source for CudaSource {
         bind(&self.context).and_then(|()| unsafe { result::event::query(event.cu_event()) }).is_ok()
     }
 
-    #[allow(unsafe_code)]
     fn wait(&self, stream: Stream, event: &DeviceEvent) -> bool {
-        let Some(event) = &event.event else { return false };
-        let (stream, event) = (self.stream(stream).cu_stream(), event.cu_event());
-        let flags = CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
-        // SAFETY: event and stream are of this context and live. The event may be recorded anew afterwards.
-        bind(&self.context).and_then(|()| unsafe { result::stream::wait_event(stream, event, flags) }).is_ok()
+        self.try_wait(stream, event).is_ok()
+    }
+}
+
+impl DeviceEvent {
+    /// Waits until its stream has passed it. Blocks.
+    #[allow(unsafe_code)]
+    pub(super) fn synchronize(&self) -> Result<(), DriverError> {
+        // Only `drop` takes it.
+        let Some(event) = &self.event else { return Ok(()) };
+        // SAFETY: the event lives. Waiting for one needs no current context.
+        unsafe { result::event::synchronize(event.cu_event()) }
     }
 }
 

@@ -5,26 +5,20 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::{CudaContext, CudaStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::block::DeviceBlock;
+use super::copy::Staging;
 use super::pin::CudaPin;
 use super::probe::{CudaError, count, failed, reason};
 use super::source::{CudaSource, bind};
 use crate::memory::blocks::{BlockId, Blocks};
 use crate::memory::error::SpaceError;
-use crate::memory::host::{HeapSource, HostBlock, HostSpace};
 use crate::memory::pool::{Pool, PoolConfig};
 use crate::memory::streams::StreamPool;
 use crate::memory::turns::{Turn, Turns, check_range};
 use crate::memory::{BlockSize, Remains, Space, Stream};
-use crate::model::{MIB, SpaceId, Tier};
+use crate::model::{MIB, SpaceId};
 
-/// What is copied at once.
-const CHUNK: usize = 4 << 20;
-/// How many chunks are under way at a time at most. There is as much pinned memory for them, once it was needed.
-const CHUNKS: usize = 16;
-const STAGING: u64 = (CHUNK * CHUNKS) as u64;
 /// What the driver gives memory in.
 const GRANULE: u64 = 2 * MIB;
 
@@ -62,6 +56,11 @@ impl CudaConfig {
 /// There are two ways to its blocks: a [`DeviceBlock`] is owned and is what kernels work on; a [`BlockId`] is plain
 /// data, for code that allocates and copies only.
 ///
+/// A copy comes after what is queued on its stream and on the block's own. Slices are copied through pinned memory of
+/// the space, 64 MiB of it at most, as fast as one core copies memory;
+/// [`write_from`](CudaSpace::write_from) and [`read_into`](CudaSpace::read_into) copy a pinned
+/// [`HostBlock`](crate::memory::HostBlock) directly.
+///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use bursar::memory::{CudaConfig, CudaDevice, CudaSpace};
@@ -82,15 +81,7 @@ pub struct CudaSpace {
     blocks: Blocks<Arc<DeviceBlock>>,
     turns: Turns,
     streams: StreamPool,
-    staging: HostSpace,
-    chunks: Arc<Semaphore>,
-}
-
-/// Pinned memory for a chunk.
-struct Staging {
-    memory: HostBlock,
-    turn: Turn,
-    _place: Option<OwnedSemaphorePermit>,
+    staging: Staging,
 }
 
 impl CudaSpace {
@@ -110,10 +101,8 @@ impl CudaSpace {
         let free = free_memory(&context).map_err(failed("cuMemGetInfo"))?;
         let capacity = config.limit.map_or(free / 10 * 9, |limit| limit.min(free)) / GRANULE * GRANULE;
 
-        let pin = HeapSource::pinned(Arc::new(CudaPin::new(Arc::clone(&context))));
-        let staging_id = SpaceId { tier: Tier::Host, index: id.index };
-        let staging = HostSpace::with(staging_id, pin, STAGING, PoolConfig::host(STAGING).slab(16 * MIB));
         let pool_config = PoolConfig::device(capacity).granule(GRANULE);
+        let staging = Staging::new(id, CudaPin::new(Arc::clone(&context)));
         Ok(CudaSpace {
             pool: Pool::new(id, CudaSource::new(context, streams), pool_config),
             capacity,
@@ -121,7 +110,6 @@ impl CudaSpace {
             turns: Turns::new(),
             streams: StreamPool::new(config.streams),
             staging,
-            chunks: Arc::new(Semaphore::new(CHUNKS)),
         })
     }
 
@@ -186,43 +174,28 @@ impl CudaSpace {
         free_memory(self.context()).map_err(|error| self.lost(error))
     }
 
-    fn lost(&self, error: DriverError) -> SpaceError {
+    pub(super) fn lost(&self, error: DriverError) -> SpaceError {
         SpaceError::Lost { space: self.id(), reason: reason(error) }
     }
 
-    fn check(&self, id: BlockId, offset: u64, length: usize) -> Result<u64, SpaceError> {
+    pub(super) fn staging(&self) -> &Staging {
+        &self.staging
+    }
+
+    /// The right to queue copies on a stream.
+    pub(super) async fn turn(&self, stream: Stream) -> Turn {
+        self.turns.take(stream).await
+    }
+
+    /// What keeps a block.
+    pub(super) fn block(&self, id: BlockId) -> Result<Arc<DeviceBlock>, SpaceError> {
+        self.blocks.get(id)
+    }
+
+    /// Where a range of a block begins in it, if it lies in it.
+    pub(super) fn check(&self, id: BlockId, offset: u64, length: usize) -> Result<u64, SpaceError> {
         let size = self.blocks.with(id, |block| block.len())?;
         check_range(id, size, offset, length).map(|start| start as u64)
-    }
-
-    /// Waits for memory for a chunk. All chunks have the same size there, so that it never lies in pieces.
-    async fn staging(&self, turn: Turn) -> Result<Staging, SpaceError> {
-        // The semaphore is never closed.
-        let place = Arc::clone(&self.chunks).acquire_owned().await.ok();
-        Ok(Staging { memory: self.staging.allocate_block(CHUNK as u64)?, turn, _place: place })
-    }
-
-    /// Copies a chunk on a thread that may block. The turn goes with it: if nobody waits for the copy any more it is
-    /// done all the same, and the next copy of the stream comes after it.
-    async fn chunk(
-        &self,
-        stream: Stream,
-        staging: Staging,
-        copy: impl FnOnce(&mut [u8], &CudaStream) -> Result<(), DriverError> + Send + 'static,
-    ) -> Result<Staging, SpaceError> {
-        let on = Arc::clone(self.cuda_stream(stream));
-        let copied = self.blocking(move || {
-            let mut staging = staging;
-            match bind(on.context()).and_then(|()| copy(&mut staging.memory, &on)) {
-                Ok(()) => Ok(staging),
-                Err(error) => {
-                    // The device may still be at it, as far as anybody knows.
-                    std::mem::forget(staging.memory);
-                    Err(error)
-                }
-            }
-        });
-        copied.await
     }
 
     /// Waits until every stream of this space has passed what is queued on it now.
@@ -292,45 +265,11 @@ impl Space for CudaSpace {
         self.blocks.remove(block).map(|_| None)
     }
 
-    #[allow(unsafe_code)]
     async fn write(&self, stream: Stream, block: BlockId, offset: u64, bytes: &[u8]) -> Result<(), SpaceError> {
-        let start = self.check(block, offset, bytes.len())?;
-        let mut turn = self.turns.take(stream).await;
-        for (number, chunk) in bytes.chunks(CHUNK).enumerate() {
-            let mut staging = self.staging(turn).await?;
-            let target = self.blocks.get(block)?;
-            let address = target.address() + start + (number * CHUNK) as u64;
-            let length = chunk.len();
-            staging.memory[..length].copy_from_slice(chunk);
-            let copy = move |memory: &mut [u8], on: &CudaStream| {
-                // SAFETY: the range was checked and `target` keeps the block; the pinned memory lives until the stream
-                // has been waited for, or for ever.
-                unsafe { result::memcpy_htod_async(address, &memory[..length], on.cu_stream()) }?;
-                on.synchronize().map(|()| drop(target))
-            };
-            turn = self.chunk(stream, staging, copy).await?.turn;
-        }
-        Ok(())
+        self.write_slice(stream, block, offset, bytes).await
     }
 
-    #[allow(unsafe_code)]
     async fn read(&self, stream: Stream, block: BlockId, offset: u64, into: &mut [u8]) -> Result<(), SpaceError> {
-        let start = self.check(block, offset, into.len())?;
-        let mut turn = self.turns.take(stream).await;
-        for (number, chunk) in into.chunks_mut(CHUNK).enumerate() {
-            let staging = self.staging(turn).await?;
-            let source = self.blocks.get(block)?;
-            let address = source.address() + start + (number * CHUNK) as u64;
-            let length = chunk.len();
-            let copy = move |memory: &mut [u8], on: &CudaStream| {
-                // SAFETY: as in `write`.
-                unsafe { result::memcpy_dtoh_async(&mut memory[..length], address, on.cu_stream()) }?;
-                on.synchronize().map(|()| drop(source))
-            };
-            let filled = self.chunk(stream, staging, copy).await?;
-            chunk.copy_from_slice(&filled.memory[..length]);
-            turn = filled.turn;
-        }
-        Ok(())
+        self.read_slice(stream, block, offset, into).await
     }
 }

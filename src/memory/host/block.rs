@@ -41,6 +41,12 @@ impl HostBlock {
         self.block.capacity()
     }
 
+    /// Where it begins. The provenance of that is exposed.
+    #[cfg(feature = "cuda")]
+    pub(in crate::memory) fn address(&self) -> u64 {
+        self.block.address()
+    }
+
     /// Whether its memory is pinned.
     pub fn is_pinned(&self) -> bool {
         self.block.source().is_pinned()

@@ -14,8 +14,6 @@ const MOST: u64 = 64;
 /// What is cut out of the heap at once when a cache has nothing, in bytes and in blocks.
 const REFILL_BYTES: u64 = 64 << 10;
 const REFILL: u64 = 16;
-/// By how much a part of the peak may lie above what is in use: see [`Peak`].
-const SLACK: i64 = 1 << 20;
 
 /// How much a cache may keep.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +28,11 @@ impl Room {
         // An eighth for one size; but a block that fits at all may stay.
         let share = (self.bytes / 8 / bytes).clamp(u64::from(bytes <= self.bytes), MOST);
         share as usize
+    }
+
+    /// By how much a thread's part of the peak may lie above what it has in use: see [`Peak`].
+    fn slack(self) -> i64 {
+        (self.bytes / 4).max(1 << 20) as i64
     }
 
     /// How many blocks of a size to cut out at once.
@@ -66,6 +69,8 @@ pub(super) struct Account {
     pub(super) misses: u64,
     /// What it has announced to the peak; at least `bytes`.
     mark: i64,
+    /// By how much more. Here and not beside the peak, whose line other threads write to.
+    slack: i64,
 }
 
 #[derive(Debug)]
@@ -78,9 +83,10 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    pub(super) fn new(streams: usize, sizes: usize) -> Self {
+    pub(super) fn new(streams: usize, sizes: usize, room: Room) -> Self {
         let shelves = (0..streams).map(|_| None).collect();
-        Cache { shelves, sizes, bytes: 0, account: Account::default() }
+        let account = Account { slack: room.slack(), ..Account::default() };
+        Cache { shelves, sizes, bytes: 0, account }
     }
 
     #[inline]
@@ -151,7 +157,7 @@ impl Account {
         self.bytes -= bytes as i64;
         self.asked -= asked as i64;
         self.blocks -= 1;
-        if self.mark - self.bytes > SLACK {
+        if self.mark - self.bytes > self.slack {
             self.settle(peak);
         }
     }
@@ -164,8 +170,9 @@ impl Account {
 }
 
 /// The most that was in use at the same time, without a count that every thread writes to: each announces a mark, which
-/// is never below what its own account says, and takes it back once it is a mebibyte too high. So the peak is exact for
-/// one thread, never too low, and for more threads too high by at most a mebibyte for each of the others.
+/// is never below what its own account says, and takes it back once it is too high by more than the slack. So the peak
+/// is exact for one thread, never too low, and for more threads too high by at most the slack for each of the others.
+/// That is many times the usual block, or threads would meet here with every other one.
 #[derive(Debug, Default)]
 pub(super) struct Peak {
     marked: AtomicI64,

@@ -4,7 +4,7 @@
 //!
 //! * **Caches.** A thread finds free blocks of the size and stream in a cache of its own ([`cache`], after the
 //!   magazines of Bonwick and Adams), under a lock that nobody else wants. Nothing that threads share is written on
-//!   this path.
+//!   this path, but for the mark of the peak once in a while.
 //! * **The heap.** An empty cache is filled from, and a full one emptied into, two-level segregated fit over the slabs
 //!   ([`heap`], after Masmano and others), which joins free neighbours at once. Sizes are four to an octave
 //!   ([`classes`]).
@@ -173,11 +173,13 @@ impl<S: Source> Pool<S> {
     pub fn new(space: SpaceId, source: S, config: PoolConfig) -> Self {
         let classes = Classes::new(config.grain, config.page, config.largest_class());
         let streams = if S::STREAMS { STREAMS } else { 1 };
-        let caches = (0..thread::parts()).map(|_| CachePadded::new(Lock::new(Cache::new(streams, classes.count()))));
+        let room = Room { bytes: config.cache };
+        let caches =
+            (0..thread::parts()).map(|_| CachePadded::new(Lock::new(Cache::new(streams, classes.count(), room))));
         let shared = Arc::new(Shared {
             space,
             classes,
-            room: Room { bytes: config.cache },
+            room,
             slab: config.slab,
             granule: config.granule,
             caches: caches.collect(),

@@ -30,8 +30,8 @@ pub struct PoolUsage {
     pub slabs: u64,
     /// The most that was reserved at a time.
     pub peak_reserved: u64,
-    /// The most that was allocated at a time: exact while one thread allocates and frees, never too low, and at most 1
-    /// MiB too high for every other thread that did.
+    /// The most that was allocated at a time: exact while one thread allocates and frees, and never too low. For every
+    /// other thread that did, it is too high by at most a quarter of what a thread may keep, or 1 MiB if that is more.
     pub peak_allocated: u64,
     /// Allocations that a cache could serve.
     pub hits: u64,
