@@ -5,6 +5,8 @@
 
 use std::hint::black_box;
 
+use bursar::tasks::Task;
+use bursar::{Priority, Request, Scheduler};
 use bursar_benches::chain::{self, Chain, Heap, PEERS};
 use bursar_benches::peers::{self, Ask, Peer, Visit};
 use bursar_benches::{Options, Table};
@@ -51,6 +53,32 @@ fn main() {
         }
         table.print();
     }
+    queued_tasks(&runtime, options.pick(100_000, 10_000));
+}
+
+/// The heap that a queued task takes, its tokio task and its handle counted.
+fn queued_tasks(runtime: &Runtime, tasks: usize) {
+    let per_task = runtime.block_on(async {
+        let scheduler = Scheduler::builder().gpu(1u64).spawn().expect("a good configuration");
+        let held = scheduler.try_reserve(Request::new().gpu(1u64)).expect("free");
+        let mut handles = Vec::with_capacity(tasks);
+        let before = heap();
+        for number in 0..tasks {
+            let request = Request::new().gpu(1u64).priority(Priority::ALL[number % 5]);
+            handles.push(scheduler.submit(Task::new("task", request, |_context| async {})));
+        }
+        tokio::task::yield_now().await;
+        let after = heap();
+        drop(held);
+        let figure = |now: usize, then: usize| (now - then) as f64 / tasks as f64;
+        (figure(after.bytes as usize, before.bytes as usize), figure(after.allocations, before.allocations))
+    });
+    println!("\n{tasks} queued tasks of five levels, each with its tokio task\n");
+    let mut table = Table::new(["", "heap", "handle", "allocations"]);
+    let (bytes, allocations) = per_task;
+    let handle = size_of::<bursar::tasks::TaskHandle<()>>();
+    table.row(["a task".into(), format!("{bytes:.0}"), handle.to_string(), format!("{allocations:.2}")]);
+    table.print();
 }
 
 struct Allocations<'a> {

@@ -74,7 +74,7 @@ impl Scheduler {
     pub fn submit<T: Send + 'static>(&self, task: Task<T>) -> TaskHandle<T> {
         let Some(runtime) = self.runtime() else { return self.refused(task) };
         // Timers are made in the runtime.
-        let _inside = runtime.enter();
+        let _inside = task.complete_by.is_some().then(|| runtime.enter());
         let run = Run::new(self, task);
         let control = Arc::clone(run.control());
         let outcome = match spawn::spawn(&runtime, &control.name, run.run()) {

@@ -139,13 +139,18 @@ impl<T: Send + 'static> Run<T> {
         self.tally.end = error.end();
     }
 
-    pub(super) async fn run(mut self) -> Result<T, TaskError> {
-        let result = self.complete().await;
-        self.tally.end = result.as_ref().map_or_else(TaskError::end, |_| TaskEnd::Done);
-        if let Err(error) = &result {
-            tracing::debug!(target: "bursar::task", %error, "ended without its value");
+    #[expect(clippy::manual_async_fn, reason = "an async fn would keep its argument twice")]
+    pub(super) fn run(mut self) -> impl Future<Output = Result<T, TaskError>> + Send {
+        async move {
+            // The whole of it: of the fields alone, a copy of the end would be kept and never counted.
+            let run = &mut self;
+            let result = run.complete().await;
+            run.tally.end = result.as_ref().map_or_else(TaskError::end, |_| TaskEnd::Done);
+            if let Err(error) = &result {
+                tracing::debug!(target: "bursar::task", %error, "ended without its value");
+            }
+            result
         }
-        result
     }
 
     async fn complete(&mut self) -> Result<T, TaskError> {

@@ -12,6 +12,9 @@ pub struct Service {
     peak: PeakEwma,
 }
 
+/// The cost that peaks are compared at.
+const WHOLE: u64 = 1_000_000;
+
 /// A new sample counts one eighth.
 const MEMORY: u64 = 8;
 
@@ -26,7 +29,9 @@ impl Service {
             self.nanos = (self.nanos - self.nanos / MEMORY).saturating_add(nanos);
             self.cost = (self.cost - self.cost / MEMORY).saturating_add(cost);
         }
-        self.peak.record(nanos, now);
+        // By cost, so that a large task is no sign of a slow worker.
+        let of_whole = u128::from(nanos) * u128::from(WHOLE) / u128::from(cost);
+        self.peak.record(u64::try_from(of_whole).unwrap_or(u64::MAX), now);
     }
 
     /// How many tasks it has completed.
@@ -40,7 +45,8 @@ impl Service {
         (self.samples > 0).then(|| u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// The recent peak of its service times as it was at the last sample, in nanoseconds; `None` without a sample.
+    /// The recent peak of its service times as it was at the last sample, in nanoseconds for a task that costs a
+    /// million; `None` without a sample.
     pub fn peak(&self) -> Option<u64> {
         (self.samples > 0).then(|| self.peak.value())
     }

@@ -3,7 +3,7 @@
 //! M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001: two choices instead of one take the
 //! longest queue from log n to log log n, and unlike the best of all they do not send everybody to the same worker on
 //! figures that are a moment old. Compared is the recent peak service time times what is on its way, as in Finagle and
-//! tower.
+//! tower; here per unit of cost, and what is on its way by its cost.
 
 use super::predictive::middle;
 use super::{Job, Worker};

@@ -37,7 +37,8 @@ pub struct DispatcherBuilder {
 }
 
 impl DispatcherBuilder {
-    /// How jobs are spread over workers, the least loaded if not said.
+    /// How jobs are spread over workers, [predictive](Policy::Predictive) if not said. Where loads are
+    /// [reported](WorkerHandle::report_load) from elsewhere, and so are a moment old, two choices do better.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
@@ -187,7 +188,7 @@ impl Scheduler {
         DispatcherBuilder {
             scheduler: self.clone(),
             name: name.into(),
-            policy: Policy::LeastLoaded,
+            policy: Policy::Predictive,
             tick: Duration::from_millis(100),
             moves_per_turn: 32,
             hopeless: None,

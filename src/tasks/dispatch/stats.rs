@@ -60,6 +60,6 @@ pub struct WorkerStats {
     pub failure_rate: u32,
     /// How long its jobs ran, the waits for resources not counted.
     pub service: WaitSummary,
-    /// The recent peak of that.
+    /// The recent peak of that, for a job that asks for the whole of a budget.
     pub peak: u64,
 }
