@@ -131,6 +131,25 @@ fn r4_passes_are_kept_when_an_offer_expires() {
     assert_untouched(&rig.scheduler);
 }
 
+/// R4: an overdue waiter that is granted itself, past somebody else, was not about to be passed: its claim stays soft.
+#[test]
+fn r4_its_own_grant_does_not_harden_the_claim_of_an_overdue_waiter() {
+    let mut rig = rig(u32::MAX, 50 * MS);
+    let mut held = take(&rig.scheduler, gpu(8));
+    let mut both = queued(&rig.scheduler, gpu(4).host(8u64));
+    drop(take(&rig.scheduler, gpu(1)));
+    rig.jump(50 * MS);
+    let high = queued(&rig.scheduler, gpu(9).priority(Priority::High));
+    held.shrink(&bundle(&[(GPU, 4)])).unwrap();
+    rig.pass(100 * MS);
+    let urgent = take(&rig.scheduler, gpu(3).priority(Priority::Critical));
+    assert!(both.poll().is_pending(), "its offer has expired");
+    drop(take(&rig.scheduler, host(5)));
+    drop((high, held, urgent));
+    drop(granted(&mut both));
+    assert_untouched(&rig.scheduler);
+}
+
 /// R4: a higher rank is no pass, and goes through a hard claim.
 #[test]
 fn r4_a_higher_rank_is_not_counted_and_passes_hard_claims() {

@@ -107,6 +107,10 @@ fn c13_what_was_not_polled_says_what_it_would_meet() {
     let _train = take(&rig.scheduler, gib(38));
     assert_eq!(figures(&unpolled(gib(3))), (Cause::Short, [3 * GIB, 2 * GIB, 0, GIB]));
     assert!(unpolled(gib(3)).next.is_empty());
+    // Less would do, and at once unless it is patient.
+    let elastic = || gpu(4 * GIB).down_to(GPU, GIB);
+    assert_eq!(unpolled(elastic()).next, [Next::Served { alternative: 0 }]);
+    assert!(unpolled(elastic().patience(MS)).next.is_empty());
     // The second alternative would do.
     assert_eq!(unpolled(gib(3).or(host(1))).next, [Next::Served { alternative: 1 }]);
     let refused = [
