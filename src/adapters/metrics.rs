@@ -109,7 +109,7 @@ impl MetricsExporter {
         set("free", budget.free);
         if budget.rate {
             let name = named("budget", "spent", budget.unit, "_total");
-            let more = self.more(&name, &budget.name, budget.granted);
+            let more = self.risen(&name, &budget.name, budget.granted);
             counter!(name, label()).increment(more);
             return;
         }
@@ -134,6 +134,14 @@ impl MetricsExporter {
                 }
             }
         }
+    }
+
+    /// How much more was spent than ever before: what an offer had spent comes back when nobody takes it.
+    fn risen(&mut self, name: &str, budget: &str, now: u64) -> u64 {
+        let most = self.handed_on.entry((name.to_owned(), budget.to_owned())).or_insert(0);
+        let more = now.saturating_sub(*most);
+        *most += more;
+        more
     }
 
     /// How much a counter has risen since it was handed on. One that has fallen was replaced and begins anew.

@@ -18,8 +18,9 @@ struct Series {
     since: u64,
     at: u64,
     last: u64,
-    /// Twice the area under the line through the samples of a loan, or what was spent of a rate, in unit-nanoseconds
-    /// or units.
+    /// What was spent of a rate when the samples began.
+    first: u64,
+    /// Twice the area under the line through the samples of a loan, in unit-nanoseconds.
     area: u128,
     recent: VecDeque<u64>,
 }
@@ -32,23 +33,22 @@ impl Usages {
     /// Takes a sample. A second one at the same time adds nothing.
     pub(crate) fn sample(&mut self, budget: BudgetId, gauge: Gauge, now: u64) {
         let (Gauge::Granted(value) | Gauge::Spent(value)) = gauge;
-        let new = || Series { since: now, at: now, last: value, area: 0, recent: VecDeque::new() };
+        let new = || Series { since: now, at: now, last: value, first: value, area: 0, recent: VecDeque::new() };
         let series = self.0.entry(budget).or_insert_with(new);
         let passed = now.saturating_sub(series.at);
-        if passed == 0 {
-            series.last = value;
-            return;
-        }
         let sample = match gauge {
-            Gauge::Granted(granted) => {
+            Gauge::Granted(granted) if passed > 0 => {
                 series.area += (u128::from(series.last) + u128::from(granted)) * u128::from(passed);
                 granted
             }
-            Gauge::Spent(spent) => {
-                let spent = spent.saturating_sub(series.last);
-                series.area += u128::from(spent);
-                per_second(u128::from(spent), passed)
+            // What an offer had spent comes back when nobody takes it.
+            Gauge::Spent(spent) if passed > 0 => per_second(u128::from(spent.saturating_sub(series.last)), passed),
+            Gauge::Granted(granted) => {
+                series.last = granted;
+                return;
             }
+            // Counted with the next sample.
+            Gauge::Spent(_) => return,
         };
         series.recent.push_back(sample);
         if series.recent.len() > SAMPLES {
@@ -62,7 +62,7 @@ impl Usages {
         let Some(series) = self.0.get(&budget) else { return Usage::default() };
         let over = series.at - series.since;
         let mean = match rate {
-            true => per_second(series.area, over),
+            true => per_second(u128::from(series.last.saturating_sub(series.first)), over),
             // Before time has passed, what is in use is all there is to say.
             false => (series.area / 2).checked_div(u128::from(over)).map_or(series.last, |mean| mean as u64),
         };

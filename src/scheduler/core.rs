@@ -223,6 +223,8 @@ impl Core {
         let retired = desk.engine.closed().is_some() && self.retire(&mut desk, &mut wakes);
         drop(desk);
         if retired {
+            // Code of callers, so without a lock, and before anybody else gets the core.
+            drop(self.sections.take());
             spares().push(self);
         }
         result
@@ -405,7 +407,6 @@ impl Core {
         desk.sink = Sink::default();
         desk.runtime = None;
         self.known.clear();
-        self.sections.clear();
         self.tasks.clear();
         true
     }

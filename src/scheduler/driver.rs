@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::observe::Sampler;
 use crate::rt::Clock;
 
 use super::core::{Core, nanos};
-use super::inspect::snapshot;
+use super::inspect::stuck_report;
 
 /// Waits and holders that the report on a stuck queue names.
 const REPORTED: usize = 8;
@@ -71,8 +72,7 @@ impl Driver {
             return None;
         }
         if stuck {
-            let report = snapshot(self.core, REPORTED);
-            tracing::warn!(target: "bursar::stuck", "nothing was granted for long although something waits\n{report}");
+            self.report_stuck();
         }
         if self.verify.is_due(now)
             && let Err(defect) = super::verify(self.core)
@@ -84,6 +84,17 @@ impl Driver {
         }
         self.core.show_on_console(&mut self.console, now);
         Some(self.core.arm(self.verify.at.min(self.sample.at).min(self.console.next())))
+    }
+
+    /// Says who waits for what, and who holds it. Without the figures of other parts, and whatever the subscriber does:
+    /// the task that ends waits at their deadlines must not wait for anybody, nor end.
+    #[cold]
+    fn report_stuck(&self) {
+        if tracing::enabled!(target: "bursar::stuck", tracing::Level::WARN) {
+            let report = stuck_report(self.core, REPORTED);
+            let say = || tracing::warn!(target: "bursar::stuck", "nothing was granted for long although something waits\n{report}");
+            let _ = catch_unwind(AssertUnwindSafe(say));
+        }
     }
 
     /// Sleeps until `at`. `Ready` when that is now.

@@ -48,7 +48,10 @@ impl Lease {
     /// A lease of what was granted to a request; with a label it enters the table of known holders.
     pub(super) fn granted(core: &'static Core, held: Held, request: &mut Request) -> Self {
         let mut lease = Lease::plain(core, held);
-        if let Some(label) = request.take_label() {
+        // What a lease grows by becomes a part of it, and is no holder of its own.
+        if !request.grows()
+            && let Some(label) = request.take_label()
+        {
             lease.introduce(Holder {
                 label,
                 module: request.module_kept(),
@@ -151,8 +154,12 @@ impl Lease {
     /// # Errors
     /// [`LeaseError::HoldsLess`]; the lease is unchanged.
     pub fn shrink(&mut self, by: &Amounts) -> Result<(), LeaseError> {
-        // The part drops at once, as a lease of its own.
-        self.split(by).map(drop)
+        // The part drops at once, as a lease of its own that nobody gets to know.
+        let split = self.core.split(&mut self.held, by);
+        let held = split.map_err(|budget| self.holds_less(budget, by))?;
+        self.note_amounts();
+        drop(Lease::plain(self.core, held));
+        Ok(())
     }
 
     /// Ends the lease without giving anything back, for good: the capacity is lost, and `stats` and `holders` show that

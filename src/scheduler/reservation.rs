@@ -150,15 +150,18 @@ impl Reservation {
         match step {
             Step::Waiting => Poll::Pending,
             Step::Granted(held) => {
-                if self.slot < DONE {
-                    trace::granted(&self.request);
-                }
+                let waited = self.slot < DONE;
                 self.slot = DONE;
-                Poll::Ready(Ok(Lease::granted(self.core, held, &mut self.request)))
+                // A subscriber may panic: by then what was granted is in a lease.
+                let lease = Lease::granted(self.core, held, &mut self.request);
+                if waited {
+                    trace::granted(&self.request, &lease);
+                }
+                Poll::Ready(Ok(lease))
             }
             Step::Failed(error) => {
-                trace::failed(&self.request, &error);
                 self.slot = DONE;
+                trace::failed(&self.request, &error);
                 Poll::Ready(Err(error))
             }
         }

@@ -1,11 +1,12 @@
 //! What other parts of the service show of themselves beside the scheduler.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use dashmap::DashMap;
 
-use crate::model::{Figures, Section};
+use crate::model::{Figure, Figures, Section};
 
 use super::Scheduler;
 
@@ -20,12 +21,22 @@ impl Sections {
             self.0.iter().map(|entry| (Arc::clone(entry.key()), Arc::clone(entry.value()))).collect();
         sources.sort_by(|(a, _), (b, _)| a.cmp(b));
         // Without a lock of the table: a source may publish or withdraw.
-        sources.into_iter().map(|(name, source)| Section { name, figures: source.figures() }).collect()
+        sources.into_iter().map(|(name, source)| Section { figures: figures_of(&name, &*source), name }).collect()
     }
 
-    pub(super) fn clear(&self) {
-        self.0.clear();
+    /// Takes all sources out, to be dropped where no lock is held.
+    pub(super) fn take(&self) -> Vec<Arc<dyn Figures>> {
+        let names: Vec<_> = self.0.iter().map(|entry| Arc::clone(entry.key())).collect();
+        names.iter().filter_map(|name| self.0.remove(name)).map(|(_, source)| source).collect()
     }
+}
+
+/// The figures of one source; none if it panics, which is nobody else's business.
+fn figures_of(name: &str, source: &dyn Figures) -> Vec<Figure> {
+    catch_unwind(AssertUnwindSafe(|| source.figures())).unwrap_or_else(|_| {
+        tracing::error!(target: "bursar::publish", name, "what publishes figures panicked");
+        Vec::new()
+    })
 }
 
 impl fmt::Debug for Sections {
@@ -37,7 +48,9 @@ impl fmt::Debug for Sections {
 impl Scheduler {
     /// Shows the figures of another part of the service beside the scheduler's own, under this name: in snapshots, on
     /// the inspection page, among the metrics. What had the name before is shown no more. What is published is shown
-    /// until the scheduler is gone or it is [withdrawn](Scheduler::withdraw).
+    /// until the scheduler is gone or it is [withdrawn](Scheduler::withdraw). A source that owns a handle or a lease of
+    /// this scheduler keeps it from ever going: let it own a [`Weak`](std::sync::Weak), or a
+    /// [`WeakScheduler`](crate::WeakScheduler).
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
