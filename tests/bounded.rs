@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use bursar::{Activity, Amounts, Budget, Config, Lease, Request, ReserveError};
 use common::{GPU, HOST, MS, Rig, assert_untouched, assert_waits, bundle, gpu, granted, queued, take};
 use tokio_test::task;
@@ -135,4 +137,74 @@ fn c7_among_bounded_activities_nobody_ever_needs_a_verdict() {
         assert_eq!((done, waiting.len()), (6, 0), "seed {seed}: they wait for ever\n{}", rig.scheduler.snapshot(9));
         assert_untouched(&rig.scheduler);
     }
+}
+
+#[test]
+fn an_elastic_request_takes_as_much_as_is_safe() {
+    let rig = Rig::loans(10, 10);
+    let (one, other) = (bounded("one", &[(GPU, 8)]), bounded("other", &[(GPU, 8)]));
+    let first = take(&rig.scheduler, gpu(4).activity(&one));
+    // Six would not be safe, three would not, and a floor of two is.
+    let part = take(&rig.scheduler, gpu(6).down_to(GPU, 2).activity(&other));
+    assert_eq!(part.get(GPU), 2);
+    drop((first, part));
+    let first = take(&rig.scheduler, gpu(5).activity(&one));
+    let mut second = queued(&rig.scheduler, gpu(8).down_to(GPU, 3).activity(&other));
+    drop(first);
+    assert_eq!(granted(&mut second).get(GPU), 8);
+    assert_untouched(&rig.scheduler);
+}
+
+#[test]
+fn who_waits_for_safety_does_not_stand_at_a_rate_and_keeps_no_task_awake() {
+    let config = Config::new().with(Budget::loan(GPU, 10)).with(Budget::rate(common::IO, 1_000).burst(100));
+    let mut rig = Rig::new(config);
+    let (one, other) = (bounded("one", &[(GPU, 8)]), bounded("other", &[(GPU, 8)]));
+    let first = take(&rig.scheduler, gpu(4).activity(&one));
+    drop(take(&rig.scheduler, common::io(100)));
+    let mut second = queued(&rig.scheduler, gpu(4).io(50u64).activity(&other));
+    rig.run();
+    rig.pass(60 * MS);
+    rig.jump(100 * MS);
+    assert!(rig.run() <= 1, "the scheduler task spins");
+    assert_waits(&mut second);
+    drop(first);
+    drop(granted(&mut second));
+}
+
+/// A review found this: a claim that was hard before its offer expired came back although only safety kept its owner,
+/// and kept another bounded activity from what it needed to end.
+#[test]
+fn a_claim_that_comes_back_from_an_expired_offer_does_not_bind_while_only_safety_keeps_its_owner() {
+    let config = Config::new().with(Budget::loan(GPU, 10)).with(Budget::loan(HOST, 4)).with_bypass_limit(0);
+    let mut rig = Rig::new(config);
+    let most = [(GPU, 8), (HOST, 4)];
+    let (one, other) = (bounded("one", &most), bounded("other", &most));
+    let hold = take(&rig.scheduler, gpu(10));
+    let high = gpu(4).activity(&one).priority(bursar::Priority::High);
+    let mut slow = queued(&rig.scheduler, high);
+    let mut between = queued(&rig.scheduler, gpu(10));
+    drop(hold);
+    rig.run();
+    rig.pass(Duration::from_secs(1));
+    let all = granted(&mut between);
+    let first = take(&rig.scheduler, Request::new().host(4u64).activity(&other));
+    drop(all);
+    assert!(slow.poll().is_pending());
+    let rest = take(&rig.scheduler, gpu(8).activity(&other));
+    drop((first, rest));
+    drop(granted(&mut slow));
+    assert_untouched(&rig.scheduler);
+}
+
+#[test]
+fn activities_that_gave_up_leave_no_bound_behind_and_one_beyond_the_capacity_stops_nobody() {
+    let rig = Rig::loans(10, 10);
+    let hold = take(&rig.scheduler, gpu(10));
+    let huge = bounded("huge", &[(GPU, 20)]);
+    drop(queued(&rig.scheduler, gpu(1).activity(&huge)));
+    let _waits = queued(&rig.scheduler, gpu(2).activity(&huge));
+    drop(hold);
+    let other = bounded("other", &[(GPU, 4)]);
+    drop(take(&rig.scheduler, gpu(4).activity(&other)));
 }

@@ -278,3 +278,57 @@ fn a_storm_of_preemptions_ends_with_nothing_lost() {
         assert_untouched(&rig.scheduler);
     }
 }
+
+/// A review found this: each request that came and went asked for one lease more.
+#[test]
+fn c8_requests_that_come_and_go_do_not_ask_for_more_than_they_need_together() {
+    let mut rig = Rig::loans(10, 10);
+    let hogs: Vec<_> = (0..10).map(|_| take(&rig.scheduler, idle(1))).collect();
+    for _ in 0..5 {
+        let urgent = queued(&rig.scheduler, critical(1).deadline(5 * MS));
+        rig.run();
+        rig.pass(5 * MS);
+        drop(urgent);
+    }
+    assert_eq!(hogs.iter().filter(|hog| asked(hog).is_some()).count(), 1);
+}
+
+#[test]
+fn r13_what_comes_back_is_kept_for_the_way_it_was_asked_for() {
+    let rig = Rig::loans(10, 10);
+    let others = take(&rig.scheduler, Request::new().host(1u64));
+    let hogs = [take(&rig.scheduler, idle(4)), take(&rig.scheduler, idle(4))];
+    let either = critical(8).or(Request::new().host(10u64));
+    let mut urgent = queued(&rig.scheduler, either);
+    assert!(hogs.iter().all(|hog| asked(hog).is_some()));
+    let [one, other] = hogs;
+    drop(one);
+    assert!(rig.scheduler.try_reserve(gpu(5)).is_err());
+    drop(other);
+    drop(granted(&mut urgent));
+    drop(others);
+    assert_untouched(&rig.scheduler);
+}
+
+#[test]
+fn a_lease_that_was_forgotten_is_not_asked() {
+    let rig = Rig::loans(10, 10);
+    let old = take(&rig.scheduler, idle(5));
+    take(&rig.scheduler, idle(5)).forget();
+    let _urgent = queued(&rig.scheduler, critical(5));
+    assert!(asked(&old).is_some());
+}
+
+#[test]
+fn r9_a_minimum_asks_back_and_stays_behind_what_is_critical() {
+    let rig = Rig::loans(10, 10);
+    let vision = rig.scheduler.module("vision").minimum(GPU, 4).register().unwrap();
+    let borrower = take(&rig.scheduler, gpu(10).preemptible());
+    let mut own = queued(&rig.scheduler, gpu(4).of(&vision).priority(Priority::Low));
+    assert!(asked(&borrower).is_some());
+    let mut urgent = queued(&rig.scheduler, critical(10));
+    drop(borrower);
+    drop(granted(&mut urgent));
+    drop(granted(&mut own));
+    assert_untouched(&rig.scheduler);
+}

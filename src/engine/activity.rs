@@ -341,6 +341,9 @@ impl Engine {
         self.parties.change(activity, |party| {
             party.outside = if begins { party.outside + 1 } else { party.outside.saturating_sub(1) };
         });
+        if !begins {
+            self.drop_bound(Tag { activity, ..Tag::NOBODY });
+        }
     }
 
     /// A waiter of an activity becomes active, or is no more.
@@ -357,5 +360,8 @@ impl Engine {
                 waiters.retain(|&waiter| waiter != slot);
             }
         });
+        if !begins {
+            self.drop_bound(tag);
+        }
     }
 }

@@ -94,15 +94,21 @@ impl Engine {
         if !self.filing_endangers(books, filing) {
             return None;
         }
-        let place = BudgetId::first_of(self.queue.asks(filing.slot(), filing.alternative()).set())?;
+        let place = self.first_loan(books, filing)?;
         self.bounds.places |= place.bit();
         Some(place)
+    }
+
+    /// Where a filing stands that is kept by safety. Never at a rate: the scheduler task comes back whenever a rate has
+    /// enough for those in its line.
+    pub(super) fn first_loan(&self, books: &Books, filing: Filing) -> Option<BudgetId> {
+        BudgetId::first_of(self.queue.asks(filing.slot(), filing.alternative()).set() & !books.rates())
     }
 
     fn stays_safe(&self, books: &Books, tag: Tag, amounts: &Amounts) -> bool {
         let loans = books.budgets() & !books.rates();
         let mut rows: Vec<Row> =
-            self.bounds.most.iter().map(|(&party, most)| self.row(party, most, tag, amounts)).collect();
+            self.bounds.most.iter().filter_map(|(&party, most)| self.row(books, party, most, tag, amounts)).collect();
         // What is not held by bounded activities is there, or comes back.
         let mut work: Vec<(BudgetId, u64)> = BudgetId::in_set(loans)
             .map(|id| {
@@ -118,18 +124,22 @@ impl Engine {
         rows.is_empty()
     }
 
-    /// What a bounded activity would hold and may yet ask for, if `tag` had these amounts.
-    fn row(&self, party: u64, most: &Amounts, tag: Tag, amounts: &Amounts) -> Row {
+    /// What a bounded activity would hold and may yet ask for, if `tag` had these amounts. `None` for one that holds
+    /// nothing: it can come after all others. More than there is of a budget it will never get, so it does not count.
+    fn row(&self, books: &Books, party: u64, most: &Amounts, tag: Tag, amounts: &Amounts) -> Option<Row> {
         let mut held = self.parties.get(party).map_or_else(Amounts::new, |party| party.held_for_certain().clone());
         if party == tag.party() {
             // The sum is at most the capacity, or it would not be granted.
             let _ = held.put_all(amounts);
         }
-        let mut needs = Amounts::new();
-        for (id, most) in most.iter() {
-            let _ = needs.add(id, most.saturating_sub(held.get(id)));
+        if held.is_empty() {
+            return None;
         }
-        Row { held, needs }
+        let mut needs = Amounts::new();
+        for (id, most) in most.iter().filter(|(id, _)| books.rates() & id.bit() == 0) {
+            let _ = needs.add(id, most.min(books.capacity(id)).saturating_sub(held.get(id)));
+        }
+        Some(Row { held, needs })
     }
 
     /// Whether some way of a waiter is kept by nothing but safety: it claims nothing then.

@@ -103,6 +103,10 @@ impl Engine {
         if !waiter.hard || waiter.state != State::Waiting {
             return;
         }
+        if self.is_kept_for_safety(turn, slot) {
+            self.queue.get_mut(slot).hard = false;
+            return;
+        }
         let Some(filing) = self.claiming(turn, slot) else { return };
         if let Some(flexible) = self.queue.flexible_mut(slot) {
             flexible.claiming = Some(filing);

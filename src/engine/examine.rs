@@ -96,7 +96,8 @@ impl Engine {
         for (rung, amounts) in chosen.rungs(terms.factor) {
             last = (rung, amounts);
             let capped = self.modules.exceeds(terms.tag, &last.1).is_some();
-            if !capped && self.blocking_bundle(books, &last.1, who).is_none() {
+            let free = !capped && self.blocking_bundle(books, &last.1, who).is_none();
+            if free && !self.endangers(books, terms.tag, &last.1) {
                 break;
             }
         }
@@ -116,7 +117,8 @@ impl Engine {
     /// The most that whoever it is could ever be granted of a budget.
     #[inline]
     pub(super) fn limit(&self, books: &Books, tag: Tag, id: BudgetId) -> u64 {
-        let limit = books.limit(id).min(self.room(tag, id));
+        let room = if books.rates() & id.bit() == 0 { self.room(tag, id) } else { u64::MAX };
+        let limit = books.limit(id).min(room);
         if self.modules.is_empty() { limit } else { limit.min(self.modules.cap(tag, id)) }
     }
 

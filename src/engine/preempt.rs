@@ -64,6 +64,8 @@ pub(super) struct Preemption {
     lent: BTreeMap<u32, Lent>,
     /// Those that nobody has asked, the least urgent and youngest first.
     quiet: BTreeSet<(Reverse<Priority>, Reverse<u64>, u32)>,
+    /// The others.
+    asked: BTreeSet<u32>,
     underway: Option<Underway>,
     granted: u64,
 }
@@ -78,6 +80,7 @@ impl Preemption {
     fn ask(&mut self, place: u32, standing: Standing) -> Option<Priority> {
         let lent = self.lent.get_mut(&place)?;
         lent.standing = standing;
+        self.asked.insert(place);
         self.quiet.remove(&(Reverse(lent.level), Reverse(lent.granted), place));
         Some(lent.level)
     }
@@ -130,14 +133,15 @@ impl Engine {
         }
     }
 
-    /// A lease is no more.
+    /// A lease is no more, or nobody will ever end it.
     #[inline]
-    pub(super) fn unlend(&mut self, held: Held) {
+    pub fn unlend(&mut self, held: Held) {
         if !self.preemption.lent.is_empty()
             && let Some(place) = held.place()
             && let Some(lent) = self.preemption.lent.remove(&place)
         {
             self.preemption.quiet.remove(&(Reverse(lent.level), Reverse(lent.granted), place));
+            self.preemption.asked.remove(&place);
             if let Some(underway) = &mut self.preemption.underway {
                 underway.victims.retain(|&victim| victim != place);
             }
@@ -182,9 +186,9 @@ impl Engine {
             }
         }
         heads.sort_unstable_by_key(|&(rank, filing)| (rank, filing.alternative()));
-        let found = heads.into_iter().find_map(|(_, filing)| Some((filing.slot(), self.victims_for(turn, filing)?)));
-        if let Some((slot, victims)) = found {
-            self.ask_to_end(turn, slot, victims);
+        let found = heads.into_iter().find_map(|(_, filing)| Some((filing, self.victims_for(turn, filing)?)));
+        if let Some((filing, victims)) = found {
+            self.ask_to_end(turn, filing, victims);
         }
     }
 
@@ -199,22 +203,33 @@ impl Engine {
     /// Who has to end so that a filing can be served. Rates come back by themselves.
     fn victims_for(&self, turn: &mut Turn<'_>, filing: Filing) -> Option<Vec<u32>> {
         let slot = filing.slot();
+        if self.filing_endangers(turn.books, filing) {
+            // Whatever came back, it could not have it.
+            return None;
+        }
         let level = self.unaged_level(slot);
         let guaranteed = self.queue.flexible(slot).is_some_and(|flexible| flexible.guaranteed);
         let lowest = self.preemption.quiet.first().map_or(Priority::Critical, |&(Reverse(lowest), ..)| lowest);
         if lowest <= level && !guaranteed {
             return None;
         }
-        let lacks = self.missing_loans(turn, filing);
+        let mut lacks = self.missing_loans(turn, filing);
+        // What others were asked for and have not given back yet is on its way.
+        let asked = |lent: &&Lent| matches!(lent.standing, Standing::Asked { until, .. } if until > self.now);
+        for lent in self.preemption.asked.iter().filter_map(|place| self.preemption.lent.get(place)).filter(asked) {
+            lacks.iter_mut().for_each(|(id, units)| *units = units.saturating_sub(lent.amounts.get(*id)));
+        }
+        lacks.retain(|&(_, units)| units > 0);
         let own = self.tag(slot).module;
         let gives_way = |lent: &Lent| {
             let borrows = || lacks.iter().any(|&(id, _)| self.modules.borrows(lent.tag, id));
             let lent_minimum = guaranteed && lent.level > Priority::Critical && lent.tag.module != own && borrows();
             lent.level > level || lent_minimum
         };
-        let quiet = self.preemption.quiet.iter().take(CANDIDATES);
+        let helps = |lent: &Lent| lacks.iter().any(|&(id, _)| lent.amounts.get(id) > 0);
+        let quiet = self.preemption.quiet.iter();
         let quiet = quiet.filter_map(|&(.., place)| Some((place, self.preemption.lent.get(&place)?)));
-        let quiet: Vec<_> = quiet.filter(|(_, lent)| gives_way(lent)).collect();
+        let quiet: Vec<_> = quiet.filter(|(_, lent)| helps(lent) && gives_way(lent)).take(CANDIDATES).collect();
         let candidates: Vec<_> = quiet
             .iter()
             .map(|(_, lent)| Candidate { level: lent.level, granted: lent.granted, amounts: &lent.amounts })
@@ -242,7 +257,8 @@ impl Engine {
         if inherits { waiter.base.min(waiter.rank.level()) } else { waiter.base }
     }
 
-    fn ask_to_end(&mut self, turn: &mut Turn<'_>, slot: u32, victims: Vec<u32>) {
+    fn ask_to_end(&mut self, turn: &mut Turn<'_>, filing: Filing, victims: Vec<u32>) {
+        let slot = filing.slot();
         let by = self.unaged_level(slot);
         let until = self.now.saturating_add(self.settings.grace);
         for place in &victims {
@@ -250,14 +266,23 @@ impl Engine {
                 self.effects.push(Effect::Revoke { place: *place, level });
             }
         }
-        // First in its level: an equal with an earlier deadline may not take what others give up for it.
+        // First in its level: an equal with an earlier deadline may not take what others give up for it. Who is served
+        // from a minimum stays behind all that are critical (R9).
         let own = self.own_rank(slot);
         let first = Rank::new(own.level(), 0, own.arrival());
+        let guaranteed = self.queue.flexible(slot).is_some_and(|flexible| flexible.guaranteed);
         match self.queue.flexible_mut(slot).and_then(|flexible| flexible.own_rank.as_mut()) {
+            _ if guaranteed => {}
             Some(own) => *own = first,
             None => self.rerank(slot, first),
         }
-        if !self.queue.get(slot).hard {
+        // Its claim is on what they give back.
+        if let Some(flexible) = self.queue.flexible_mut(slot) {
+            flexible.claiming = Some(filing);
+        }
+        if self.queue.get(slot).hard {
+            self.renew_claim(turn, slot);
+        } else {
             self.harden(turn, slot);
         }
         let arrival = self.queue.get(slot).rank.arrival();
@@ -268,6 +293,7 @@ impl Engine {
     pub(super) fn end_grace(&mut self) {
         if self.preemption.due() <= self.now
             && let Some(underway) = self.preemption.underway.take()
+            && self.goes_on(&underway)
         {
             for place in underway.victims {
                 if let Some(lent) = self.preemption.lent.get(&place) {

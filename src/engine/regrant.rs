@@ -257,8 +257,11 @@ impl Engine {
             }
             self.fit(turn.books, filing);
             if self.grant_endangers(turn.books, slot) {
-                self.note_unsafe(slot, place);
-                return Found::InVain(None);
+                // Out of the line of a rate.
+                let metered = turn.books.rates() & place.bit() != 0;
+                let instead = self.first_loan(turn.books, filing).filter(|_| metered);
+                self.note_unsafe(slot, instead.unwrap_or(place));
+                return Found::InVain(instead);
             }
             if !self.protect(turn, self.queue.granted(slot).set(), rank) {
                 break;

@@ -92,7 +92,12 @@ impl Driver {
     fn report_stuck(&self) {
         if tracing::enabled!(target: "bursar::stuck", tracing::Level::WARN) {
             let report = stuck_report(self.core, REPORTED);
-            let say = || tracing::warn!(target: "bursar::stuck", "nothing was granted for long although something waits\n{report}");
+            let say = || {
+                tracing::warn!(
+                    target: "bursar::stuck",
+                    "nothing was granted for long although something waits\n{report}"
+                );
+            };
             let _ = catch_unwind(AssertUnwindSafe(say));
         }
     }

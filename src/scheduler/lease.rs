@@ -170,7 +170,10 @@ impl Lease {
     /// [`std::mem::forget`], which in addition makes [`shutdown`](crate::Scheduler::shutdown) wait for ever.)
     pub fn forget(self) {
         self.core.known.amend(self.held, |holder| holder.forgotten = true);
-        self.core.turn(|desk, _, _| desk.sink.forgot());
+        self.core.turn(|desk, _, _| {
+            desk.sink.forgot();
+            desk.engine.unlend(self.held);
+        });
         std::mem::forget(self);
     }
 

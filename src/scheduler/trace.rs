@@ -27,7 +27,8 @@ pub(super) fn waits(request: &Request) {
 pub(super) fn granted(request: &Request, lease: &Lease) {
     tracing::debug!(
         target: "bursar::grant",
-        label = lease.label().as_deref().or(request.name()), module = request.module_name(), priority = %request.urgency(),
+        label = lease.label().as_deref().or(request.name()),
+        module = request.module_name(), priority = %request.urgency(),
         amounts = ?request.amounts(), "granted after a wait"
     );
 }
