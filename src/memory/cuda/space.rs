@@ -159,7 +159,7 @@ impl CudaSpace {
         &self.pool
     }
 
-    /// Pins host memory, for a [`HostSpace`] whose blocks this device copies at full speed.
+    /// Pins host memory, for a [`HostSpace`](crate::memory::HostSpace) whose blocks this device copies at full speed.
     pub fn pin(&self) -> Arc<CudaPin> {
         Arc::new(CudaPin::new(Arc::clone(self.context())))
     }
