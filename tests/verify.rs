@@ -99,6 +99,10 @@ fn p57_every_snapshot_balances_while_threads_reserve_and_release() {
                 }
             });
         }
+        // Not before the threads have begun.
+        while rig.scheduler.stats().grants() == 0 {
+            thread::yield_now();
+        }
         let snapshots: Vec<_> = (0..500).map(|_| (rig.scheduler.stats(), rig.scheduler.verify())).collect();
         done.store(true, Ordering::Relaxed);
         for (stats, verified) in snapshots {
