@@ -2,14 +2,12 @@
 
 mod common;
 
-use std::sync::{Arc, LazyLock, Mutex};
-use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use bursar::{Amounts, Budget, BudgetId, Config, Figure, Priority, Request, Share, Unit};
+use common::log::Lines;
 use common::{GPU, IO, MS, Rig, gpu, granted, host, io, queued, take, three_loans};
-use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Metadata, Subscriber, span};
+use tracing::Level;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -179,58 +177,6 @@ fn a_snapshot_is_written_out_as_json_would_be() {
     let text = toml::Value::try_from(rig.scheduler.snapshot(10)).unwrap();
     assert_eq!(text["holders"][0]["amounts"][GPU.to_string()].as_integer(), Some(10));
     assert_eq!(text["waiting"][0]["label"].as_str(), Some("chat"));
-}
-
-/// Takes log lines down for the whole process: thread, target, level and message with all fields. One for all tests,
-/// because a subscriber that comes late may miss a place in the code that another thread has just found unwanted.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<Line>>>);
-
-type Line = (ThreadId, &'static str, Level, String);
-
-struct Text<'a>(&'a mut String);
-
-impl Visit for Text<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        self.0.push_str(&format!("{field}={value:?} "));
-    }
-}
-
-impl Subscriber for Lines {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("bursar") && *metadata.level() <= Level::DEBUG
-    }
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn event(&self, event: &Event<'_>) {
-        let mut text = String::new();
-        event.record(&mut Text(&mut text));
-        let metadata = event.metadata();
-        self.0.lock().unwrap().push((thread::current().id(), metadata.target(), *metadata.level(), text));
-    }
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
-}
-
-impl Lines {
-    fn get() -> &'static Lines {
-        static LINES: LazyLock<Lines> = LazyLock::new(|| {
-            let lines = Lines::default();
-            tracing::subscriber::set_global_default(lines.clone()).expect("the first of this process");
-            lines
-        });
-        &LINES
-    }
-
-    /// The lines of this thread, which is this test's alone.
-    fn of(&self, target: &str) -> Vec<(Level, String)> {
-        let lines = self.0.lock().unwrap();
-        let own = lines.iter().filter(|line| line.0 == thread::current().id() && line.1 == target);
-        own.map(|line| (line.2, line.3.clone())).collect()
-    }
 }
 
 #[test]

@@ -4,9 +4,10 @@
 //! something and waits, or has said that it waits outside; what it holds comes back only after its wait.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::ledger::Held;
-use crate::model::{Amounts, BudgetId, Tag};
+use crate::model::{Amounts, Tag};
 use crate::policy::Rank;
 
 use super::{Engine, Turn};
@@ -78,11 +79,6 @@ impl Party {
         &self.declared.held
     }
 
-    /// How much of a budget that is.
-    pub(super) fn held_of(&self, id: BudgetId) -> u64 {
-        self.declared.held.get(id)
-    }
-
     /// The budgets of which it holds something.
     pub(super) fn holds(&self, sure: Sure) -> u64 {
         self.declared.held.set() | self.implied(sure).map_or(0, |part| part.held.set())
@@ -126,6 +122,8 @@ impl Party {
 #[derive(Debug, Default)]
 pub(super) struct Parties {
     all: BTreeMap<u64, Party>,
+    /// The most that bounded ones will ever hold, from when they ask until they neither hold nor wait.
+    bounds: BTreeMap<u64, Arc<Amounts>>,
 }
 
 impl Parties {
@@ -156,8 +154,38 @@ impl Parties {
             change(party);
             if party.is_gone() {
                 self.all.remove(&activity);
+                self.bounds.remove(&activity);
             }
         }
+    }
+
+    /// An activity asks for something that has said how much it will ever hold.
+    pub(super) fn bound(&mut self, activity: u64, most: &Arc<Amounts>) {
+        self.bounds.insert(activity, Arc::clone(most));
+    }
+
+    /// What it asked for was refused: forgets its bound, unless it holds or waits.
+    pub(super) fn unbind(&mut self, activity: u64) {
+        if self.are_bounded() && !self.all.contains_key(&activity) {
+            self.bounds.remove(&activity);
+        }
+    }
+
+    /// Whether any activity has said how much it will ever hold.
+    #[inline]
+    pub(super) fn are_bounded(&self) -> bool {
+        !self.bounds.is_empty()
+    }
+
+    /// The most that an activity will ever hold, if it has said so.
+    #[inline]
+    pub(super) fn most(&self, activity: u64) -> Option<&Amounts> {
+        if self.are_bounded() { self.bounds.get(&activity).map(|most| &**most) } else { None }
+    }
+
+    /// All that have.
+    pub(super) fn bounds(&self) -> impl Iterator<Item = (u64, &Amounts)> {
+        self.bounds.iter().map(|(&activity, most)| (activity, &**most))
     }
 
     /// From now on these are stuck, and no others. They are in order of number.
@@ -255,7 +283,7 @@ impl Engine {
                 }
             });
             self.modules.count(tag, &loans, false);
-            self.note_given_back(turn, tag);
+            self.look_at_unsafe();
         }
     }
 
@@ -341,9 +369,6 @@ impl Engine {
         self.parties.change(activity, |party| {
             party.outside = if begins { party.outside + 1 } else { party.outside.saturating_sub(1) };
         });
-        if !begins {
-            self.drop_bound(Tag { activity, ..Tag::NOBODY });
-        }
     }
 
     /// A waiter of an activity becomes active, or is no more.
@@ -360,8 +385,5 @@ impl Engine {
                 waiters.retain(|&waiter| waiter != slot);
             }
         });
-        if !begins {
-            self.drop_bound(tag);
-        }
     }
 }

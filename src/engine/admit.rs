@@ -28,7 +28,7 @@ impl Engine {
     pub fn submit(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>) -> Submitted {
         let tag = tag_of(&asked);
         let submitted = self.submit_noted(turn, asked);
-        self.drop_bound(tag);
+        self.parties.unbind(tag.party());
         submitted
     }
 
@@ -54,7 +54,7 @@ impl Engine {
     /// [`Refusal::NotNow`] when something blocks it.
     pub fn try_submit(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>) -> Result<Held, Box<Refusal>> {
         let admitted = self.admit(turn, &asked);
-        self.drop_bound(tag_of(&asked));
+        self.parties.unbind(tag_of(&asked).party());
         match admitted? {
             Admitted::Held(held) => Ok(held),
             Admitted::Blocked { by, .. } => Err(Box::new(Refusal::NotNow(self.short_of(turn.books, by)))),
@@ -94,7 +94,7 @@ impl Engine {
                 let held = turn.books.take_flexibly(&amounts, path, tag, asked.level);
                 self.gain(turn, tag, &amounts);
                 if tag.preemptible {
-                    self.lend(turn, held, arrived_of(&asked.terms, self.now));
+                    self.lend(held, arrived_of(&asked.terms, self.now));
                 }
                 (held, amounts.set())
             }

@@ -6,38 +6,15 @@
 //! a bounded activity asks for is granted only if the state stays safe; so none of them ever waits for ever because of
 //! the others, and none of them needs a verdict.
 //!
-//! A waiter that would make the state unsafe stands in the line of its first budget, claims nothing (R9), and is looked
-//! at when a bounded activity gives something back. One check costs n² comparisons for n bounded activities that hold
+//! A waiter that would make the state unsafe stands in the line of a loan that it asks for, claims nothing (R9), and is
+//! looked at when an activity gives something back. One check costs n² comparisons for n bounded activities that hold
 //! something, times the budgets they name.
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::ledger::Books;
 use crate::model::{Amounts, BudgetId, Tag, Terms};
 
 use super::lines::Filing;
 use super::{Engine, Turn};
-
-/// The maxima of the bounded activities that hold or wait.
-#[derive(Debug, Default)]
-pub(super) struct Bounds {
-    most: BTreeMap<u64, Arc<Amounts>>,
-    /// Where those stand that would make the state unsafe.
-    places: u64,
-}
-
-impl Bounds {
-    #[inline]
-    pub(super) fn is_empty(&self) -> bool {
-        self.most.is_empty()
-    }
-
-    /// The most that an activity will ever hold, if it is bounded.
-    fn of(&self, tag: Tag) -> Option<&Amounts> {
-        self.most.get(&tag.party()).map(|most| &**most)
-    }
-}
 
 /// What a bounded activity holds, and what it may yet ask for.
 struct Row {
@@ -49,35 +26,26 @@ impl Engine {
     /// A bounded activity asks for something.
     pub(super) fn note_bound(&mut self, terms: &Terms) {
         if let Some(most) = &terms.most {
-            self.bounds.most.insert(terms.tag.party(), Arc::clone(most));
-        }
-    }
-
-    /// Forgets the bound of an activity that neither holds nor waits.
-    pub(super) fn drop_bound(&mut self, tag: Tag) {
-        if !self.bounds.is_empty() && self.parties.get(tag.party()).is_none() {
-            self.bounds.most.remove(&tag.party());
+            self.parties.bound(terms.tag.party(), most);
         }
     }
 
     /// How much more of a budget an activity may ever ask for.
     pub(super) fn room(&self, tag: Tag, id: BudgetId) -> u64 {
-        if self.bounds.is_empty() {
-            return u64::MAX;
-        }
-        let held = self.parties.get(tag.party()).map_or(0, |party| party.held_of(id));
-        self.bounds.of(tag).map_or(u64::MAX, |most| most.get(id).saturating_sub(held))
+        let Some(most) = self.parties.most(tag.party()) else { return u64::MAX };
+        let held = self.parties.get(tag.party()).map_or(0, |party| party.held_for_certain().get(id));
+        most.get(id).saturating_sub(held)
     }
 
     /// Whether a grant of this to a bounded activity could lead to a deadlock.
     #[inline]
     pub(super) fn endangers(&self, books: &Books, tag: Tag, amounts: &Amounts) -> bool {
-        !self.bounds.is_empty() && self.bounds.of(tag).is_some() && !self.stays_safe(books, tag, amounts)
+        self.parties.most(tag.party()).is_some() && !self.stays_safe(books, tag, amounts)
     }
 
     /// The same for what an alternative of a waiter asks for now.
     pub(super) fn filing_endangers(&self, books: &Books, filing: Filing) -> bool {
-        if self.bounds.is_empty() {
+        if !self.parties.are_bounded() {
             return false;
         }
         let asks = self.queue.asks(filing.slot(), filing.alternative()).bundle();
@@ -86,7 +54,7 @@ impl Engine {
 
     /// The same for what a waiter is about to be granted.
     pub(super) fn grant_endangers(&self, books: &Books, slot: u32) -> bool {
-        !self.bounds.is_empty() && self.endangers(books, self.tag(slot), &self.queue.granted(slot).bundle())
+        self.parties.are_bounded() && self.endangers(books, self.tag(slot), &self.queue.granted(slot).bundle())
     }
 
     /// Where an alternative stands that nothing keeps but safety: in the line of its first budget.
@@ -95,7 +63,7 @@ impl Engine {
             return None;
         }
         let place = self.first_loan(books, filing)?;
-        self.bounds.places |= place.bit();
+        self.unsafe_places |= place.bit();
         Some(place)
     }
 
@@ -108,7 +76,7 @@ impl Engine {
     fn stays_safe(&self, books: &Books, tag: Tag, amounts: &Amounts) -> bool {
         let loans = books.budgets() & !books.rates();
         let mut rows: Vec<Row> =
-            self.bounds.most.iter().filter_map(|(&party, most)| self.row(books, party, most, tag, amounts)).collect();
+            self.parties.bounds().filter_map(|(party, most)| self.row(books, party, most, tag, amounts)).collect();
         // What is not held by bounded activities is there, or comes back.
         let mut work: Vec<(BudgetId, u64)> = BudgetId::in_set(loans)
             .map(|id| {
@@ -145,7 +113,7 @@ impl Engine {
     /// Whether some way of a waiter is kept by nothing but safety: it claims nothing then.
     #[inline]
     pub(super) fn is_kept_for_safety(&self, turn: &mut Turn<'_>, slot: u32) -> bool {
-        !self.bounds.is_empty()
+        self.parties.are_bounded()
             && self.queue.filings(slot).any(|(filing, _)| {
                 self.filing_endangers(turn.books, filing) && self.blocking_filing(turn.books, filing).is_none()
             })
@@ -154,23 +122,15 @@ impl Engine {
     /// A waiter stands in this line although the budget has enough, because it would make the state unsafe. Its claim
     /// is withdrawn: it would keep others from what they need to end.
     pub(super) fn note_unsafe(&mut self, slot: u32, place: BudgetId) {
-        self.bounds.places |= place.bit();
+        self.unsafe_places |= place.bit();
         if self.queue.get(slot).hard {
             self.withdraw(slot);
             self.queue.get_mut(slot).hard = false;
         }
     }
 
-    /// A bounded activity gave something back, or there is more: what was unsafe may be safe now.
+    /// An activity gave something back, or there is more: what was unsafe may be safe now.
     pub(super) fn look_at_unsafe(&mut self) {
-        self.dirty.mark(std::mem::take(&mut self.bounds.places));
-    }
-
-    /// What a bounded activity held came back.
-    pub(super) fn note_given_back(&mut self, _: &Turn<'_>, tag: Tag) {
-        if self.bounds.of(tag).is_some() {
-            self.look_at_unsafe();
-        }
-        self.drop_bound(tag);
+        self.dirty.mark(std::mem::take(&mut self.unsafe_places));
     }
 }

@@ -55,7 +55,6 @@ use crate::model::{Amounts, BudgetId, CloseReason, Config, Order, Priority, Requ
 use crate::policy::Shares;
 
 use activity::Parties;
-use avoid::Bounds;
 #[cfg(any(feature = "test-util", bursar_loom))]
 pub use check::Peek;
 use claims::Claims;
@@ -139,7 +138,8 @@ pub struct Engine {
     parties: Parties,
     modules: Modules,
     preemption: Preemption,
-    bounds: Bounds,
+    /// Where those stand that would make the state unsafe.
+    unsafe_places: u64,
     /// What of each budget is kept for growth, and the budgets where something is.
     reserves: BTreeMap<BudgetId, u64>,
     reserved: u64,
@@ -195,7 +195,7 @@ impl Engine {
             parties: Parties::default(),
             modules: Modules::default(),
             preemption: Preemption::default(),
-            bounds: Bounds::default(),
+            unsafe_places: 0,
             reserved: reserves.keys().fold(0, |set, id| set | id.bit()),
             reserves,
             verdict_at: u64::MAX,

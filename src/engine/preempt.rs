@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ledger::Held;
-use crate::model::{Amounts, BudgetId, Priority, Tag};
+use crate::model::{BudgetId, Priority};
 use crate::policy::{Candidate, Rank, choose_victims};
 
 use super::lines::Filing;
@@ -26,6 +26,9 @@ const CANDIDATES: usize = 1_024;
 /// How many in each line are asked whether somebody could give way to them, if those in front cannot be helped.
 const HEADS: usize = 8;
 
+/// The order in which leases are asked: level and grant, the last first, and the place.
+type Order = (Reverse<Priority>, Reverse<u64>, u32);
+
 /// How a preemptible lease stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
@@ -35,12 +38,10 @@ enum Standing {
     Asked { by: Priority, until: u64 },
 }
 
-/// A preemptible lease.
+/// A preemptible lease. What it holds, and for whom, is in the books.
 #[derive(Debug)]
 struct Lent {
-    level: Priority,
-    tag: Tag,
-    amounts: Amounts,
+    held: Held,
     /// Grants are numbered.
     granted: u64,
     /// When its request arrived.
@@ -63,7 +64,7 @@ struct Underway {
 pub(super) struct Preemption {
     lent: BTreeMap<u32, Lent>,
     /// Those that nobody has asked, the least urgent and youngest first.
-    quiet: BTreeSet<(Reverse<Priority>, Reverse<u64>, u32)>,
+    quiet: BTreeSet<Order>,
     /// The others.
     asked: BTreeSet<u32>,
     underway: Option<Underway>,
@@ -80,9 +81,17 @@ impl Preemption {
     fn ask(&mut self, place: u32, standing: Standing) -> Option<Priority> {
         let lent = self.lent.get_mut(&place)?;
         lent.standing = standing;
+        let level = lent.held.level();
+        self.quiet.remove(&lent.order(place));
         self.asked.insert(place);
-        self.quiet.remove(&(Reverse(lent.level), Reverse(lent.granted), place));
-        Some(lent.level)
+        Some(level)
+    }
+}
+
+impl Lent {
+    /// Where it stands among those that nobody has asked.
+    fn order(&self, place: u32) -> Order {
+        (Reverse(self.held.level()), Reverse(self.granted), place)
     }
 }
 
@@ -95,35 +104,20 @@ impl Engine {
     }
 
     /// A preemptible lease was granted to a request that arrived then.
-    pub(super) fn lend(&mut self, turn: &Turn<'_>, held: Held, arrived: u64) {
+    pub(super) fn lend(&mut self, held: Held, arrived: u64) {
         if let Some(place) = held.place() {
             self.preemption.granted += 1;
-            let lent = Lent {
-                level: held.level(),
-                tag: turn.books.tag(held),
-                amounts: turn.books.amounts(held),
-                granted: self.preemption.granted,
-                arrived,
-                standing: Standing::Quiet,
-            };
-            self.preemption.quiet.insert((Reverse(lent.level), Reverse(lent.granted), place));
+            let lent = Lent { held, granted: self.preemption.granted, arrived, standing: Standing::Quiet };
+            self.preemption.quiet.insert(lent.order(place));
             self.preemption.lent.insert(place, lent);
         }
     }
 
-    /// What a preemptible lease holds has changed, or is somebody else's now.
-    pub fn relend(&mut self, turn: &Turn<'_>, held: Held) {
-        if let Some(lent) = held.place().and_then(|place| self.preemption.lent.get_mut(&place)) {
-            (lent.amounts, lent.tag) = (turn.books.amounts(held), turn.books.tag(held));
-        }
-    }
-
     /// A part of a preemptible lease was split off. What was asked of the whole is asked of it too.
-    pub fn lend_part(&mut self, turn: &Turn<'_>, of: Held, part: Held) {
-        self.relend(turn, of);
+    pub fn lend_part(&mut self, of: Held, part: Held) {
         let Some(whole) = of.place().and_then(|place| self.preemption.lent.get(&place)) else { return };
         let (arrived, standing) = (whole.arrived, whole.standing);
-        self.lend(turn, part, arrived);
+        self.lend(part, arrived);
         let Some(place) = part.place().filter(|_| standing != Standing::Quiet) else { return };
         self.preemption.ask(place, standing);
         if let Some(underway) = &mut self.preemption.underway
@@ -140,7 +134,7 @@ impl Engine {
             && let Some(place) = held.place()
             && let Some(lent) = self.preemption.lent.remove(&place)
         {
-            self.preemption.quiet.remove(&(Reverse(lent.level), Reverse(lent.granted), place));
+            self.preemption.quiet.remove(&lent.order(place));
             self.preemption.asked.remove(&place);
             if let Some(underway) = &mut self.preemption.underway {
                 underway.victims.retain(|&victim| victim != place);
@@ -217,25 +211,28 @@ impl Engine {
         // What others were asked for and have not given back yet is on its way.
         let asked = |lent: &&Lent| matches!(lent.standing, Standing::Asked { until, .. } if until > self.now);
         for lent in self.preemption.asked.iter().filter_map(|place| self.preemption.lent.get(place)).filter(asked) {
-            lacks.iter_mut().for_each(|(id, units)| *units = units.saturating_sub(lent.amounts.get(*id)));
+            let back = |id: BudgetId| turn.books.placed(lent.held).map_or(0, |amounts| amounts.get(id));
+            lacks.iter_mut().for_each(|(id, units)| *units = units.saturating_sub(back(*id)));
         }
         lacks.retain(|&(_, units)| units > 0);
+        let books = &*turn.books;
         let own = self.tag(slot).module;
-        let gives_way = |lent: &Lent| {
-            let borrows = || lacks.iter().any(|&(id, _)| self.modules.borrows(lent.tag, id));
-            let lent_minimum = guaranteed && lent.level > Priority::Critical && lent.tag.module != own && borrows();
-            lent.level > level || lent_minimum
+        let gives_way = |held: Held| {
+            let tag = books.tag(held);
+            let borrows = || lacks.iter().any(|&(id, _)| self.modules.borrows(tag, id));
+            let lent_minimum = guaranteed && held.level() > Priority::Critical && tag.module != own && borrows();
+            held.level() > level || lent_minimum
         };
-        let helps = |lent: &Lent| lacks.iter().any(|&(id, _)| lent.amounts.get(id) > 0);
-        let quiet = self.preemption.quiet.iter();
-        let quiet = quiet.filter_map(|&(.., place)| Some((place, self.preemption.lent.get(&place)?)));
-        let quiet: Vec<_> = quiet.filter(|(_, lent)| helps(lent) && gives_way(lent)).take(CANDIDATES).collect();
-        let candidates: Vec<_> = quiet
-            .iter()
-            .map(|(_, lent)| Candidate { level: lent.level, granted: lent.granted, amounts: &lent.amounts })
-            .collect();
+        let candidate = |&(Reverse(level), Reverse(granted), place): &Order| {
+            let held = self.preemption.lent.get(&place)?.held;
+            let amounts = books.placed(held)?;
+            let helps = lacks.iter().any(|&(id, _)| amounts.get(id) > 0);
+            (helps && gives_way(held)).then_some((place, Candidate { level, granted, amounts }))
+        };
+        let found = self.preemption.quiet.iter().filter_map(candidate).take(CANDIDATES);
+        let (places, candidates): (Vec<_>, Vec<_>) = found.unzip();
         let chosen = choose_victims(&lacks, &candidates)?;
-        Some(chosen.into_iter().map(|at| quiet[at].0).collect())
+        Some(chosen.into_iter().map(|at| places[at]).collect())
     }
 
     /// What a filing lacks of loans, beyond what higher ranks claim. Rates come back by themselves.
@@ -297,7 +294,7 @@ impl Engine {
         {
             for place in underway.victims {
                 if let Some(lent) = self.preemption.lent.get(&place) {
-                    self.effects.push(Effect::Overdue { place, level: lent.level });
+                    self.effects.push(Effect::Overdue { place, level: lent.held.level() });
                 }
             }
         }

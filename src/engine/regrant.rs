@@ -297,7 +297,7 @@ impl Engine {
             let tag = self.tag(slot);
             self.gain(turn, tag, &self.queue.granted(slot).bundle());
             if tag.preemptible {
-                self.lend(turn, held, self.arrived(slot));
+                self.lend(held, self.arrived(slot));
             }
         }
         held

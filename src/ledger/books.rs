@@ -302,6 +302,11 @@ impl Books {
         self.store.amounts(held)
     }
 
+    /// The same without a copy, for a lease that has a place.
+    pub fn placed(&self, held: Held) -> Option<&Amounts> {
+        held.place().and_then(|place| self.store.get(place))
+    }
+
     /// Moves what a lease holds into the store, where it has a place to be known by.
     pub fn store(&mut self, held: Held) -> Held {
         match held.place() {

@@ -298,7 +298,7 @@ impl Core {
             let rest = if tag.is_declared() { tag } else { Tag { activity: 0, ..tag } };
             desk.engine.handed_over(turn, part, tag, rest);
             let split = turn.books.tagged(split, rest);
-            desk.engine.lend_part(turn, *held, split);
+            desk.engine.lend_part(*held, split);
             Ok(split)
         })
     }
@@ -314,8 +314,6 @@ impl Core {
             let merged = turn.books.merge(held, other);
             if merged {
                 desk.engine.handed_over(turn, &amounts, from, to);
-                desk.engine.relend(turn, *held);
-                desk.engine.relend(turn, *other);
             }
             merged
         })

@@ -2,6 +2,8 @@
 //! bare thread.
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
+pub mod log;
+
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::pin;

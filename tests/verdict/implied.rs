@@ -1,14 +1,10 @@
 //! What only the scope of a task implies raises alerts and gets nobody a verdict (R12).
 
-use std::fmt::{Debug, Write};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
 
 use bursar::Scheduler;
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::Level;
 
 use super::*;
 
@@ -42,35 +38,6 @@ fn lease_of(waiting: &mut InScope) -> Lease {
     }
 }
 
-/// The warnings of this crate, as text.
-#[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<String>>>);
-
-impl Visit for Warnings {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if let Some(last) = self.0.lock().unwrap().last_mut() {
-            write!(last, "{field}={value:?} ").unwrap();
-        }
-    }
-}
-
-impl Subscriber for Warnings {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "bursar" && *metadata.level() == Level::WARN
-    }
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn event(&self, event: &Event<'_>) {
-        self.0.lock().unwrap().push(String::new());
-        event.record(&mut self.clone());
-    }
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-}
-
 #[test]
 fn r12_scopes_that_wait_for_each_other_raise_an_alert_once_and_get_no_verdict() {
     let mut rig = rig();
@@ -79,18 +46,14 @@ fn r12_scopes_that_wait_for_each_other_raise_an_alert_once_and_get_no_verdict() 
     let has_host = lease_in(&build, &rig.scheduler, host(6));
     let mut one = waiting_in(&probe, &rig.scheduler, host(6).label("rows"));
     let two = waiting_in(&build, &rig.scheduler, gpu(6));
-    let warnings = Warnings::default();
-    tracing::subscriber::with_default(warnings.clone(), || {
-        step(&mut rig, 9);
-        assert_eq!(rig.scheduler.stats().alerts, 0, "the quiet period");
-        // Another test may have met this place in the code for the first time just while this subscriber was set.
-        tracing::callsite::rebuild_interest_cache();
-        step(&mut rig, 100);
-    });
+    let lines = log::Lines::get();
+    step(&mut rig, 9);
+    assert_eq!(rig.scheduler.stats().alerts, 0, "the quiet period");
+    step(&mut rig, 100);
     assert_eq!((rig.scheduler.stats().alerts, verdicts(&rig.scheduler)), (2, (0, 0)));
     assert!(!one.is_woken() && !two.is_woken());
-    let warnings = warnings.0.lock().unwrap().clone();
-    let [first, second] = &warnings[..] else { panic!("{warnings:?}") };
+    let warnings = lines.of("bursar");
+    let [(Level::WARN, first), (Level::WARN, second)] = &warnings[..] else { panic!("{warnings:?}") };
     assert!(first.contains("`probe side` waits for host0.memory, which `build side` holds"), "{first}");
     assert!(first.contains("label=\"rows\""), "{first}");
     assert!(second.contains("`build side` waits for gpu0.memory, which `probe side` holds"), "{second}");
