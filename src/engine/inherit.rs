@@ -16,8 +16,9 @@ use super::activity::{Party, Sure};
 struct Heir {
     slot: u32,
     own: Rank,
-    /// What it has, with what it inherits.
+    /// What it has, with what it inherits, and from whom.
     rank: Rank,
+    behind: Option<u32>,
     /// The budgets in whose lines it stands.
     places: u64,
     /// The budgets of which its activity holds something.
@@ -36,13 +37,16 @@ impl Engine {
         if self.parties.is_empty() {
             return;
         }
-        for Heir { slot, own, rank, .. } in self.heirs() {
+        for Heir { slot, own, rank, behind, .. } in self.heirs() {
             if rank != self.queue.get(slot).rank {
                 self.inheritances += u64::from(own == self.queue.get(slot).rank);
                 self.rerank(slot, rank);
                 if let Some(flexible) = self.queue.flexible_mut(slot) {
                     flexible.own_rank = Some(own).filter(|&own| own != rank);
                 }
+            }
+            if let Some(flexible) = self.queue.flexible_mut(slot) {
+                flexible.behind = behind;
             }
         }
     }
@@ -61,7 +65,7 @@ impl Engine {
         }
         heirs.sort_unstable_by_key(|heir| heir.slot);
         let held = heirs.iter().fold(0, |set, heir| set | heir.holds);
-        let mut others: [Option<Rank>; BudgetId::LIMIT] = [None; BudgetId::LIMIT];
+        let mut others: [Option<(Rank, u32)>; BudgetId::LIMIT] = [None; BudgetId::LIMIT];
         for id in BudgetId::in_set(held) {
             let is_heir = |slot| heirs.binary_search_by_key(&slot, |heir| heir.slot).is_ok();
             others[id.index()] = self.first_in_line(id, |slot| !is_heir(slot));
@@ -71,13 +75,17 @@ impl Engine {
             for heir in &heirs {
                 for id in BudgetId::in_set(heir.places) {
                     let first = &mut lines[id.index()];
-                    *first = Some(first.map_or(heir.rank, |first| first.min(heir.rank)));
+                    let this = (heir.rank, heir.slot);
+                    *first = Some(first.map_or(this, |first| first.min(this)));
                 }
             }
             let mut changed = false;
             for heir in &mut heirs {
                 let first = BudgetId::in_set(heir.holds).filter_map(|id| lines[id.index()]).min();
-                let rank = first.map_or(heir.own, |first| first.behind(heir.own.arrival()).min(heir.own));
+                let inherited = first.map(|(first, slot)| (first.behind(heir.own.arrival()), slot));
+                let inherited = inherited.filter(|&(rank, _)| rank < heir.own);
+                let rank = inherited.map_or(heir.own, |(rank, _)| rank);
+                heir.behind = inherited.map(|(_, slot)| slot);
                 changed |= std::mem::replace(&mut heir.rank, rank) != rank;
             }
             if !changed {
@@ -91,16 +99,16 @@ impl Engine {
         let holds = party.holds(Sure::Implied);
         party.waiters(Sure::Implied).map(move |slot| {
             let (own, places) = (self.own_rank(slot), self.queue.filings(slot).fold(0, |set, (_, id)| set | id.bit()));
-            Heir { slot, own, rank: own, places, holds }
+            Heir { slot, own, rank: own, behind: None, places, holds }
         })
     }
 
     /// The first in the line of a budget that counts.
-    fn first_in_line(&self, id: BudgetId, counts: impl Fn(u32) -> bool) -> Option<Rank> {
+    fn first_in_line(&self, id: BudgetId, counts: impl Fn(u32) -> bool) -> Option<(Rank, u32)> {
         let mut next = self.queue.head(id);
         while let Some((rank, filing)) = next {
             if counts(filing.slot()) {
-                return Some(rank);
+                return Some((rank, filing.slot()));
             }
             next = self.queue.next(id, (rank, filing.alternative()), Some(filing));
         }

@@ -28,6 +28,7 @@ mod activity;
 mod admit;
 mod aging;
 mod avoid;
+mod borrowed;
 mod bypass;
 mod check;
 mod claims;

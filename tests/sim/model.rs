@@ -24,6 +24,7 @@ mod hold;
 mod inherit;
 mod look;
 mod module;
+mod preempt;
 mod regrant;
 mod time;
 mod verdict;
@@ -38,6 +39,7 @@ use crate::stock::Stock;
 
 use hold::{Lease, Notes};
 use module::Module;
+use preempt::Preemption;
 
 /// Effective level, order, arrival: smaller goes first.
 type Rank = (Priority, u64, u64);
@@ -80,6 +82,8 @@ struct Waiter {
     deadline: Option<u64>,
     state: State,
     since: u64,
+    /// When its work first arrived, which may be before that.
+    arrived: u64,
     /// When it asks for less than the whole.
     ripe_at: u64,
     /// When it came to its effective level.
@@ -110,6 +114,7 @@ struct Settings {
     shares: bool,
     verdict_after: u64,
     roll_backs: u32,
+    grace: u64,
 }
 
 /// Somebody who asks, as far as claims and reserves go: the rank, and the budgets of which its activity holds anything.
@@ -127,6 +132,7 @@ pub struct Model {
     waiters: Vec<Waiter>,
     held: BTreeMap<u32, Lease>,
     modules: BTreeMap<u64, Module>,
+    preemption: Preemption,
     /// What is known of activities beside their leases and waiters.
     notes: BTreeMap<u64, Notes>,
     /// What is kept of a budget for growth.
@@ -165,6 +171,7 @@ impl Model {
             waiters: Vec::new(),
             held: BTreeMap::new(),
             modules: BTreeMap::new(),
+            preemption: Preemption::default(),
             notes: BTreeMap::new(),
             reserves: config.budgets.iter().map(|budget| (budget.id, budget.growth_reserve)).collect(),
             verdict_at: u64::MAX,
@@ -193,6 +200,7 @@ impl Model {
                 shares: config.order == Order::Shares,
                 verdict_after: nanos(config.verdict_after),
                 roll_backs: config.roll_backs,
+                grace: nanos(config.grace),
             },
             seen: Vec::new(),
             broken: None,
