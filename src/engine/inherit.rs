@@ -16,9 +16,8 @@ use super::activity::{Party, Sure};
 struct Heir {
     slot: u32,
     own: Rank,
-    /// What it has, with what it inherits, and from whom.
+    /// What it has, with what it inherits.
     rank: Rank,
-    behind: Option<u32>,
     /// The budgets in whose lines it stands.
     places: u64,
     /// The budgets of which its activity holds something.
@@ -37,16 +36,13 @@ impl Engine {
         if self.parties.is_empty() {
             return;
         }
-        for Heir { slot, own, rank, behind, .. } in self.heirs() {
+        for Heir { slot, own, rank, .. } in self.heirs() {
             if rank != self.queue.get(slot).rank {
                 self.inheritances += u64::from(own == self.queue.get(slot).rank);
                 self.rerank(slot, rank);
                 if let Some(flexible) = self.queue.flexible_mut(slot) {
                     flexible.own_rank = Some(own).filter(|&own| own != rank);
                 }
-            }
-            if let Some(flexible) = self.queue.flexible_mut(slot) {
-                flexible.behind = behind;
             }
         }
     }
@@ -65,7 +61,7 @@ impl Engine {
         }
         heirs.sort_unstable_by_key(|heir| heir.slot);
         let held = heirs.iter().fold(0, |set, heir| set | heir.holds);
-        let mut others: [Option<(Rank, u32)>; BudgetId::LIMIT] = [None; BudgetId::LIMIT];
+        let mut others: [Option<Rank>; BudgetId::LIMIT] = [None; BudgetId::LIMIT];
         for id in BudgetId::in_set(held) {
             let is_heir = |slot| heirs.binary_search_by_key(&slot, |heir| heir.slot).is_ok();
             others[id.index()] = self.first_in_line(id, |slot| !is_heir(slot));
@@ -75,17 +71,13 @@ impl Engine {
             for heir in &heirs {
                 for id in BudgetId::in_set(heir.places) {
                     let first = &mut lines[id.index()];
-                    let this = (heir.rank, heir.slot);
-                    *first = Some(first.map_or(this, |first| first.min(this)));
+                    *first = Some(first.map_or(heir.rank, |first| first.min(heir.rank)));
                 }
             }
             let mut changed = false;
             for heir in &mut heirs {
                 let first = BudgetId::in_set(heir.holds).filter_map(|id| lines[id.index()]).min();
-                let inherited = first.map(|(first, slot)| (first.behind(heir.own.arrival()), slot));
-                let inherited = inherited.filter(|&(rank, _)| rank < heir.own);
-                let rank = inherited.map_or(heir.own, |(rank, _)| rank);
-                heir.behind = inherited.map(|(_, slot)| slot);
+                let rank = first.map_or(heir.own, |first| first.behind(heir.own.arrival()).min(heir.own));
                 changed |= std::mem::replace(&mut heir.rank, rank) != rank;
             }
             if !changed {
@@ -99,16 +91,16 @@ impl Engine {
         let holds = party.holds(Sure::Implied);
         party.waiters(Sure::Implied).map(move |slot| {
             let (own, places) = (self.own_rank(slot), self.queue.filings(slot).fold(0, |set, (_, id)| set | id.bit()));
-            Heir { slot, own, rank: own, behind: None, places, holds }
+            Heir { slot, own, rank: own, places, holds }
         })
     }
 
     /// The first in the line of a budget that counts.
-    fn first_in_line(&self, id: BudgetId, counts: impl Fn(u32) -> bool) -> Option<(Rank, u32)> {
+    fn first_in_line(&self, id: BudgetId, counts: impl Fn(u32) -> bool) -> Option<Rank> {
         let mut next = self.queue.head(id);
         while let Some((rank, filing)) = next {
             if counts(filing.slot()) {
-                return Some((rank, filing.slot()));
+                return Some(rank);
             }
             next = self.queue.next(id, (rank, filing.alternative()), Some(filing));
         }

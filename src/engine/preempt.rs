@@ -24,7 +24,8 @@ use super::{Effect, Engine, Turn};
 /// In how many leases the search for victims looks; those of lowest level and least age.
 const CANDIDATES: usize = 1_024;
 
-/// How many in each line are asked whether somebody could give way to them, if those in front cannot be helped.
+/// How many in each line are asked whether somebody could give way to them, if those in front cannot be helped; and
+/// count among those who wait for what a holder has.
 const HEADS: usize = 8;
 
 /// The order in which leases are asked: level, grant and part, the last first, and the place.
@@ -190,15 +191,8 @@ impl Engine {
         if self.preemption.quiet.is_empty() {
             return false;
         }
-        let mut heads: Vec<(Rank, Filing)> = Vec::new();
-        for id in BudgetId::in_set(turn.books.budgets()) {
-            let mut next = self.queue.head(id);
-            for _ in 0..HEADS {
-                let Some((rank, filing)) = next else { break };
-                heads.push((rank, filing));
-                next = self.queue.next(id, (rank, filing.alternative()), Some(filing));
-            }
-        }
+        let budgets = BudgetId::in_set(turn.books.budgets());
+        let mut heads: Vec<(Rank, Filing)> = budgets.flat_map(|id| self.first_in(id)).collect();
         heads.sort_unstable_by_key(|&(rank, filing)| (rank, filing.alternative()));
         let found = heads.into_iter().find_map(|(_, filing)| Some((filing, self.victims_for(turn, filing)?)));
         found.is_some_and(|(filing, victims)| {
@@ -276,22 +270,27 @@ impl Engine {
         asks.iter().filter_map(lack).collect()
     }
 
-    /// The level of a waiter's request, or of the request of whom it has its rank from, if that is higher. What anybody
-    /// has gained by waiting does not count (R8).
-    fn unaged_level(&self, mut slot: u32) -> Priority {
+    /// The highest level of a waiter's request and of those that wait, directly or through other holders, for what its
+    /// activity holds. What anybody has gained by waiting does not count (R8).
+    fn unaged_level(&self, slot: u32) -> Priority {
         let mut level = self.queue.get(slot).base;
-        while let Some(behind) = self.inherits_from(slot) {
-            slot = behind;
-            level = level.min(self.queue.get(slot).base);
+        let mut awaited = self.claimant(slot).holds;
+        let mut seen = 0;
+        while let Some(id) = BudgetId::first_of(awaited & !seen) {
+            seen |= id.bit();
+            for (_, filing) in self.first_in(id) {
+                level = level.min(self.queue.get(filing.slot()).base);
+                awaited |= self.claimant(filing.slot()).holds;
+            }
         }
         level
     }
 
-    /// Whom a waiter has its rank from, if it has inherited it.
-    fn inherits_from(&self, slot: u32) -> Option<u32> {
-        let flexible = self.queue.flexible(slot).filter(|flexible| flexible.own_rank.is_some())?;
-        // Who inherits goes behind whom it inherits from, so this comes to an end.
-        flexible.behind.filter(|&behind| self.queue.get(behind).rank < self.queue.get(slot).rank)
+    /// The first few in a line, which are those that count here.
+    fn first_in(&self, id: BudgetId) -> impl Iterator<Item = (Rank, Filing)> {
+        let next =
+            move |&(rank, filing): &(Rank, Filing)| self.queue.next(id, (rank, filing.alternative()), Some(filing));
+        std::iter::successors(self.queue.head(id), next).take(HEADS)
     }
 
     fn ask_to_end(&mut self, turn: &mut Turn<'_>, filing: Filing, victims: Vec<u32>) {

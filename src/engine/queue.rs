@@ -149,8 +149,6 @@ pub(super) struct Flexible {
     pub guaranteed: bool,
     /// Its own rank, while it has inherited another.
     pub own_rank: Option<Rank>,
-    /// From whom it has that.
-    pub behind: Option<u32>,
     /// How it was granted, from the offer on.
     pub granted: (Path, Amounts),
 }
@@ -247,7 +245,6 @@ impl Queue {
             claiming: None,
             guaranteed: false,
             own_rank: None,
-            behind: None,
             granted: Default::default(),
         };
         Ask { set, units: u64::from(put(&mut self.flexible, &mut self.free_flexible, Some(flexible))) }

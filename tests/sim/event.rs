@@ -27,7 +27,17 @@ pub struct Arrival {
 impl Arrival {
     /// One that waits, has no deadline and belongs to nobody.
     pub fn plain(id: u32, ask: Ask, level: Priority) -> Arrival {
-        Arrival { id, ask, level, deadline: None, wait: true, past: true, tag: Tag::NOBODY, grows: false, seniority: None }
+        Arrival {
+            id,
+            ask,
+            level,
+            deadline: None,
+            wait: true,
+            past: true,
+            tag: Tag::NOBODY,
+            grows: false,
+            seniority: None,
+        }
     }
 
     /// Whether nothing sets it apart from any other of its level, so that the engine need not hear of it.

@@ -262,7 +262,8 @@ impl Profile {
             ..config(budgets, 30, 8)
         };
         let usual = Profile::usual("everything", config);
-        Profile { quotas: true, activities: 6, preemptible: 30, senior: 5, units: 1..=4, crowd: 15, ..usual }.bypass(1, 100)
+        Profile { quotas: true, activities: 6, preemptible: 30, senior: 5, units: 1..=4, crowd: 15, ..usual }
+            .bypass(1, 100)
     }
 
     /// Amounts near the largest.

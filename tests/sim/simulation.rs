@@ -275,8 +275,13 @@ fn c7_holders_that_grow_and_wait_for_each_other_all_go_on() {
 /// Who is asked to end does so in time, late or never, and nothing is lost by it.
 #[test]
 fn c8_leases_that_are_asked_to_end_give_way_or_are_reported() {
-    let least =
-        [(Case::Revoked, 350), (Case::EndedInGrace, 200), (Case::EndedLate, 100), (Case::Overdue, 80), (Case::Expired, 40)];
+    let least = [
+        (Case::Revoked, 350),
+        (Case::EndedInGrace, 200),
+        (Case::EndedLate, 100),
+        (Case::Overdue, 80),
+        (Case::Expired, 40),
+    ];
     all::<World>(&Profile::preemption(), 14_000, &least);
     all::<World>(&Profile::preemption_of_holders(), 14_000, &least);
 }

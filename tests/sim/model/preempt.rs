@@ -1,7 +1,7 @@
 //! Preemption (C8, R8, R9, R13): who is asked to end, for whom and until when, and who is overdue.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bursar::{BudgetId, Priority, Tag};
 
@@ -10,7 +10,7 @@ use crate::event::Seen;
 
 use super::{Model, Rank, State, Waiter};
 
-/// In each line, so many are asked whether somebody could give way to them.
+/// In each line, so many are asked whether somebody could give way to them, and count for holders.
 const HEADS: usize = 8;
 
 /// What is known of a preemptible lease, or of an offer of one, beside what it holds.
@@ -214,7 +214,8 @@ impl Model {
     /// Those whom nobody has asked, in the order in which they would be: the least urgent and youngest first.
     fn quiet(&self) -> Vec<u32> {
         let quiet = self.preemption.lent.iter().filter(|(_, lent)| lent.asked.is_none());
-        let order = |(id, lent): (&u32, &Lent)| (Reverse(self.holding(*id).level), Reverse((lent.granted, lent.made)), *id);
+        let order =
+            |(id, lent): (&u32, &Lent)| (Reverse(self.holding(*id).level), Reverse((lent.granted, lent.made)), *id);
         let mut quiet: Vec<_> = quiet.map(order).collect();
         quiet.sort();
         quiet.into_iter().map(|(.., id)| id).collect()
@@ -228,17 +229,20 @@ impl Model {
         Holding { asks: self.bundle_of(waiter), tag: waiter.tag, level: waiter.level }
     }
 
-    /// The level of a waiter's request, or of the request of whom it has its rank from, if that is higher (R8).
+    /// The highest level of a waiter's request and of the requests of those in front of the lines who wait, directly or
+    /// through others, for what its activity holds (R8).
     fn unaged(&self, at: usize) -> Priority {
-        let waiter = &self.waiters[at];
-        if waiter.rank == waiter.own {
-            return waiter.level;
+        let mut through = BTreeSet::from([at]);
+        loop {
+            let holds = through.iter().flat_map(|at| self.holds(self.waiters[*at].tag.activity));
+            let lines = holds.map(|id| self.line(id));
+            let more = lines.flat_map(|line| line.into_iter().take(HEADS).map(|(.., at)| at)).collect::<Vec<_>>();
+            let before = through.len();
+            through.extend(more);
+            if through.len() == before {
+                return through.iter().map(|at| self.waiters[*at].level).min().expect("it is among them");
+            }
         }
-        let holds = self.holds(waiter.tag.activity);
-        let waits = |other: &Waiter| other.filed.iter().flatten().any(|place| holds.contains(place));
-        let others = self.waiters.iter().enumerate().filter(|(_, other)| waits(other));
-        let (_, first) = others.map(|(at, other)| (other.rank, at)).min().expect("who inherits is waited for");
-        waiter.level.min(self.unaged(first))
     }
 }
 
