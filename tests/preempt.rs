@@ -2,7 +2,9 @@
 
 mod common;
 
-use std::task::Poll;
+use std::future::Future;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bursar::{Activity, Amounts, Budget, Config, Lease, Order, Priority, Request, Revocation};
@@ -432,4 +434,26 @@ fn c8_who_is_asked_because_a_lease_changed_hands_has_the_whole_grace() {
     rig.jump(60 * MS);
     old.merge(young).unwrap();
     assert_eq!(asked(&old).map(|revocation| revocation.grace), Some(100 * MS));
+}
+
+#[test]
+fn who_gives_up_waiting_for_a_revocation_leaves_no_waker_behind() {
+    struct Silent;
+    impl Wake for Silent {
+        fn wake(self: Arc<Self>) {}
+    }
+    let rig = Rig::loans(10, 10);
+    let hog = take(&rig.scheduler, idle(10));
+    let [first, second] = [0, 1].map(|_| Arc::new(Silent));
+    let mut revoked = Box::pin(hog.revoked());
+    let mut poll = |with: &Arc<Silent>| {
+        let waker = Waker::from(Arc::clone(with));
+        assert!(revoked.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    };
+    poll(&first);
+    assert_eq!(Arc::strong_count(&first), 2);
+    poll(&second);
+    assert_eq!((Arc::strong_count(&first), Arc::strong_count(&second)), (1, 2));
+    drop(revoked);
+    assert_eq!(Arc::strong_count(&second), 1);
 }

@@ -15,6 +15,18 @@
 //! * A rate is ready when it no longer blocks one of the filings in its line, with the claims as they are.
 //! * A cap parks a filing, and lets it go, at the beginning of a turn; and parks it when it is looked at.
 //! * A request is inside a minimum if all that its first alternative wants is.
+//! * Whom to ask to end is looked for once a turn has nothing else to do: for the first eight filings of every line, in
+//!   order of rank and preference. Those who were asked are waited for while somebody of them is there and the
+//!   beneficiary is active; the grace ends when the driver finds it over. If the beneficiary does not wait any more by
+//!   then, nobody is overdue.
+//! * What is lacking counts beyond the claims and the reserve that bind, and beyond a deficit; what those hold who were
+//!   asked and still have time is there already, whomever they were asked for.
+//! * Of a module's leases those are lent that are asked last: a lease is, if without those that are asked before it, and
+//!   those that were and have time, the module has more than its minimum of something that is lacking and it holds.
+//! * The place at the head of the level, and the claim on the alternative that asked, stay for the rest of the wait; who
+//!   rises by waiting leaves that place. Who is served from a minimum keeps the rank of that.
+//! * Work that is taken up again counts from its first arrival, unless it has a deadline, which then orders it; and an
+//!   arrival in the future is one now.
 
 mod arrive;
 mod block;
