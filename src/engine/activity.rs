@@ -362,6 +362,7 @@ impl Engine {
             self.lose(turn, from, amounts);
             self.gain(turn, to, amounts);
         }
+        self.note_lent_changed();
         self.advance(turn);
     }
 

@@ -42,6 +42,7 @@ mod module;
 mod preempt;
 mod queue;
 mod ratio;
+mod reach;
 mod reduction;
 mod regrant;
 mod table;

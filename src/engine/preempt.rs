@@ -36,6 +36,7 @@ use crate::policy::{Candidate, Rank, choose_victims};
 use super::borrowed::Borrowed;
 use super::lines::Filing;
 use super::queue::State;
+use super::reach::Reach;
 use super::{Effect, Engine, Turn};
 
 /// In how many leases the search for victims looks; those of lowest level and least age.
@@ -89,6 +90,8 @@ pub(super) struct Preemption {
     /// The others.
     asked: BTreeSet<u32>,
     underway: Option<Underway>,
+    /// What those hold whom nobody has asked; found anew once any of them has come, gone or changed.
+    reach: Option<Reach>,
     /// Grants and parts so far.
     made: u64,
 }
@@ -102,6 +105,7 @@ impl Preemption {
     /// A lease is there that may be asked. `part_of`: the number of the grant that it is a part of.
     fn enter(&mut self, held: Held, arrived: u64, part_of: Option<u64>) {
         if let Some(place) = held.place() {
+            self.reach = None;
             self.made += 1;
             let (number, granted) = (self.made, part_of.unwrap_or(self.made));
             let lent = Lent { held, granted, number, arrived, standing: Standing::Quiet };
@@ -114,6 +118,7 @@ impl Preemption {
     fn ask(&mut self, place: u32, standing: Standing) -> Option<Priority> {
         let lent = self.lent.get_mut(&place)?;
         lent.standing = standing;
+        self.reach = None;
         let level = lent.held.level();
         self.quiet.remove(&lent.order(place));
         self.asked.insert(place);
@@ -156,6 +161,12 @@ impl Engine {
         }
     }
 
+    /// What some lease holds has changed, or whom it belongs to.
+    #[inline]
+    pub(super) fn note_lent_changed(&mut self) {
+        self.preemption.reach = None;
+    }
+
     /// Nobody will ever end a lease.
     pub fn forgotten(&mut self, turn: &mut Turn<'_>, held: Held) {
         self.unlend(held);
@@ -169,6 +180,7 @@ impl Engine {
             && let Some(place) = held.place()
             && let Some(lent) = self.preemption.lent.remove(&place)
         {
+            self.preemption.reach = None;
             self.preemption.quiet.remove(&lent.order(place));
             self.preemption.asked.remove(&place);
             if let Some(underway) = &mut self.preemption.underway {
@@ -208,6 +220,9 @@ impl Engine {
         if self.preemption.quiet.is_empty() {
             return false;
         }
+        if self.preemption.reach.is_none() {
+            self.preemption.reach = Some(self.reach(turn.books));
+        }
         let budgets = BudgetId::in_set(turn.books.budgets());
         let mut heads: Vec<(Rank, Filing)> = budgets.flat_map(|id| self.first_in(id)).collect();
         heads.sort_unstable_by_key(|&(rank, filing)| (rank, filing.alternative()));
@@ -216,6 +231,17 @@ impl Engine {
             self.ask_to_end(turn, filing, victims);
             true
         })
+    }
+
+    /// How much could come back at most.
+    fn reach(&self, books: &Books) -> Reach {
+        let mut reach = Reach::default();
+        for &(Reverse(level), _, place) in &self.preemption.quiet {
+            if let Some(amounts) = self.preemption.lent.get(&place).and_then(|lent| books.placed(lent.held)) {
+                reach.add(level, amounts);
+            }
+        }
+        reach
     }
 
     /// Whether those who were asked are still to be waited for.
@@ -247,6 +273,10 @@ impl Engine {
             borrowed.give_back(tag, amounts);
         }
         lacks.retain(|&(_, units)| units > 0);
+        let below = if guaranteed { Priority::Critical } else { level };
+        if lacks.is_empty() || !self.preemption.reach.as_ref()?.has(&lacks, below) {
+            return None;
+        }
         let candidate = |&(Reverse(of), Reverse((granted, _)), place): &Order| {
             let held = self.preemption.lent.get(&place)?.held;
             let (tag, amounts) = (books.tag(held), books.placed(held)?);

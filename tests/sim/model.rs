@@ -19,6 +19,8 @@
 //!   order of rank and preference. Those who were asked are waited for while somebody of them is there and the
 //!   beneficiary is active; the grace ends when the driver finds it over. If the beneficiary does not wait any more by
 //!   then, nobody is overdue.
+//! * A holder asks for the highest level among its own request and those of the first eight in every line of what its
+//!   activity holds, and of what the activities of these hold, and so on.
 //! * What is lacking counts beyond the claims and the reserve that bind, and beyond a deficit; what those hold who were
 //!   asked and still have time is there already, whomever they were asked for.
 //! * Of a module's leases those are lent that are asked last: a lease is, if without those that are asked before it, and
