@@ -14,17 +14,17 @@
 //!   and those that wait, directly or through other holders, for what its activity holds. Equals do not preempt, and
 //!   nobody is asked to end for what its own activity waits for.
 //! * A waiter inside the unused minimum of its module may also ask leases of other modules that are not critical, for
-//!   what was lent to these (R9): the last to be asked of a module's leases, by which it has more than its minimum. What
-//!   is left of the module is never less than that.
+//!   what was lent to these (R9): the last to be asked of a module's leases, by which it has more than its minimum.
+//!   What is left of the module is never less than that.
 //! * A part that is split off a lease is as old as the whole, and was asked if that was. What a lease takes in is asked
 //!   if that lease is.
 //!
-//! The place and the claim stay with the beneficiary for as long as it waits, also when the grace is over and nobody has
-//! ended. What was asked for it may still come back, and to take them away again would hand what some of a set gave up
-//! to somebody who asked nobody for it, just before others are asked to make up for it. Others lose no more by it than
-//! they do to anybody who was passed too often (R2, R3): a claim holds nothing, keeps no holder from going on, and ends
-//! with the wait; and every grace makes one such claim at most. If the beneficiary rises by waiting, it comes to its
-//! place in the new level: whoever goes before it there was above it before.
+//! The place and the claim stay with the beneficiary for as long as it waits, also when the grace is over and nobody
+//! has ended. What was asked for it may still come back, and to take them away again would hand what some of a set gave
+//! up to somebody who asked nobody for it, just before others are asked to make up for it. Others lose no more by it
+//! than they do to anybody who was passed too often (R2, R3): a claim holds nothing, keeps no holder from going on, and
+//! ends with the wait; and every grace makes one such claim at most. If the beneficiary rises by waiting, it comes to
+//! its place in the new level: whoever goes before it there was above it before.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,9 +1,9 @@
 //! Who gives way: a smallest set of leases whose end gives a higher rank what it lacks (C8).
 //!
-//! Taken from the least urgent and youngest on until enough comes together, passing over those that hold nothing of what
-//! is still missing; then each that is not needed after all is spared, the most urgent and oldest first. So nobody is in
-//! the set without whom it would be enough, and what is lost is of low rank and little age. Kubernetes' scheduler chooses
-//! pods to preempt the same way ("reprieve").
+//! Taken from the least urgent and youngest on until enough comes together, passing over those that hold nothing of
+//! what is still missing; then each that is not needed after all is spared, the most urgent and oldest first. So nobody
+//! is in the set without whom it would be enough, and what is lost is of low rank and little age. Kubernetes' scheduler
+//! chooses pods to preempt the same way ("reprieve").
 
 use crate::model::{Amounts, BudgetId, Priority};
 

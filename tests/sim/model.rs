@@ -23,10 +23,10 @@
 //!   activity holds, and of what the activities of these hold, and so on.
 //! * What is lacking counts beyond the claims and the reserve that bind, and beyond a deficit; what those hold who were
 //!   asked and still have time is there already, whomever they were asked for.
-//! * Of a module's leases those are lent that are asked last: a lease is, if without those that are asked before it, and
-//!   those that were and have time, the module has more than its minimum of something that is lacking and it holds.
-//! * The place at the head of the level, and the claim on the alternative that asked, stay for the rest of the wait; who
-//!   rises by waiting leaves that place. Who is served from a minimum keeps the rank of that.
+//! * Of a module's leases those are lent that are asked last: a lease is, if without those that are asked before it,
+//!   and those that were and have time, the module has more than its minimum of something that is lacking and it holds.
+//! * The place at the head of the level, and the claim on the alternative that asked, stay for the rest of the wait;
+//!   who rises by waiting leaves that place. Who is served from a minimum keeps the rank of that.
 //! * Work that is taken up again counts from its first arrival, unless it has a deadline, which then orders it; and an
 //!   arrival in the future is one now.
 
