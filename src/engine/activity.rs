@@ -350,13 +350,15 @@ impl Engine {
         self.unlend(held);
         self.lose(turn, tag, &amounts);
         // The owner is at the desk whether anybody waits for it or not.
-        if flagged.is_some() {
-            self.released(turn, amounts.set());
+        match flagged {
+            Some(_) => self.released(turn, amounts.set()),
+            None => self.advance(turn),
         }
     }
 
     /// A part of a lease now belongs to somebody else.
-    pub fn handed_over(&mut self, turn: &Turn<'_>, amounts: &Amounts, from: Tag, to: Tag) {
+    pub fn handed_over(&mut self, turn: &mut Turn<'_>, amounts: &Amounts, from: Tag, to: Tag) {
+        self.advance(turn);
         if from != to {
             self.lose(turn, from, amounts);
             self.gain(turn, to, amounts);

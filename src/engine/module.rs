@@ -168,6 +168,7 @@ impl Engine {
         weight: u32,
         quotas: &BTreeMap<BudgetId, Quota>,
     ) -> Result<(), ModuleError> {
+        self.advance(turn);
         if self.modules.all.values().any(|module| *module.name == *name) {
             return Err(ModuleError::DuplicateName { name: name.to_owned() });
         }

@@ -101,6 +101,7 @@ impl Model {
             // The owner of what belongs to somebody is at the desk at once.
             if late && !belongs { self.late.push(budgets) } else { self.released(budgets) }
         } else if belongs {
+            self.advance();
             self.settle();
         }
     }
@@ -113,11 +114,15 @@ impl Model {
     }
 
     pub(super) fn split(&mut self, id: u32, by: &Asks, into: u32) {
-        let Some(lease) = self.held.get_mut(&id) else { return };
+        let Some(lease) = self.held.get(&id) else { return };
         let (asks, tag) = (part_of(&lease.asks, by), lease.tag);
         if asks.is_empty() {
             return;
         }
+        if tag != Tag::NOBODY {
+            self.advance();
+        }
+        let Some(lease) = self.held.get_mut(&id) else { return };
         lease.asks = rest_of(&lease.asks, &asks);
         let part = Lease { asks, tag: tag_of_part(tag), ..*lease };
         self.held.insert(into, part);
@@ -134,6 +139,9 @@ impl Model {
         }
         let (to, from) = (self.held[&id].clone(), self.held[&other].clone());
         let belongs = to.tag != Tag::NOBODY || from.tag != Tag::NOBODY;
+        if belongs {
+            self.advance();
+        }
         self.held.insert(id, Lease { asks: sum_of(&to.asks, &from.asks), ..to });
         self.held.insert(other, Lease { asks: Asks::new(), ..from });
         if belongs {
@@ -145,9 +153,11 @@ impl Model {
 
     /// A lease that is in no activity becomes one of its own; then more is asked for.
     pub(super) fn grow(&mut self, of: u32, more: &Arrival) {
-        let Some(lease) = self.held.get_mut(&of) else { return };
+        let Some(lease) = self.held.get(&of) else { return };
         if lease.tag.activity == 0 {
-            lease.tag.activity = OF_ONE_LEASE | u64::from(more.id);
+            self.advance();
+            let own = OF_ONE_LEASE | u64::from(more.id);
+            self.held.entry(of).and_modify(|lease| lease.tag.activity = own);
             self.settle();
         }
         let lease = &self.held[&of];

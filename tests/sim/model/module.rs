@@ -24,6 +24,7 @@ impl Model {
         if self.closed {
             return;
         }
+        self.advance();
         let quotas: BTreeMap<_, _> = quotas.iter().copied().collect();
         let done = self.check_module(name, weight, &quotas);
         if done.is_ok() {
