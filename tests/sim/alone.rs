@@ -39,6 +39,11 @@ fn modules_with_shares() {
 }
 
 #[test]
+fn the_highest_response_ratio_first() {
+    all::<Model>(&Profile::ratio(64, 4, "ratios"), 10_000, &[(Case::OutOfTurn, 20), (Case::Hardened, 150)]);
+}
+
+#[test]
 fn many_budgets_and_rates() {
     all::<Model>(&Profile::eight_with_rates(), 20_000, &[(Case::RateBlocked, 350), (Case::Moved, 800)]);
     all::<Model>(&Profile::wide_bundles(), 4_000, &[(Case::Offered, 120)]);

@@ -20,12 +20,14 @@ pub struct Arrival {
     pub tag: Tag,
     /// It is more for a lease that is held already.
     pub grows: bool,
+    /// How long it says it will hold what it gets, in nanoseconds.
+    pub hold: Option<u64>,
 }
 
 impl Arrival {
     /// One that waits, has no deadline and belongs to nobody.
     pub fn plain(id: u32, ask: Ask, level: Priority) -> Arrival {
-        Arrival { id, ask, level, deadline: None, wait: true, past: true, tag: Tag::NOBODY, grows: false }
+        Arrival { id, ask, level, deadline: None, wait: true, past: true, tag: Tag::NOBODY, grows: false, hold: None }
     }
 }
 

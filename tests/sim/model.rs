@@ -15,6 +15,9 @@
 //! * A rate is ready when it no longer blocks one of the filings in its line, with the claims as they are.
 //! * A cap parks a filing, and lets it go, at the beginning of a turn; and parks it when it is looked at.
 //! * A request is inside a minimum if all that its first alternative wants is.
+//! * Ratios order those who are to be looked at, as many at a time as the turn may still look at in vain, and of one
+//!   level. A hold of nothing is one of a nanosecond. Who has inherited its rank has the ratio of whom it has it from,
+//!   wherever that one stands.
 
 mod arrive;
 mod block;
@@ -24,6 +27,7 @@ mod hold;
 mod inherit;
 mod look;
 mod module;
+mod ratio;
 mod regrant;
 mod time;
 mod verdict;
@@ -38,6 +42,7 @@ use crate::stock::Stock;
 
 use hold::{Lease, Notes};
 use module::Module;
+use ratio::Pace;
 
 /// Effective level, order, arrival: smaller goes first.
 type Rank = (Priority, u64, u64);
@@ -70,6 +75,10 @@ struct Waiter {
     /// Its rank, with what it has inherited, and without.
     rank: Rank,
     own: Rank,
+    /// The pace of whom it has inherited its rank from, if that is not its own.
+    inherited: Option<Pace>,
+    /// How long it will hold what it gets.
+    hold: u64,
     tag: Tag,
     grows: bool,
     /// It is served from the minimum of its module.
@@ -108,6 +117,7 @@ struct Settings {
     aging_step: Option<u64>,
     age_idle: bool,
     shares: bool,
+    by_ratio: bool,
     verdict_after: u64,
     roll_backs: u32,
 }
@@ -191,6 +201,7 @@ impl Model {
                 aging_step: config.aging_step.map(nanos),
                 age_idle: config.age_idle,
                 shares: config.order == Order::Shares,
+                by_ratio: config.order == Order::ResponseRatio,
                 verdict_after: nanos(config.verdict_after),
                 roll_backs: config.roll_backs,
             },

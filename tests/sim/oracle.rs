@@ -135,6 +135,9 @@ impl Oracle {
             self.judge_seen(event, seen).map_err(|wrong| format!("{seen:?}: {wrong}"))?;
             self.tally.see(seen);
         }
+        if let Some(last) = &self.last {
+            self.tally.compare_turns(&last.order, &last.standing, seen);
+        }
         self.clock = until;
         if self.late && matches!(event, Event::Submit(_) | Event::Cancel(_)) {
             self.tally.count(Case::LateRelease);

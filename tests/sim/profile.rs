@@ -201,6 +201,16 @@ impl Profile {
         Profile::usual("shares", config).bypass(1, 500)
     }
 
+    /// Whoever has waited long beside what it says it will hold goes first; few are compared, and some are passed often.
+    pub fn ratio(look_ahead: usize, limit: u32, name: &'static str) -> Profile {
+        let budgets = vec![loan(0, 12), loan(1, 12), Budget::rate(BudgetId::NETWORK, 70).burst(8)];
+        let aging_step = Some(Duration::from_millis(2_000));
+        let config = Config { order: Order::ResponseRatio, aging_step, ..config(budgets, 100, look_ahead) };
+        let levels = &[Priority::High, Priority::Normal, Priority::Normal];
+        let usual = Profile::usual(name, config);
+        Profile { levels, units: 1..=4, bundle: 2, crowd: 40, ..usual }.bypass(limit, 2_000)
+    }
+
     /// Modules with quotas come and go.
     pub fn quotas() -> Profile {
         let mut budgets: Vec<_> = (0..3).map(|index| loan(index, 10)).collect();
@@ -342,7 +352,21 @@ impl Profile {
         };
         let level = self.levels[rng.usize(..self.levels.len())];
         let (ask, past, tag) = (self.ask(rng), !self.lag && rng.bool(), self.tag(rng, crowd));
-        Arrival { id, ask, level, deadline, wait, past, tag, grows: false }
+        Arrival { id, ask, level, deadline, wait, past, tag, grows: false, hold: self.hold(rng) }
+    }
+
+    /// Some say nothing, some too much, and some the same as others.
+    fn hold(&self, rng: &mut Rng) -> Option<u64> {
+        if self.config.order != Order::ResponseRatio {
+            return None;
+        }
+        match rng.u32(..20) {
+            0..3 => None,
+            3 => Some(0),
+            4 => Some(u64::MAX),
+            5..10 => Some(self.step << rng.u32(..5)),
+            _ => Some(rng.u64(1..=self.step * 20)),
+        }
     }
 
     fn tag(&self, rng: &mut Rng, crowd: &Crowd) -> Tag {

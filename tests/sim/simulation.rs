@@ -260,6 +260,12 @@ fn p58_figures_near_the_largest_are_exact() {
     all::<World>(&Profile::vast(), 6_000, &[(Case::Offered, 200), (Case::RateBlocked, 40), (Case::DeficitDrained, 5)]);
 }
 
+#[test]
+fn r14_whoever_says_the_least_or_waited_the_most_goes_first_and_nobody_is_forgotten() {
+    let least = [(Case::OutOfTurn, 20), (Case::Passed, 3_000), (Case::QuietCrowd, 8_000)];
+    all::<World>(&Profile::ratio(64, 16, "ratios"), 14_000, &least);
+}
+
 /// Modules come, have quotas, and are gone.
 #[test]
 fn r9_modules_with_quotas_lose_and_keep_nothing() {
@@ -297,6 +303,8 @@ fn p58_everything_together() {
     ];
     all::<World>(&Profile::everything(Order::Deadline), 20_000, &least);
     all::<World>(&Profile::everything(Order::Shares), 20_000, &least);
+    let by_ratio = [&least[..], &[(Case::OutOfTurn, 12)]].concat();
+    all::<World>(&Profile::everything(Order::ResponseRatio), 20_000, &by_ratio);
 }
 
 #[test]

@@ -474,6 +474,9 @@ fn request(arrival: &Arrival) -> Request {
     if ask.is_flexible() {
         request = request.ladder(f64::from(ask.factor) / 1e6).patience(Duration::from_nanos(ask.patience));
     }
+    if let Some(hold) = arrival.hold {
+        request = request.expected_hold(Duration::from_nanos(hold));
+    }
     match ask.module {
         Some(module) => request.module(format!("m{module}")),
         None => request,

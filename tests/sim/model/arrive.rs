@@ -5,6 +5,7 @@ use bursar::{BudgetId, Tag};
 use crate::ask::Asks;
 use crate::event::{Arrival, Grant, Refused, Seen};
 
+use super::ratio::USUAL_HOLD;
 use super::{LATEST, Model, Path, Rank, State, Waiter};
 
 impl Model {
@@ -86,7 +87,8 @@ impl Model {
     fn newcomer(&self, arrival: &Arrival) -> (Waiter, u64) {
         let now = self.now;
         let deadline = arrival.deadline.map(|within| now.saturating_add(within));
-        let mut order = deadline.unwrap_or(now + self.settings.edf_horizon);
+        let orders = deadline.filter(|_| !self.settings.by_ratio);
+        let mut order = orders.unwrap_or(now + self.settings.edf_horizon);
         let (start, finish) = self.tags(arrival);
         if self.settings.shares {
             order = start;
@@ -106,6 +108,8 @@ impl Model {
             level: arrival.level,
             rank,
             own: rank,
+            inherited: None,
+            hold: arrival.hold.unwrap_or(USUAL_HOLD),
             tag: arrival.tag,
             grows: arrival.grows,
             guaranteed,
