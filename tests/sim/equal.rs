@@ -60,6 +60,7 @@ impl Pair {
         engine.iter().for_each(|seen| tally.see(seen));
         tally.compare_turns(order, standing, &engine);
         tally.compare(standing, &left.standing);
+        tally.count_times(Case::Unsafe, model.kept_for_safety() as u64);
         (*order, *standing) = (left.order, left.standing);
         tally.count_times(Case::Inherited, left.inherited - *inherited);
         *inherited = left.inherited;
@@ -242,6 +243,12 @@ fn leases_that_grow() {
 fn holders_that_wait_for_each_other() {
     let least = [(Case::RolledBack, 50), (Case::ToldToSplit, 80), (Case::Inherited, 2_000), (Case::Expired, 1_000)];
     compare(&Profile::deadlocks(), 60_000, &least);
+}
+
+#[test]
+fn activities_that_say_how_much_they_will_hold() {
+    let least = [(Case::Unsafe, 3_000), (Case::Inherited, 500), (Case::Hardened, 300), (Case::RolledBack, 10)];
+    compare(&Profile::bounds(), 20_000, &least);
 }
 
 #[test]

@@ -22,12 +22,25 @@ pub struct Arrival {
     pub grows: bool,
     /// How long it says it will hold what it gets, in nanoseconds.
     pub hold: Option<u64>,
+    /// The most that its activity says it will ever hold.
+    pub most: Option<Asks>,
 }
 
 impl Arrival {
     /// One that waits, has no deadline and belongs to nobody.
     pub fn plain(id: u32, ask: Ask, level: Priority) -> Arrival {
-        Arrival { id, ask, level, deadline: None, wait: true, past: true, tag: Tag::NOBODY, grows: false, hold: None }
+        Arrival {
+            id,
+            ask,
+            level,
+            deadline: None,
+            wait: true,
+            past: true,
+            tag: Tag::NOBODY,
+            grows: false,
+            hold: None,
+            most: None,
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod driven;
 mod equal;
 mod event;
 mod found;
+mod found_bounds;
 mod found_holders;
 mod model;
 mod oracle;

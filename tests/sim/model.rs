@@ -15,12 +15,17 @@
 //! * A rate is ready when it no longer blocks one of the filings in its line, with the claims as they are.
 //! * A cap parks a filing, and lets it go, at the beginning of a turn; and parks it when it is looked at.
 //! * A request is inside a minimum if all that its first alternative wants is.
+//! * A waiter that only safety keeps claims nothing from when that is found until it is found to be kept by units:
+//!   that is looked for when the waiter is looked at, is passed, or asks or stands otherwise than before.
+//! * A verdict takes safety into account: a holder is served if the bounded ones among those who cannot be served
+//!   could end with it.
 //! * Ratios order those who are to be looked at, as many at a time as the turn may still look at in vain, and of one
 //!   level. A hold of nothing is one of a nanosecond. Who has inherited its rank has the ratio of whom it has it from,
 //!   wherever that one stands.
 
 mod arrive;
 mod block;
+mod bound;
 mod check;
 mod claim;
 mod hold;
@@ -144,6 +149,10 @@ pub struct Model {
     /// When the driver looks for a deadlock next.
     verdict_at: u64,
     inherited: u64,
+    /// What activities said that they will ever hold at most.
+    bounds: BTreeMap<u64, Asks>,
+    /// Where somebody was found to stand whom nothing but safety keeps.
+    unsafe_places: BTreeSet<BudgetId>,
     /// Places where something changed, and the filing, by rank and alternative, from which on that concerns anybody.
     dirty: BTreeMap<BudgetId, (Rank, usize)>,
     /// Releases whose threads have not entered yet.
@@ -179,6 +188,8 @@ impl Model {
             reserves: config.budgets.iter().map(|budget| (budget.id, budget.growth_reserve)).collect(),
             verdict_at: u64::MAX,
             inherited: 0,
+            bounds: BTreeMap::new(),
+            unsafe_places: BTreeSet::new(),
             dirty: BTreeMap::new(),
             late: Vec::new(),
             clock,
@@ -290,16 +301,17 @@ impl Model {
             return;
         }
         self.advance();
-        let (now, before) = (self.now, self.stocks[&id].limit());
+        let now = self.now;
+        if !self.stocks[&id].is_rate() {
+            self.look_at_unsafe();
+        }
         // What is claimed may depend on the limit.
         let claims: Vec<_> = self.waiters.iter().map(|waiter| self.claim(waiter)).collect();
         change(self.stock(id), now);
-        if self.stocks[&id].limit() != before {
-            for (at, claimed) in claims.into_iter().enumerate() {
-                let waits = matches!(self.waiters[at].state, State::Waiting | State::Dormant);
-                if waits && self.waiters[at].ask.names(id) {
-                    self.refit(at, id, claimed);
-                }
+        for (at, claimed) in claims.into_iter().enumerate() {
+            let waits = matches!(self.waiters[at].state, State::Waiting | State::Dormant);
+            if waits && self.waiters[at].ask.names(id) {
+                self.refit(at, id, claimed);
             }
         }
         self.mark(id, BEGINNING);
@@ -320,11 +332,12 @@ impl Model {
                     self.park(at, alternative);
                 } else {
                     // If nothing blocks it, it is found where the change was, which is dirty.
-                    let place = self.witness(self.low(waiter, alternative), &self.who(waiter)).unwrap_or(id);
+                    let place = self.witness(self.low(waiter, alternative), &self.who(waiter));
+                    let place = place.or_else(|| self.unsafe_place(at, alternative)).unwrap_or(id);
                     self.file(at, alternative, place);
                 }
             }
-            self.pick_if_none(at);
+            self.claim_again(at);
             self.mark_lowered(at, claimed);
         }
         let waiter = &self.waiters[at];

@@ -2,9 +2,10 @@
 //! and no look inside beyond the books and the list of waiters that everybody can read.
 
 mod belongs;
+mod bound;
 mod judge;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bursar::{BudgetId, Config, Order, Priority, Quota, Supply, Tag};
 
@@ -63,6 +64,9 @@ pub struct Oracle {
     modules: BTreeMap<u64, BTreeMap<BudgetId, Quota>>,
     /// Whether anything ever belonged to a module or an activity.
     belongs: bool,
+    /// What activities said that they will ever hold at most; and those that took in leases of others.
+    bounds: BTreeMap<u64, Asks>,
+    merged: BTreeSet<u64>,
     /// Waits outside that an activity has declared.
     outside: BTreeMap<u64, u32>,
     capacities: BTreeMap<BudgetId, u64>,
@@ -101,6 +105,8 @@ impl Oracle {
             owners: BTreeMap::new(),
             modules: BTreeMap::new(),
             belongs: false,
+            bounds: BTreeMap::new(),
+            merged: BTreeSet::new(),
             outside: BTreeMap::new(),
             capacities,
             flows,
@@ -145,6 +151,7 @@ impl Oracle {
         let view = driven.view()?;
         self.judge_books(event, &view, driven)?;
         self.judge_standing(&view)?;
+        self.judge_bounds()?;
         if view.due > self.clock && !self.late {
             self.judge_quiet(&view, driven)?;
         }
@@ -159,6 +166,9 @@ impl Oracle {
                 // What belongs to somebody is never late.
                 let nobodys = self.owners.remove(id).is_some_and(|(tag, _)| tag == Tag::NOBODY);
                 self.late |= self.held.remove(id).is_some() && *late && nobodys;
+            }
+            Event::Submit(Arrival { tag, most: Some(most), .. }) => {
+                self.bounds.insert(tag.activity, most.clone());
             }
             Event::Merge { id, other } => self.merge(*id, *other),
             Event::Register { number, quotas, .. } if !self.closed => {
@@ -282,7 +292,9 @@ impl Oracle {
         let justified = match why {
             Refused::Closed => self.closed,
             Refused::UnknownBudget(id) => arrival.ask.budgets().find(|id| !known(id)) == Some(*id),
-            Refused::NeverFits(short) => self.never_fits(&arrival.ask, arrival.tag) == Some(short.budget),
+            Refused::NeverFits(short) => {
+                self.never_fits(&arrival.ask, arrival.tag) == Some(short.budget) || self.has_no_room(arrival.tag, short)
+            }
             Refused::NotNow(_) => !arrival.wait,
             Refused::Late(_) => arrival.deadline == Some(0),
             Refused::Full(waiting, _) => *waiting >= self.config.max_waiters && *waiting == self.active().count(),

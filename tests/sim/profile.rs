@@ -33,8 +33,9 @@ pub struct Profile {
     pub elastic: u32,
     /// Whether modules come and go, with quotas.
     pub quotas: bool,
-    /// How many activities there are, beside those that are one lease each.
+    /// How many activities there are, beside those that are one lease each; and whether most of them are bounded.
     pub activities: u64,
+    pub bounds: bool,
     /// Threads with old clock readings; excludes the way past the engine, which takes any reading.
     pub lag: bool,
 }
@@ -97,6 +98,7 @@ impl Profile {
             elastic: 20,
             quotas: false,
             activities: 0,
+            bounds: false,
             lag: false,
         }
     }
@@ -227,6 +229,14 @@ impl Profile {
         Profile { activities: 12, units: 1..=5, crowd: 15, ..usual }.bypass(2, 200)
     }
 
+    /// Activities that say how much they will ever hold, and some that do not.
+    pub fn bounds() -> Profile {
+        let mut budgets: Vec<_> = (0..3).map(|index| loan(index, 12)).collect();
+        budgets.push(Budget::rate(BudgetId::IO, 80).burst(12));
+        let usual = Profile::usual("bounds", config(budgets, 100, 64).with_verdict_after(Duration::from_millis(60)));
+        Profile { activities: 8, bounds: true, units: 1..=4, bundle: 2, crowd: 15, ..usual }.bypass(2, 200)
+    }
+
     /// Few activities that hold much of little, and wait for each other.
     pub fn deadlocks() -> Profile {
         let mut budgets: Vec<_> = (0..3).map(|index| loan(index, 6)).collect();
@@ -248,7 +258,7 @@ impl Profile {
             ..config(budgets, 30, 8)
         };
         let usual = Profile::usual("everything", config);
-        Profile { quotas: true, activities: 6, units: 1..=4, crowd: 15, ..usual }.bypass(1, 100)
+        Profile { quotas: true, activities: 6, bounds: true, units: 1..=4, crowd: 15, ..usual }.bypass(1, 100)
     }
 
     /// Amounts near the largest.
@@ -352,7 +362,26 @@ impl Profile {
         };
         let level = self.levels[rng.usize(..self.levels.len())];
         let (ask, past, tag) = (self.ask(rng), !self.lag && rng.bool(), self.tag(rng, crowd));
-        Arrival { id, ask, level, deadline, wait, past, tag, grows: false, hold: self.hold(rng) }
+        let (hold, most) = (self.hold(rng), self.bound_of(tag.activity));
+        Arrival { id, ask, level, deadline, wait, past, tag, grows: false, hold, most }
+    }
+
+    /// What an activity says that it will ever hold, if it says so: always the same.
+    fn bound_of(&self, activity: u64) -> Option<Asks> {
+        if !self.bounds || activity == 0 || activity.is_multiple_of(3) {
+            return None;
+        }
+        let bound = |(at, budget): (u64, &Budget)| {
+            let Supply::Loan { capacity } = budget.supply else { return None };
+            let units = match (activity + at) % 4 {
+                0 => capacity,
+                1 => capacity * 2 / 3,
+                2 => capacity / 2,
+                _ => capacity + 3,
+            };
+            ((activity * 3 + at) % 7 > 0).then_some((budget.id, units.max(1)))
+        };
+        Some((0..).zip(&self.config.budgets).filter_map(bound).collect())
     }
 
     /// Some say nothing, some too much, and some the same as others.

@@ -278,6 +278,12 @@ fn c7_holders_that_grow_and_wait_for_each_other_all_go_on() {
     all::<World>(&Profile::deadlocks(), 14_000, &[(Case::RolledBack, 15), (Case::ToldToSplit, 25)]);
 }
 
+#[test]
+fn c7_nobody_gets_more_than_it_said_or_what_could_lead_to_a_deadlock() {
+    let least = [(Case::Unsafe, 1_500), (Case::Grown, 200), (Case::ToldToSplit, 4)];
+    all::<World>(&Profile::bounds(), 14_000, &least);
+}
+
 /// All that can happen, each of it often.
 #[test]
 fn p58_everything_together() {

@@ -33,6 +33,8 @@ pub enum Case {
     Parked,
     /// Served from the minimum of its module, or with the rank of somebody who waits for what it holds.
     Critical,
+    /// It fits, and waits because it could lead to a deadlock.
+    Unsafe,
     /// A waiter took over a rank.
     Inherited,
     /// More was granted for a lease.

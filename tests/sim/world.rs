@@ -194,7 +194,10 @@ impl World {
         }
         let tag = self.books.tag(held);
         let split = self.books.tagged(split, tag_of_part(tag));
-        self.enter(|engine, turn| engine.handed_over(turn, &part, tag, tag_of_part(tag)));
+        self.enter(|engine, turn| {
+            engine.handed_over(turn, &part, tag, tag_of_part(tag));
+            engine.split_off(tag_of_part(tag));
+        });
         self.settle();
         Some(split)
     }
@@ -485,7 +488,7 @@ fn request(arrival: &Arrival) -> Request {
 
 /// What the engine is told beside the bundle of an arrival, as the shell does.
 fn terms(arrival: &Arrival) -> Option<Arc<Terms>> {
-    let Arrival { ask, tag, grows, .. } = arrival;
+    let Arrival { ask, tag, grows, most, .. } = arrival;
     let belongs = *tag != Tag::NOBODY;
     let each = |alternative: &Alternative| {
         bursar::Alternative::elastic(amounts(&alternative.wants), &amounts(&alternative.floors))
@@ -497,7 +500,7 @@ fn terms(arrival: &Arrival) -> Option<Arc<Terms>> {
             patience: ask.patience,
             tag: *tag,
             grows: *grows,
-            most: None,
+            most: most.as_ref().map(|most| Arc::new(amounts(most))),
             arrived: 0,
         })
     })

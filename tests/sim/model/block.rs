@@ -17,7 +17,7 @@ impl Model {
 
     /// The most that whoever it is can ever have of a budget.
     pub(super) fn limit(&self, tag: Tag, id: BudgetId) -> u64 {
-        self.stocks[&id].limit().min(self.cap(tag, id))
+        self.stocks[&id].limit().min(self.cap(tag, id)).min(self.bound(tag, id))
     }
 
     /// Whether it asks for less than the whole by now.
@@ -103,7 +103,11 @@ impl Model {
         let who = self.who(waiter);
         let ladder = &waiter.ladders[alternative];
         let asked = if self.is_ripe(waiter) { ladder.len() } else { 1 };
-        let open = |asks: &Asks| self.exceeds(waiter.tag, asks).is_none() && self.witness(asks, &who).is_none();
+        let open = |asks: &Asks| {
+            self.exceeds(waiter.tag, asks).is_none()
+                && self.witness(asks, &who).is_none()
+                && !self.endangers(waiter.tag, asks)
+        };
         Some((alternative, ladder[..asked].iter().position(open)?))
     }
 

@@ -86,6 +86,7 @@ impl Model {
                 self.notes.remove(&activity);
             }
         }
+        self.forget_bounds();
     }
 
     pub(super) fn release(&mut self, id: u32, late: bool) {
@@ -96,6 +97,9 @@ impl Model {
         }
         self.forget_gone();
         let belongs = lease.tag != Tag::NOBODY;
+        if belongs {
+            self.look_at_unsafe();
+        }
         if self.closed || self.named(&lease.asks) {
             let budgets = lease.asks.iter().map(|(id, _)| *id).collect();
             // The owner of what belongs to somebody is at the desk at once.
@@ -129,6 +133,9 @@ impl Model {
         self.leases += 1;
         if tag != Tag::NOBODY {
             self.forget_gone();
+            if tag_of_part(tag) != tag {
+                self.look_at_unsafe();
+            }
             self.settle();
         }
     }
@@ -146,6 +153,9 @@ impl Model {
         self.held.insert(other, Lease { asks: Asks::new(), ..from });
         if belongs {
             self.forget_gone();
+            if from.tag != to.tag && from.tag != Tag::NOBODY {
+                self.look_at_unsafe();
+            }
             self.settle();
         }
         self.release(other, false);
@@ -155,7 +165,11 @@ impl Model {
     pub(super) fn grow(&mut self, of: u32, more: &Arrival) {
         let Some(lease) = self.held.get(&of) else { return };
         if lease.tag.activity == 0 {
+            let tag = lease.tag;
             self.advance();
+            if tag != Tag::NOBODY {
+                self.look_at_unsafe();
+            }
             let own = OF_ONE_LEASE | u64::from(more.id);
             self.held.entry(of).and_modify(|lease| lease.tag.activity = own);
             self.settle();

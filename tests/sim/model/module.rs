@@ -187,7 +187,7 @@ impl Model {
         let claimed = self.claim(&self.waiters[at]);
         self.unfile(at, alternative);
         self.waiters[at].parked[alternative] = true;
-        self.pick_if_none(at);
+        self.claim_again(at);
         self.mark_lowered(at, claimed);
     }
 
@@ -198,7 +198,7 @@ impl Model {
         let place = self.low(&self.waiters[at], alternative)[0].0;
         self.file(at, alternative, place);
         self.mark(place, self.waiters[at].rank);
-        self.pick_if_none(at);
+        self.claim_again(at);
         self.mark_lowered(at, claimed);
     }
 
@@ -209,6 +209,6 @@ impl Model {
         if !inherits {
             self.rerank(at, rank);
         }
-        self.harden(at);
+        self.harden_if_due(at);
     }
 }

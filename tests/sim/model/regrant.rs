@@ -1,6 +1,6 @@
 //! The turn: who is examined, in which order, and what comes of it.
 
-use bursar::BudgetId;
+use bursar::{BudgetId, Tag};
 
 use crate::ask::{Asks, units_of};
 use crate::event::{Seen, Why};
@@ -129,12 +129,15 @@ impl Model {
             let waiter = &self.waiters[at];
             let (low, who) = (self.low(waiter, alternative), self.who(waiter));
             if self.blocks(place, units_of(low, place), &who) {
+                self.harden_if_due(at);
                 return Err(InTheWay::TheSame);
             }
             if let Some(elsewhere) = self.witness(low, &who) {
                 return Err(InTheWay::Another(elsewhere));
             }
-            let path = self.path(waiter, alternative).expect("nothing blocks its low ask");
+            let Some(path) = self.path(waiter, alternative) else {
+                return Err(self.keep_for_safety(at, alternative, place));
+            };
             let bundle = waiter.ladders[path.0][path.1].clone();
             if !self.harden_due(&bundle, self.waiters[at].rank) {
                 self.offer(at, path, place);
@@ -152,6 +155,7 @@ impl Model {
         self.next_look = self.next_look.min(expiry);
         let waited = self.now - waiter.since;
         self.seen.push(Seen::Offered { id: waiter.id, level: waiter.level, budget, waited });
+        self.forget_bounds();
         self.granted(&waiter.ladders[path.0][path.1], waiter.rank);
     }
 
@@ -170,6 +174,7 @@ impl Model {
         };
         let waited = self.now - waiter.since;
         self.waiters[at].state = State::Ended { why, waited, short };
+        self.forget_bounds();
         self.seen.push(Seen::Ended { id: waiter.id, level: waiter.level, why });
     }
 
@@ -183,6 +188,9 @@ impl Model {
         self.leases -= 1;
         self.waiters[at].state = State::Dormant;
         self.forget_gone();
+        if self.waiters[at].tag != Tag::NOBODY {
+            self.look_at_unsafe();
+        }
     }
 
     /// The bundle of an offer; nothing in any other state.

@@ -34,7 +34,8 @@ impl Model {
             for (alternative, place) in waiter.filed.iter().enumerate() {
                 let low = self.low(waiter, alternative);
                 let kept_from = |place: &BudgetId| kept_from.contains(place);
-                let open = |place: &BudgetId| !self.blocks(*place, units_of(low, *place), &who);
+                let safe = !self.endangers(waiter.tag, low);
+                let open = |place: &BudgetId| safe && !self.blocks(*place, units_of(low, *place), &who);
                 unbound.extend(place.filter(kept_from).filter(open).map(|place| (place, waiter.rank)));
             }
         }
@@ -108,7 +109,7 @@ impl Model {
     }
 
     /// For each alternative of a waiter: the loans that have too little for its least, if all was there but what
-    /// `stuck` hold, or of which its module would have more than its cap.
+    /// `stuck` hold, or of which its module would have more than its cap; if none, what has to come back for safety.
     fn lacks<'a>(&'a self, waiter: &'a Waiter, stuck: &'a Holders) -> impl Iterator<Item = BTreeSet<BudgetId>> + 'a {
         waiter.ladders.iter().map(move |ladder| {
             let least: &Asks = ladder.last().expect("a ladder has a rung");
@@ -121,7 +122,11 @@ impl Model {
                 held + units > self.stocks[&id].limit().into()
                     || cap < u64::MAX && self.held_by(id, of_module) + units > cap.into()
             });
-            lacks.map(|(id, _)| *id).collect()
+            let lacks: BTreeSet<_> = lacks.map(|(id, _)| *id).collect();
+            match lacks.is_empty() {
+                true => self.to_come_back(waiter.tag, least, &|activity| stuck.contains(&activity)),
+                false => lacks,
+            }
         })
     }
 

@@ -19,6 +19,7 @@ impl Oracle {
 
     pub(super) fn merge(&mut self, id: u32, other: u32) {
         if id != other && self.held.contains_key(&id) && self.held.contains_key(&other) {
+            self.merged.insert(self.owners[&id].0.activity);
             self.held.insert(id, sum_of(&self.held[&id], &self.held[&other]));
             self.held.remove(&other);
             self.owners.remove(&other);
