@@ -58,6 +58,8 @@ impl Pair {
         }
         crowd.note(event, &engine);
         engine.iter().for_each(|seen| tally.see(seen));
+        let alerts = engine.iter().filter(|seen| matches!(seen, Seen::Alert { .. })).count();
+        tally.count_times(Case::Alerted, alerts as u64);
         tally.compare_turns(order, standing, &engine);
         tally.compare(standing, &left.standing);
         tally.count_times(Case::Unsafe, model.kept_for_safety() as u64);
@@ -252,11 +254,25 @@ fn activities_that_say_how_much_they_will_hold() {
 }
 
 #[test]
+fn scopes_that_wait_for_each_other() {
+    let least = [(Case::Alerted, 120), (Case::RolledBack, 15), (Case::Inherited, 500)];
+    compare(&Profile::scopes(), 30_000, &least);
+}
+
+#[test]
 fn everything_together() {
-    let least = [(Case::Parked, 400), (Case::Critical, 500), (Case::Inherited, 1_000), (Case::ToldToSplit, 50)];
-    compare(&Profile::everything(Order::Deadline), 60_000, &least);
-    compare(&Profile::everything(Order::Shares), 60_000, &least);
-    compare(&Profile::everything(Order::ResponseRatio), 60_000, &least);
+    let least = [
+        (Case::Parked, 400),
+        (Case::Critical, 500),
+        (Case::Inherited, 1_000),
+        (Case::ToldToSplit, 50),
+        (Case::Unsafe, 2_000),
+        (Case::Alerted, 30),
+    ];
+    compare(&Profile::everything(Order::Deadline), 40_000, &least);
+    compare(&Profile::everything(Order::Shares), 40_000, &least);
+    let by_ratio = [&least[..], &[(Case::OutOfTurn, 20)]].concat();
+    compare(&Profile::everything(Order::ResponseRatio), 40_000, &by_ratio);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use bursar::{BudgetId, Config, Order, Priority, Quota, Supply, Tag};
 
 use crate::ask::{Ask, Asks, part_of, rest_of};
 use crate::driven::Driven;
-use crate::event::{Arrival, Event, Grant, Refused, Seen, View, Why, tag_of_part};
+use crate::event::{Arrival, Event, Grant, Refused, Seen, View, Why, is_implied, tag_of_part};
 use crate::tally::{Case, Tally};
 
 type Rank = (Priority, u64, u64);
@@ -254,6 +254,7 @@ impl Oracle {
                 Ok(())
             }
             (Seen::LookAhead, _) => Ok(()),
+            (Seen::Alert { activity, budget, holder }, _) => self.judge_alert(*activity, *budget, *holder),
             (Seen::Registered(number, done), Event::Register { .. }) => {
                 if done.is_err() {
                     self.modules.remove(number);
@@ -347,7 +348,7 @@ impl Oracle {
             (State::Waiting | State::Dormant, Why::Late) => wait.deadline.is_some_and(|at| at <= self.clock),
             (State::Waiting | State::Dormant, Why::NeverFits) => self.never_fits(&wait.ask, wait.tag).is_some(),
             (State::Waiting | State::Dormant, Why::Closed) => self.closed,
-            (State::Waiting, Why::RollBack | Why::Split) => self.may_hold(wait.tag.activity),
+            (State::Waiting, Why::RollBack | Why::Split) => !is_implied(wait.tag) && self.may_hold(wait.tag.activity),
             (State::Dormant, Why::RollBack | Why::Split) | (State::Offered { .. } | State::Ended, _) => false,
         };
         if !justified {

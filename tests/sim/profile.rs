@@ -8,7 +8,7 @@ use fastrand::Rng;
 
 use crate::ask::{Alternative, Ask, Asks};
 use crate::crowd::Crowd;
-use crate::event::{Arrival, Event};
+use crate::event::{Arrival, Event, IMPLIED, is_implied};
 
 /// One kind of trace.
 #[derive(Debug, Clone)]
@@ -36,6 +36,8 @@ pub struct Profile {
     /// How many activities there are, beside those that are one lease each; and whether most of them are bounded.
     pub activities: u64,
     pub bounds: bool,
+    /// Requests in a hundred of an activity that only the scope of a task says to be its.
+    pub implied: u32,
     /// Threads with old clock readings; excludes the way past the engine, which takes any reading.
     pub lag: bool,
 }
@@ -99,6 +101,7 @@ impl Profile {
             quotas: false,
             activities: 0,
             bounds: false,
+            implied: 0,
             lag: false,
         }
     }
@@ -203,7 +206,7 @@ impl Profile {
         Profile::usual("shares", config).bypass(1, 500)
     }
 
-    /// Whoever has waited long beside what it says it will hold goes first; few are compared, and some are passed often.
+    /// Whoever has waited long beside what it says it will hold goes first.
     pub fn ratio(look_ahead: usize, limit: u32, name: &'static str) -> Profile {
         let budgets = vec![loan(0, 12), loan(1, 12), Budget::rate(BudgetId::NETWORK, 70).burst(8)];
         let aging_step = Some(Duration::from_millis(2_000));
@@ -227,6 +230,15 @@ impl Profile {
         budgets.push(Budget::rate(BudgetId::IO, 80).burst(12).max_debt(6));
         let usual = Profile::usual("growth", config(budgets, 100, 64));
         Profile { activities: 12, units: 1..=5, crowd: 15, ..usual }.bypass(2, 200)
+    }
+
+    /// Scopes that wait for each other.
+    pub fn scopes() -> Profile {
+        let mut budgets: Vec<_> = (0..3).map(|index| loan(index, 6)).collect();
+        budgets.push(Budget::rate(BudgetId::IO, 80).burst(12));
+        let config = config(budgets, 20, 64).with_verdict_after(Duration::from_millis(15)).with_roll_backs(1);
+        let usual = Profile::usual("scopes", config);
+        Profile { activities: 5, implied: 40, units: 1..=3, crowd: 12, deadlines: 5, ..usual }.bypass(1, 100)
     }
 
     /// Activities that say how much they will ever hold, and some that do not.
@@ -258,7 +270,8 @@ impl Profile {
             ..config(budgets, 30, 8)
         };
         let usual = Profile::usual("everything", config);
-        Profile { quotas: true, activities: 6, bounds: true, units: 1..=4, crowd: 15, ..usual }.bypass(1, 100)
+        Profile { quotas: true, activities: 6, bounds: true, implied: 12, units: 1..=4, crowd: 15, ..usual }
+            .bypass(1, 100)
     }
 
     /// Amounts near the largest.
@@ -362,13 +375,14 @@ impl Profile {
         };
         let level = self.levels[rng.usize(..self.levels.len())];
         let (ask, past, tag) = (self.ask(rng), !self.lag && rng.bool(), self.tag(rng, crowd));
-        let (hold, most) = (self.hold(rng), self.bound_of(tag.activity));
+        let (hold, most) = (self.hold(rng), self.bound_of(tag));
         Arrival { id, ask, level, deadline, wait, past, tag, grows: false, hold, most }
     }
 
     /// What an activity says that it will ever hold, if it says so: always the same.
-    fn bound_of(&self, activity: u64) -> Option<Asks> {
-        if !self.bounds || activity == 0 || activity.is_multiple_of(3) {
+    fn bound_of(&self, tag: Tag) -> Option<Asks> {
+        let activity = tag.activity;
+        if !self.bounds || activity == 0 || activity.is_multiple_of(3) || is_implied(tag) {
             return None;
         }
         let bound = |(at, budget): (u64, &Budget)| {
@@ -405,6 +419,9 @@ impl Profile {
         }
         if self.activities > 0 && rng.u32(..4) > 0 {
             tag.activity = rng.u64(1..=self.activities);
+            if self.implied > 0 && rng.u32(..100) < self.implied {
+                tag.activity |= IMPLIED;
+            }
         }
         tag
     }

@@ -284,6 +284,11 @@ fn c7_nobody_gets_more_than_it_said_or_what_could_lead_to_a_deadlock() {
     all::<World>(&Profile::bounds(), 14_000, &least);
 }
 
+#[test]
+fn r12_scopes_that_wait_for_each_other_are_told_of_and_get_no_verdict() {
+    all::<World>(&Profile::scopes(), 14_000, &[(Case::Alerted, 60), (Case::RolledBack, 5)]);
+}
+
 /// All that can happen, each of it often.
 #[test]
 fn p58_everything_together() {
@@ -294,8 +299,10 @@ fn p58_everything_together() {
         (Case::Aged, 500),
         (Case::Elastic, 40),
         (Case::Grown, 300),
-        (Case::RolledBack, 15),
+        (Case::RolledBack, 7),
         (Case::ToldToSplit, 30),
+        (Case::Unsafe, 700),
+        (Case::Alerted, 10),
         (Case::Expired, 300),
         (Case::Inherited, 600),
         (Case::Parked, 200),
@@ -309,7 +316,7 @@ fn p58_everything_together() {
     ];
     all::<World>(&Profile::everything(Order::Deadline), 20_000, &least);
     all::<World>(&Profile::everything(Order::Shares), 20_000, &least);
-    let by_ratio = [&least[..], &[(Case::OutOfTurn, 12)]].concat();
+    let by_ratio = [&least[..], &[(Case::OutOfTurn, 4)]].concat();
     all::<World>(&Profile::everything(Order::ResponseRatio), 20_000, &by_ratio);
 }
 

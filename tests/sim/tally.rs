@@ -41,6 +41,8 @@ pub enum Case {
     Grown,
     RolledBack,
     ToldToSplit,
+    /// Stuck, if what scopes imply is right.
+    Alerted,
     /// A holder was gone with all that it had, as after a panic.
     Panicked,
     ModuleGone,

@@ -13,7 +13,7 @@ use bursar::{Amounts, BudgetId, CloseReason, Config, Order, Path, Quota, Request
 use crate::ask::{Alternative, Asks, part_of};
 use crate::driven::Driven;
 use crate::event::{
-    Arrival, Event, Figures, Grant, OF_ONE_LEASE, Refused, Seen, Shelf, Standing, View, Why, tag_of_part,
+    Arrival, Event, Figures, Grant, OF_ONE_LEASE, Refused, Seen, Shelf, Standing, View, Why, party, tag_of_part,
 };
 
 /// More turns than this without the time going on, and the driver is said to spin.
@@ -324,8 +324,12 @@ impl World {
                     Seen::Expired(self.slots[&slot])
                 }
                 Effect::Cancelled { level } => Seen::Cancelled(level),
+                Effect::Alert { slot, activity, budget, holder } => {
+                    assert_eq!(party(self.reserved[&self.slots[&slot]].tag), activity, "one of its own waits");
+                    Seen::Alert { activity, budget, holder }
+                }
                 // Seen by the owner, who polled.
-                Effect::Regained { .. } | Effect::Alert { .. } | Effect::Revoke { .. } | Effect::Overdue { .. } => {
+                Effect::Regained { .. } | Effect::Revoke { .. } | Effect::Overdue { .. } => {
                     continue;
                 }
             };

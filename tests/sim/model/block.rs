@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use bursar::{BudgetId, Tag};
 
 use crate::ask::{Asks, units_of};
+use crate::event::party;
 
 use super::{Model, Path, Rank, State, Waiter, Who};
 
@@ -70,7 +71,7 @@ impl Model {
         while !more.is_subset(&awaited) {
             awaited.append(&mut more);
             let others = self.waiters.iter().filter(|other| other.state == State::Waiting && other.tag.activity != 0);
-            let holders = others.filter(|other| !self.holds(other.tag.activity).is_disjoint(&awaited));
+            let holders = others.filter(|other| !self.holds(party(other.tag)).is_disjoint(&awaited));
             more = holders.flat_map(places).collect();
         }
         awaited

@@ -2,6 +2,8 @@
 
 use bursar::BudgetId;
 
+use crate::event::party;
+
 use super::ratio::Pace;
 use super::{Model, Rank, State, Waiter};
 
@@ -18,7 +20,7 @@ impl Model {
         loop {
             let before = ranks.clone();
             for (at, waiter) in self.waiters.iter().enumerate().filter(active) {
-                let holds = self.holds(waiter.tag.activity);
+                let holds = self.holds(party(waiter.tag));
                 let waits_for = |(_, other): &(usize, &Waiter)| {
                     other.filed.iter().flatten().any(|place: &BudgetId| holds.contains(place))
                 };
