@@ -393,7 +393,7 @@ impl Profile {
                 2 => capacity / 2,
                 _ => capacity + 3,
             };
-            ((activity * 3 + at) % 7 > 0).then_some((budget.id, units.max(1)))
+            (!(activity * 3 + at).is_multiple_of(7)).then_some((budget.id, units.max(1)))
         };
         Some((0..).zip(&self.config.budgets).filter_map(bound).collect())
     }
