@@ -367,10 +367,10 @@ impl Engine {
         self.unlend(held);
         self.lose(turn, tag, &amounts);
         self.parties.count_use(tag, false);
+        self.advance(turn);
         // The owner is at the desk whether anybody waits for it or not.
-        match flagged {
-            Some(_) => self.released(turn, amounts.set()),
-            None => self.advance(turn),
+        if flagged.is_some() {
+            self.dirty.mark(amounts.set());
         }
     }
 
@@ -381,11 +381,12 @@ impl Engine {
 
     /// A part of a lease now belongs to somebody else.
     pub fn handed_over(&mut self, turn: &mut Turn<'_>, amounts: &Amounts, from: Tag, to: Tag) {
-        self.advance(turn);
         if from != to {
             self.lose(turn, from, amounts);
             self.gain(turn, to, amounts);
         }
+        self.note_lent_changed();
+        self.advance(turn);
     }
 
     /// An activity begins, or ends, a wait outside the scheduler.

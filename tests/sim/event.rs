@@ -24,6 +24,8 @@ pub struct Arrival {
     pub hold: Option<u64>,
     /// The most that its activity says it will ever hold.
     pub most: Option<Asks>,
+    /// When its work first arrived, if that was before.
+    pub seniority: Option<u64>,
 }
 
 impl Arrival {
@@ -40,7 +42,13 @@ impl Arrival {
             grows: false,
             hold: None,
             most: None,
+            seniority: None,
         }
+    }
+
+    /// Whether nothing sets it apart from any other of its level, so that the engine need not hear of it.
+    pub fn is_nobodys(&self) -> bool {
+        self.tag == Tag::NOBODY && self.seniority.is_none()
     }
 }
 
@@ -213,6 +221,10 @@ pub enum Seen {
     },
     /// A module was to be registered.
     Registered(u64, Result<(), ModuleError>),
+    /// A lease, or an offer, of this level was asked to end.
+    Revoked(u32, Priority),
+    /// One that was asked has not ended within its grace.
+    Overdue(u32),
     /// The driver turned at this time.
     Turned(u64),
     /// A turn ended before all was examined.
@@ -263,6 +275,8 @@ pub struct View {
     pub due: u64,
     /// How often a waiter took over a rank.
     pub inherited: u64,
+    /// Who was asked to end and has not: for which level, until when, and when its request arrived.
+    pub asked: Vec<(u32, Priority, u64, u64)>,
     /// The active waiters in order of rank.
     pub order: Vec<u32>,
     /// The active waiters, ascending by id.

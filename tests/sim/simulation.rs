@@ -289,6 +289,20 @@ fn r12_scopes_that_wait_for_each_other_are_told_of_and_get_no_verdict() {
     all::<World>(&Profile::scopes(), 14_000, &[(Case::Alerted, 60), (Case::RolledBack, 5)]);
 }
 
+/// Who is asked to end does so in time, late or never, and nothing is lost by it.
+#[test]
+fn c8_leases_that_are_asked_to_end_give_way_or_are_reported() {
+    let least = [
+        (Case::Revoked, 350),
+        (Case::EndedInGrace, 200),
+        (Case::EndedLate, 100),
+        (Case::Overdue, 80),
+        (Case::Expired, 40),
+    ];
+    all::<World>(&Profile::preemption(), 14_000, &least);
+    all::<World>(&Profile::preemption_of_holders(), 14_000, &least);
+}
+
 /// All that can happen, each of it often.
 #[test]
 fn p58_everything_together() {
@@ -297,6 +311,9 @@ fn p58_everything_together() {
         (Case::Passed, 800),
         (Case::Hardened, 600),
         (Case::Aged, 500),
+        (Case::Revoked, 100),
+        (Case::EndedInGrace, 40),
+        (Case::Overdue, 20),
         (Case::Elastic, 40),
         (Case::Grown, 300),
         (Case::RolledBack, 7),

@@ -14,7 +14,7 @@ use super::{Model, Path, State, Waiter, Who};
 pub(super) struct Lease {
     pub asks: Asks,
     pub tag: Tag,
-    level: Priority,
+    pub level: Priority,
 }
 
 /// What is known of an activity beside its leases and waiters.
@@ -100,6 +100,7 @@ impl Model {
     pub(super) fn release(&mut self, id: u32, late: bool) {
         let Some(lease) = self.held.remove(&id) else { return };
         self.leases -= 1;
+        self.unlend(id);
         for (id, units) in &lease.asks {
             self.stock(*id).give(*units);
         }
@@ -131,19 +132,18 @@ impl Model {
         if asks.is_empty() {
             return;
         }
-        if tag != Tag::NOBODY {
-            self.advance();
-        }
         let Some(lease) = self.held.get_mut(&id) else { return };
         lease.asks = rest_of(&lease.asks, &asks);
         let part = Lease { asks, tag: tag_of_part(tag), ..*lease };
         self.held.insert(into, part);
         self.leases += 1;
+        self.lend_part(id, into);
         if tag != Tag::NOBODY {
             self.forget_gone();
             if tag_of_part(tag) != tag {
                 self.look_at_unsafe();
             }
+            self.advance();
             self.settle();
         }
     }
@@ -154,9 +154,6 @@ impl Model {
         }
         let (to, from) = (self.held[&id].clone(), self.held[&other].clone());
         let belongs = to.tag != Tag::NOBODY || from.tag != Tag::NOBODY;
-        if belongs {
-            self.advance();
-        }
         self.held.insert(id, Lease { asks: sum_of(&to.asks, &from.asks), ..to });
         self.held.insert(other, Lease { asks: Asks::new(), ..from });
         if belongs {
@@ -164,6 +161,7 @@ impl Model {
             if from.tag != to.tag && from.tag != Tag::NOBODY {
                 self.look_at_unsafe();
             }
+            self.advance();
             self.settle();
         }
         self.release(other, false);
@@ -173,13 +171,12 @@ impl Model {
     pub(super) fn grow(&mut self, of: u32, more: &Arrival) {
         let Some(lease) = self.held.get(&of) else { return };
         if lease.tag.activity == 0 {
-            let tag = lease.tag;
-            self.advance();
+            let (tag, own) = (lease.tag, OF_ONE_LEASE | u64::from(more.id));
+            self.held.entry(of).and_modify(|lease| lease.tag.activity = own);
             if tag != Tag::NOBODY {
                 self.look_at_unsafe();
             }
-            let own = OF_ONE_LEASE | u64::from(more.id);
-            self.held.entry(of).and_modify(|lease| lease.tag.activity = own);
+            self.advance();
             self.settle();
         }
         let lease = &self.held[&of];
