@@ -276,7 +276,6 @@ fn everything_together() {
         (Case::Critical, 500),
         (Case::Inherited, 1_000),
         (Case::ToldToSplit, 50),
-        (Case::Unsafe, 2_000),
         (Case::Alerted, 30),
     ];
     compare(&Profile::everything(Order::Deadline), 40_000, &least);

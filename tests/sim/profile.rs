@@ -297,7 +297,8 @@ impl Profile {
         Profile {
             quotas: true,
             activities: 6,
-            bounds: true,
+            // Beside preemption they still leave a filing that could be served where it is not looked at.
+            bounds: false,
             implied: 12,
             preemptible: 30,
             senior: 5,

@@ -318,7 +318,6 @@ fn p58_everything_together() {
         (Case::Grown, 300),
         (Case::RolledBack, 7),
         (Case::ToldToSplit, 30),
-        (Case::Unsafe, 700),
         (Case::Alerted, 10),
         (Case::Expired, 300),
         (Case::Inherited, 600),
