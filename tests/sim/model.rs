@@ -19,7 +19,7 @@
 //!   that is looked for when the waiter is looked at, is passed, or asks or stands otherwise than before.
 //! * A verdict takes safety into account: a holder is served if the bounded ones among those who cannot be served
 //!   could end with it.
-//! * What only scopes imply binds claims and passes ranks on as what is declared does, and counts in alerts only, not in
+//! * What only scopes imply binds claims and passes ranks on as what is declared does. It counts in alerts only, not in
 //!   verdicts and not against bounds. An alert names the first of what its activity lacks.
 //! * Ratios order those who are to be looked at, as many at a time as the turn may still look at in vain, and of one
 //!   level. A hold of nothing is one of a nanosecond. Who has inherited its rank has the ratio of whom it has it from,
