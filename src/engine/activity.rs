@@ -316,6 +316,7 @@ impl Engine {
             self.inherit();
         }
         self.mark_unbound(turn);
+        self.mark_safe(turn);
         !self.dirty.is_clean() || self.look_for_deadlock(turn)
     }
 

@@ -11,6 +11,10 @@
 //! activity above its bound, as another request of the activity was granted first; that it may be told to split
 //! (`verdict`). When units are what keeps it again, and it may be passed no more, it claims hard again.
 //!
+//! A grant makes nothing safe that was not, unless it takes units that the request in question asks for: then the check
+//! answers for more than there is. Such a request waits for units like any other, so it is looked at when the turn
+//! ends, and moves to the line of what it lacks (R10).
+//!
 //! What a request asks of rates comes back with time and is no matter of safety; what only the scope of a task implies
 //! (R12) is neither limited nor counted. A bound is known from when its activity asks until it has neither a lease
 //! nor a reservation. Merging leases is not checked: whoever takes a lease in has it already.
@@ -20,7 +24,7 @@
 use crate::ledger::Books;
 use crate::model::{Amounts, BudgetId, Tag, Terms};
 
-use super::activity::Party;
+use super::activity::{Party, Sure};
 use super::lines::Filing;
 use super::{Engine, Turn};
 
@@ -155,6 +159,26 @@ impl Engine {
         self.queue.get_mut(slot).hard = false;
         if let Some(flexible) = self.queue.flexible_mut(slot) {
             flexible.claiming = None;
+        }
+    }
+
+    /// Marks the lines of those whom safety kept there and keeps no more, as units that they ask for were granted.
+    pub(super) fn mark_safe(&mut self, turn: &mut Turn<'_>) {
+        let bounded = self.parties.bounds().filter_map(|(party, _)| self.parties.get(party));
+        let slots: Vec<u32> = bounded.flat_map(|party| party.waiters(Sure::Declared)).collect();
+        let loans = turn.books.budgets() & !turn.books.rates();
+        for slot in slots {
+            let who = self.claimant(slot);
+            let filed: Vec<_> = self.queue.filings(slot).filter(|(_, place)| loans & place.bit() != 0).collect();
+            for (filing, place) in filed {
+                let units = self.queue.asks(slot, filing.alternative()).get(place);
+                let elsewhere = !self.blocks(turn.books, place, units, who)
+                    && self.blocking_filing(turn.books, filing).is_some()
+                    && !self.filing_endangers(turn.books, filing);
+                if elsewhere {
+                    self.mark_from(place, who.rank);
+                }
+            }
         }
     }
 

@@ -275,11 +275,14 @@ fn everything_together() {
         (Case::Parked, 400),
         (Case::Critical, 500),
         (Case::Inherited, 1_000),
-        (Case::ToldToSplit, 50),
+        (Case::RolledBack, 30),
+        (Case::ToldToSplit, 60),
+        (Case::Unsafe, 2_000),
         (Case::Alerted, 30),
     ];
     compare(&Profile::everything(Order::Deadline), 40_000, &least);
     compare(&Profile::everything(Order::Shares), 40_000, &least);
+    // More than the other orders come to, in which a turn may go through the lines more than once.
     let by_ratio = [&least[..], &[(Case::OutOfTurn, 20)]].concat();
     compare(&Profile::everything(Order::ResponseRatio), 40_000, &by_ratio);
 }

@@ -116,3 +116,16 @@ fn c7_who_waits_for_safety_is_part_of_a_deadlock_with_others() {
     waits(&mut world, of(2, &other, asks(5, &vec![(GPU, 4)])));
     assert_eq!(ends(&world.apply(&Event::Sleep(50_000_000))).first(), Some(&(5, Why::RollBack)));
 }
+
+/// What another activity was granted meanwhile makes it no matter of safety any more, and is what is missing.
+#[test]
+fn r10_whom_safety_keeps_no_more_stands_where_units_are_missing() {
+    let mut world = world();
+    let (first, second) = (vec![(GPU, 6), (HOST, 10)], vec![(GPU, 9), (HOST, 10)]);
+    granted(&mut world, of(1, &first, asks(0, &vec![(GPU, 3), (HOST, 5)])));
+    waits(&mut world, of(2, &second, asks(1, &vec![(GPU, 3), (HOST, 1)])));
+    granted(&mut world, of(1, &first, asks(2, &vec![(HOST, 5)])));
+    let standing = world.view().expect("the books are sound").standing;
+    assert_eq!(standing[0].filed, [(0, HOST)], "{standing:?}");
+    assert_eq!(standing[0].passes, 1, "a later request was granted what it asks for");
+}

@@ -17,6 +17,8 @@
 //! * A request is inside a minimum if all that its first alternative wants is.
 //! * A waiter that only safety keeps claims nothing from when that is found until it is found to be kept by units:
 //!   that is looked for when the waiter is looked at, is passed, or asks or stands otherwise than before.
+//! * Who stands at a loan for safety alone, and lacks something else by the end of the turn, so that the check finds
+//!   nothing unsafe any more, is looked at again.
 //! * A verdict takes safety into account: a holder is served if the bounded ones among those who cannot be served
 //!   could end with it.
 //! * What only scopes imply binds claims and passes ranks on as what is declared does. It counts in alerts only, not in

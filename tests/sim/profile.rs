@@ -297,8 +297,7 @@ impl Profile {
         Profile {
             quotas: true,
             activities: 6,
-            // Beside preemption they still leave a filing that could be served where it is not looked at.
-            bounds: false,
+            bounds: true,
             implied: 12,
             preemptible: 30,
             senior: 5,

@@ -318,6 +318,7 @@ fn p58_everything_together() {
         (Case::Grown, 300),
         (Case::RolledBack, 7),
         (Case::ToldToSplit, 30),
+        (Case::Unsafe, 550),
         (Case::Alerted, 10),
         (Case::Expired, 300),
         (Case::Inherited, 600),
@@ -332,7 +333,8 @@ fn p58_everything_together() {
     ];
     all::<World>(&Profile::everything(Order::Deadline), 20_000, &least);
     all::<World>(&Profile::everything(Order::Shares), 20_000, &least);
-    let by_ratio = [&least[..], &[(Case::OutOfTurn, 4)]].concat();
+    // More than the other orders come to, in which a turn may go through the lines more than once.
+    let by_ratio = [&least[..], &[(Case::OutOfTurn, 12)]].concat();
     all::<World>(&Profile::everything(Order::ResponseRatio), 20_000, &by_ratio);
 }
 

@@ -146,6 +146,25 @@ impl Model {
         std::mem::take(&mut self.unsafe_places).into_iter().for_each(|place| self.mark(place, BEGINNING));
     }
 
+    /// Who is kept neither by the loan where it stands nor by safety, but lacks something else, is looked at.
+    pub(super) fn mark_safe(&mut self) {
+        let mut lacking = Vec::new();
+        for waiter in self.waiters.iter().filter(|waiter| self.bounds.contains_key(&waiter.tag.activity)) {
+            let who = self.who(waiter);
+            for alternative in 0..waiter.filed.len() {
+                let Some(place) = waiter.filed[alternative].filter(|place| !self.stocks[place].is_rate()) else {
+                    continue;
+                };
+                let low = self.low(waiter, alternative);
+                let kept_here = self.blocks(place, units_of(low, place), &who) || self.endangers(waiter.tag, low);
+                if !kept_here && self.witness(low, &who).is_some() {
+                    lacking.push((place, waiter.rank));
+                }
+            }
+        }
+        lacking.into_iter().for_each(|(place, rank)| self.mark(place, rank));
+    }
+
     /// What a waiter asks, or where it stands, has changed: it claims, unless nothing but safety keeps it.
     pub(super) fn claim_again(&mut self, at: usize) {
         if self.waiters[at].hard && self.is_kept_for_safety(at) {

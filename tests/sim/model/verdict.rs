@@ -18,6 +18,7 @@ impl Model {
     pub(super) fn consider_holders(&mut self) -> bool {
         self.inherit();
         self.mark_unbound();
+        self.mark_safe();
         !self.dirty.is_empty() || self.look_for_deadlock()
     }
 
