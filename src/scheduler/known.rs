@@ -1,5 +1,6 @@
 //! The holders that have a name: a sharded table, touched only by leases that carry a label (R12).
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,12 +30,18 @@ impl Known {
         }
     }
 
+    /// A lease ends. Its label, if it had one.
     #[cold]
-    pub(super) fn leave(&self, held: Held, now: u64) {
-        if let Some((_, holder)) = held.known().and_then(|place| self.holders.remove(&place)) {
-            let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
-            holds.record(now.saturating_sub(holder.since));
-        }
+    pub(super) fn leave(&self, held: Held, now: u64) -> Option<Cow<'static, str>> {
+        let (_, holder) = held.known().and_then(|place| self.holders.remove(&place))?;
+        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        holds.record(now.saturating_sub(holder.since));
+        Some(holder.label)
+    }
+
+    /// The label of the lease in a place, if it has one.
+    pub(super) fn label(&self, place: u32) -> Option<Cow<'static, str>> {
+        self.holders.get(&place).map(|holder| holder.label.clone())
     }
 
     /// How long the labelled leases were held that have ended.

@@ -19,6 +19,7 @@ mod reservation;
 mod revoked;
 mod scope;
 mod sections;
+mod span;
 mod tasks;
 mod trace;
 mod wake;

@@ -18,6 +18,7 @@ use crate::rt::sync::Ordering;
 use super::core::Core;
 use super::explain;
 use super::lease::Lease;
+use super::span::WaitSpan;
 use super::{report, scope, trace};
 
 /// Stands for a slot: not polled yet.
@@ -117,7 +118,9 @@ impl Reservation {
             Submitted::Waiting(slot) => {
                 self.slot = slot;
                 core.console.begin(slot, now);
-                trace::waits(&self.request);
+                let span = core.spans.begin(&self.request);
+                span.within(|| trace::waits(&self.request));
+                core.spans.keep(slot, span);
                 Step::Waiting
             }
             Submitted::Refused(refusal) => {
@@ -130,6 +133,7 @@ impl Reservation {
     #[cold]
     #[inline(never)]
     fn poll_slowly(&mut self, cx: &Context<'_>) -> Poll<Result<Lease, ReserveError>> {
+        let span = if self.is_waiting() { self.core.spans.take(self.slot) } else { WaitSpan::default() };
         let step = match self.slot {
             DONE => Step::Waiting,
             0..DONE => self.look(cx),
@@ -148,20 +152,25 @@ impl Reservation {
             },
         };
         match step {
-            Step::Waiting => Poll::Pending,
+            Step::Waiting => {
+                self.core.spans.keep(self.slot, span);
+                Poll::Pending
+            }
             Step::Granted(held) => {
                 let waited = self.slot < DONE;
                 self.slot = DONE;
                 // A subscriber may panic: by then what was granted is in a lease.
                 let lease = Lease::granted(self.core, held, &mut self.request);
                 if waited {
-                    trace::granted(&self.request, &lease);
+                    span.note("granted");
+                    span.within(|| trace::granted(&self.request, &lease));
                 }
                 Poll::Ready(Ok(lease))
             }
             Step::Failed(error) => {
                 self.slot = DONE;
-                trace::failed(&self.request, &error);
+                span.note("failed");
+                span.within(|| trace::failed(&self.request, &error));
                 Poll::Ready(Err(error))
             }
         }
