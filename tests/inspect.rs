@@ -4,9 +4,9 @@ mod common;
 
 use std::time::Duration;
 
-use bursar::{Amounts, Budget, BudgetId, Config, Figure, Priority, Request, Share, Unit};
+use bursar::{Amounts, Budget, BudgetId, Config, Figure, Figures, Priority, Request, Share, Unit};
 use common::log::Lines;
-use common::{GPU, IO, MS, Rig, gpu, granted, host, io, queued, take, three_loans};
+use common::{GPU, IO, MS, Rig, gpu, granted, host, io, queued, shown, take, three_loans};
 use tracing::Level;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -166,6 +166,48 @@ fn a_snapshot_shows_who_waits_who_holds_modules_and_what_others_publish() {
     }
     rig.scheduler.withdraw("pool");
     assert!(rig.scheduler.snapshot(0).sections.is_empty());
+}
+
+/// Figures of something that may be dropped.
+struct Until(std::sync::Weak<u64>);
+
+impl Figures for Until {
+    fn figures(&self) -> Vec<Figure> {
+        self.0.upgrade().map(|value| vec![Figure::gauge("value", *value, Unit::Count)]).unwrap_or_default()
+    }
+
+    fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+}
+
+#[test]
+fn what_is_gone_is_shown_no_more_and_what_has_its_name_meanwhile_stays() {
+    let rig = Rig::loans(10, 10);
+    let (first, second) = (std::sync::Arc::new(1), std::sync::Arc::new(2));
+    rig.scheduler.publish("part", Until(std::sync::Arc::downgrade(&first)));
+    assert_eq!(shown(&rig.scheduler, "part").unwrap()["value"], 1);
+    drop(first);
+    assert_eq!(shown(&rig.scheduler, "part"), None);
+    rig.scheduler.publish("part", Until(std::sync::Arc::downgrade(&second)));
+    assert_eq!(shown(&rig.scheduler, "part").unwrap()["value"], 2);
+}
+
+#[test]
+fn a_source_that_panics_shows_nothing_and_is_not_taken_for_gone() {
+    struct Broken;
+    impl Figures for Broken {
+        fn figures(&self) -> Vec<Figure> {
+            panic!("no figures")
+        }
+        fn is_gone(&self) -> bool {
+            panic!("no idea")
+        }
+    }
+    let rig = Rig::loans(10, 10);
+    rig.scheduler.publish("broken", Broken);
+    assert!(shown(&rig.scheduler, "broken").unwrap().is_empty());
+    assert!(shown(&rig.scheduler, "broken").unwrap().is_empty());
 }
 
 #[cfg(feature = "serde")]

@@ -15,6 +15,12 @@ use super::stats::Stats;
 pub trait Figures: Send + Sync + 'static {
     /// The figures as they are now. Called from whatever thread asks, with no lock of the scheduler held.
     fn figures(&self) -> Vec<Figure>;
+
+    /// Whether what the figures are of is no more: they are then shown no longer, and the source is dropped. Called
+    /// before every [`figures`](Figures::figures), and when something else is published.
+    fn is_gone(&self) -> bool {
+        false
+    }
 }
 
 impl<F: Fn() -> Vec<Figure> + Send + Sync + 'static> Figures for F {
@@ -52,6 +58,12 @@ impl Figure {
     /// What happened so far.
     pub fn counter(name: impl Into<Cow<'static, str>>, value: u64, unit: Unit) -> Self {
         Figure { name: name.into(), kind: FigureKind::Counter, value, unit }
+    }
+
+    /// What is now, and what happened so far, in numbers.
+    pub(crate) fn counts(now: &[(&'static str, u64)], so_far: &[(&'static str, u64)]) -> Vec<Figure> {
+        let now = now.iter().map(|&(name, value)| Figure::gauge(name, value, Unit::Count));
+        now.chain(so_far.iter().map(|&(name, value)| Figure::counter(name, value, Unit::Count))).collect()
     }
 
     /// What is now.

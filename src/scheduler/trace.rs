@@ -2,7 +2,7 @@
 //!
 //! | target | level | when |
 //! |---|---|---|
-//! | `bursar::reserve` | debug | span `reserve`: a reservation waits; with what it asks for, and in the end its `outcome` |
+//! | `bursar::reserve` | debug | span `reserve`: a reservation waits for what it asks; in the end with its `outcome` |
 //! | `bursar::reserve` | debug | it begins to wait; a reservation fails |
 //! | `bursar::grant` | debug | one that waited is granted |
 //! | `bursar::grow` | debug | span `grow`: a lease waits for more; it has grown |

@@ -108,7 +108,9 @@ impl<T: Send + 'static> Run<T> {
         let first = poll_once(&mut reservation);
         let control = Arc::new(Control::new(name, preemptible, request.urgency(), reservation));
         let counters = scheduler.task_counters();
-        counters.submitted();
+        if counters.submitted() {
+            scheduler.publish_part("tasks", move || counters.stats().figures());
+        }
         let tally = Tally { counters, control: Arc::clone(&control), end: TaskEnd::Cancelled };
         let complete_by = complete_by.map(|within| Limit { within, sleep: Box::pin(sleep_until(within)) });
         let scheduler = scheduler.clone();

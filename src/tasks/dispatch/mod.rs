@@ -22,7 +22,7 @@ pub use worker::{Handler, OnLeave, WorkerBuilder, WorkerHandle};
 
 use super::TaskError;
 use floor::Floor;
-use shared::Shared;
+use shared::{Shared, Shown};
 
 /// A dispatcher about to be started: what [`Scheduler::dispatcher`] returns.
 #[derive(Debug, Clone)]
@@ -77,6 +77,7 @@ impl DispatcherBuilder {
         let shared = Arc::new(Shared::new(scheduler, Arc::clone(&name), floor, hopeless));
         let task = super::spawn::spawn(&runtime, &name, pump::pump(Arc::clone(&shared), tick));
         task.ok_or_else(no_runtime)?;
+        shared.scheduler.publish_part(&format!("dispatcher {name}"), Shown(Arc::downgrade(&shared)));
         Ok(Dispatcher { alive: Arc::new(Alive(shared)) })
     }
 }

@@ -24,6 +24,8 @@ struct Landing<O> {
     withdrawn: bool,
     /// How long it ran, if it did.
     ran: Option<Duration>,
+    /// How often it had to give back what it held.
+    preempted: u32,
 }
 
 type Flights<O> = FuturesUnordered<BoxFuture<'static, Landing<O>>>;
@@ -163,14 +165,15 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
         let landing = async move {
             let result = handle.await;
             let began = *began.lock().unwrap_or_else(PoisonError::into_inner);
-            Landing { job, result, withdrawn: leash.is_withdrawn(), ran: began.map(|began| began.elapsed()) }
+            let (withdrawn, preempted) = (leash.is_withdrawn(), leash.preemptions());
+            Landing { job, result, withdrawn, ran: began.map(|began| began.elapsed()), preempted }
         };
         landing.boxed()
     }
 
     /// Takes a result. Returns the pause before another attempt, if there is to be one.
     fn land(&self, landing: Landing<O>) -> Option<BoxFuture<'static, JobId>> {
-        let Landing { job, result, withdrawn, ran } = landing;
+        let Landing { job, result, withdrawn, ran, preempted } = landing;
         if withdrawn {
             return None;
         }
@@ -195,7 +198,12 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
             }
             None => (state.take(job), None),
         };
-        state.stats.done += u64::from(result.is_ok());
+        state.stats.preempted += u64::from(preempted);
+        match &result {
+            Ok(_) => state.stats.done += 1,
+            Err(error) if entry.is_some() => state.note_end(error),
+            Err(_) => {}
+        }
         let gone = state.sweep_hands();
         drop(state);
         drop(gone);
@@ -213,6 +221,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
         let due = state.limits.range(..=(now, JobId::MAX)).map(|(_, job)| *job);
         let due: Vec<JobId> = due.filter(|job| !state.floor.is_seated(*job)).collect();
         let over: Vec<Entry<I, O>> = due.into_iter().filter_map(|job| state.take(job)).collect();
+        state.stats.late += over.len() as u64;
         drop(state);
         for entry in over {
             let Entry { name, submitted, attempts, reply, .. } = entry;
