@@ -192,6 +192,7 @@ impl Engine {
         if self.queue.get(slot).state != State::Dormant {
             return None;
         }
+        self.dormant -= 1;
         if let Some(terms) = self.queue.flexible(slot).map(|flexible| Arc::clone(&flexible.terms)) {
             self.note_bound(&terms);
         }

@@ -142,9 +142,9 @@ impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.stats)?;
         if !self.waiting.is_empty() {
-            // Those whose grant passed on because nobody polled them are listed, and not counted.
-            let all = self.stats.waiting.max(self.waiting.len() as u64);
-            writeln!(f, "\nfirst of {all} waiting:")?;
+            // Some may have come since they were counted.
+            let all = (self.stats.waiting + self.stats.dormant).max(self.waiting.len() as u64);
+            writeln!(f, "\nfirst of {all} that wait or are dormant:")?;
             self.waiting.iter().try_for_each(|waiting| writeln!(f, "  {waiting}"))?;
         }
         if !self.holders.is_empty() {

@@ -64,7 +64,7 @@ const PAGE: &str = include_str!("page.html");
 /// Only the style and the script of the page, by their hashes, and only this server is asked for anything.
 const POLICY: &str = "default-src 'none'; \
     style-src 'sha256-ZeaHwGDd8RaHqI/2utIgUTQRiWd4ZJD6drzCTNdsE68='; \
-    script-src 'sha256-9/iK76OblNRx/g5biDwf341ZTEy0hKWvMjbC9A51mIg='; \
+    script-src 'sha256-HmjrMM1wQNgrQXJKV+rVcUnnpB5N1ECCuVgsZ01kbjE='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// What those who gave the scheduler up are told.

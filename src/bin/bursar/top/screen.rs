@@ -74,7 +74,11 @@ fn always(view: &View, columns: usize) -> Vec<Line<'static>> {
         alerts => format!(", {} alerts: see its log", thousands(alerts)),
     };
     let sums = [stats.waiting, stats.leases, stats.grants()].map(thousands);
-    let sums = format!("{} waiting, {} leases, {} grants since the start{alerts}", sums[0], sums[1], sums[2]);
+    let dormant = match stats.dormant {
+        0 => String::new(),
+        dormant => format!(", {} dormant", thousands(dormant)),
+    };
+    let sums = format!("{} waiting{dormant}, {} leases, {} grants since the start{alerts}", sums[0], sums[1], sums[2]);
     let mut lines = vec![Line::raw(sums), Line::default()];
     lines.extend(budgets(&stats.budgets, columns));
     lines.push(Line::default());
@@ -173,10 +177,11 @@ fn levels(view: &View) -> Vec<Line<'static>> {
 fn lists(view: &View, columns: usize) -> Vec<Vec<Line<'static>>> {
     let columns = columns.min(SENTENCE);
     let mut lists = Vec::new();
-    if view.stats.waiting > 0 {
+    let waiting = view.stats.waiting + view.stats.dormant;
+    if waiting > 0 {
         let sentences = view.explained.iter().enumerate();
         let lines = sentences.flat_map(|(at, why)| wrapped(&format!("{:>2}. ", at + 1), why, columns));
-        let all = thousands(view.stats.waiting);
+        let all = thousands(waiting);
         let title = format!("Waiting now, most urgent first: {} of {all}", view.explained.len());
         lists.push(titled(title, lines));
     }

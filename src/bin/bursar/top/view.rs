@@ -25,6 +25,9 @@ pub struct Stats {
     pub budgets: Vec<Budget>,
     pub levels: [Level; Priority::COUNT],
     pub waiting: u64,
+    /// Older services do not say.
+    #[serde(default)]
+    pub dormant: u64,
     pub waiting_at: [u64; Priority::COUNT],
     pub leases: u64,
     pub alerts: u64,
