@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
+use hdrhistogram::Histogram;
 
 use crate::ledger::Held;
 use crate::model::{BudgetId, Holder, WaitSummary};
@@ -39,6 +40,13 @@ impl Known {
         Some(holder.label)
     }
 
+    /// A lease became a part of another: it is no holder any more, and its hold has not ended.
+    pub(super) fn absorb(&self, held: Held) {
+        if let Some(place) = held.known() {
+            self.holders.remove(&place);
+        }
+    }
+
     /// The label of the lease in a place, if it has one.
     pub(super) fn label(&self, place: u32) -> Option<Cow<'static, str>> {
         self.holders.get(&place).map(|holder| holder.label.clone())
@@ -46,8 +54,12 @@ impl Known {
 
     /// How long the labelled leases were held that have ended.
     pub(super) fn holds(&self) -> WaitSummary {
-        let copy = self.holds.lock().unwrap_or_else(PoisonError::into_inner).copy();
-        copy.as_ref().map(summary).unwrap_or_default()
+        self.hold_times().as_ref().map(summary).unwrap_or_default()
+    }
+
+    /// The same, each of them.
+    pub(super) fn hold_times(&self) -> Option<Histogram<u64>> {
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner).copy()
     }
 
     /// Changes an entry, if the lease has one.

@@ -42,6 +42,8 @@ pub use growth::Growth;
 pub use lease::{Lease, MergeError};
 pub use module::{Module, ModuleBuilder};
 pub use period::Period;
+#[cfg(feature = "metrics")]
+pub(crate) use period::Timed;
 pub use reservation::Reservation;
 pub use revoked::Revoked;
 pub(crate) use revoked::Watched;
