@@ -1,6 +1,7 @@
 //! The task of a dispatcher: gives jobs to workers, takes their results, and nothing else does.
 
-use std::future;
+use std::future::{self, poll_fn};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::model::Request;
+use crate::observe::TaskRow;
 use crate::tasks::handle::{Leash, Withdrawn};
 use crate::tasks::{Task, TaskError};
 
@@ -67,7 +69,16 @@ struct Launch<O> {
 type Began = Arc<Mutex<Option<Instant>>>;
 
 /// Runs until the last handle of the dispatcher is gone and every job has ended.
-pub(super) async fn pump<I, O>(shared: Arc<Shared<I, O>>, tick: Duration)
+pub(super) async fn pump<I, O>(shared: Arc<Shared<I, O>>, tick: Duration, mut row: TaskRow)
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+{
+    let mut work = pin!(take_turns(shared, tick));
+    poll_fn(|cx| row.poll(work.as_mut(), cx)).await;
+}
+
+async fn take_turns<I, O>(shared: Arc<Shared<I, O>>, tick: Duration)
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
