@@ -169,8 +169,11 @@ impl fmt::Display for Snapshot {
         }
         for Section { name, figures } in &self.sections {
             write!(f, "{name}:")?;
-            figures.iter().try_for_each(|figure| write!(f, " {} {}", figure.name, figure.unit.show(figure.value)))?;
-            writeln!(f)?;
+            // What has never happened is left out.
+            let shown = figures.iter().filter(|figure| figure.kind == FigureKind::Gauge || figure.value > 0);
+            let texts: Vec<_> =
+                shown.map(|figure| format!(" {} {}", figure.name, figure.unit.show(figure.value))).collect();
+            writeln!(f, "{}", texts.join(","))?;
         }
         Ok(())
     }

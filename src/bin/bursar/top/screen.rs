@@ -10,7 +10,7 @@ use ratatui::widgets::{Paragraph, Widget};
 use crate::text::{table, thousands, time};
 
 use super::address::Address;
-use super::view::{Budget, Holder, View, amount};
+use super::view::{Budget, Figure, Holder, View, amount};
 
 /// The widest label that is shown in a table.
 const LABEL: usize = 32;
@@ -201,8 +201,10 @@ fn lists(view: &View, columns: usize) -> Vec<Vec<Line<'static>>> {
     }
     if !view.sections.is_empty() {
         let lines = view.sections.iter().flat_map(|section| {
-            let figures =
-                section.figures.iter().map(|figure| format!("{} {}", figure.name, amount(figure.unit, figure.value)));
+            let figures = section.figures.iter().filter(|figure| !figure.is_idle());
+            // Spaces at which no line is broken.
+            let text = |figure: &Figure| format!("{}\u{a0}{}", figure.name, amount(figure.unit, figure.value));
+            let figures = figures.map(|figure| text(figure).replace(['_', ' '], "\u{a0}"));
             wrapped(&format!("{}: ", short(&section.name)), &figures.collect::<Vec<_>>().join(", "), columns)
         });
         lists.push(titled("Other parts of the service".into(), lines));

@@ -103,8 +103,23 @@ pub struct Section {
 #[derive(Debug, Clone, Deserialize)]
 pub struct Figure {
     pub name: String,
+    pub kind: Kind,
     pub value: u64,
     pub unit: Unit,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    Counter,
+    Gauge,
+}
+
+impl Figure {
+    /// Whether it counts what has never happened.
+    pub fn is_idle(&self) -> bool {
+        self.kind == Kind::Counter && self.value == 0
+    }
 }
 
 impl Budget {

@@ -41,7 +41,11 @@ fn snapshot() -> Value {
         ],
         "labelled": 2,
         "modules": [{ "name": "vision", "weight": 3, "waiting": 0, "parked": 1 }],
-        "sections": [{ "name": "pool", "figures": [{ "name": "hits", "value": 7, "unit": "count" }] }],
+        "sections": [{ "name": "pool", "figures": [
+            { "name": "cache_hits", "kind": "counter", "value": 7, "unit": "count" },
+            { "name": "never", "kind": "counter", "value": 0, "unit": "count" },
+            { "name": "cached", "kind": "gauge", "value": 0, "unit": "bytes" },
+        ] }],
     })
 }
 
@@ -85,7 +89,7 @@ fn a_terminal_shows_budgets_levels_waits_and_holders() {
         "{}",
         shown[at("loud")]
     );
-    assert_eq!(words(&shown[at("pool: ")]), "pool: hits 7");
+    assert_eq!(words(&shown[at("pool: ")]), "pool: cache hits 7, cached 0 B");
 }
 
 #[test]
