@@ -118,15 +118,28 @@ impl Reservation {
             Submitted::Waiting(slot) => {
                 self.slot = slot;
                 core.console.begin(slot, now);
-                let span = core.spans.begin(&self.request);
-                span.within(|| trace::waits(&self.request));
-                core.spans.keep(slot, span);
+                if trace::is_heard() {
+                    self.tell_of_wait(slot);
+                }
                 Step::Waiting
             }
             Submitted::Refused(refusal) => {
                 Step::Failed(report::refused(core, &names.unwrap_or_default(), request, *refusal))
             }
         }
+    }
+
+    #[cold]
+    fn tell_of_wait(&self, slot: u32) {
+        let span = WaitSpan::of(&self.request);
+        span.within(|| trace::waits(&self.request));
+        self.core.spans.keep(slot, span);
+    }
+
+    #[cold]
+    fn tell_of_grant(&self, span: &WaitSpan, lease: &Lease) {
+        span.note("granted");
+        span.within(|| trace::granted(&self.request, lease));
     }
 
     /// A poll off the fast path.
@@ -161,9 +174,8 @@ impl Reservation {
                 self.slot = DONE;
                 // A subscriber may panic: by then what was granted is in a lease.
                 let lease = Lease::granted(self.core, held, &mut self.request);
-                if waited {
-                    span.note("granted");
-                    span.within(|| trace::granted(&self.request, &lease));
+                if waited && trace::is_heard() {
+                    self.tell_of_grant(&span, &lease);
                 }
                 Poll::Ready(Ok(lease))
             }

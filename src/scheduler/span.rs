@@ -2,7 +2,7 @@
 //! end of the wait.
 //!
 //! A reservation has no room for a span, and most have none: it lies here, by slot. While nobody listens there is none,
-//! and a wait costs the look at the callsite and a relaxed load a poll.
+//! and a wait costs a relaxed load when it begins and one a poll.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,6 +20,12 @@ use super::trace;
 pub(super) struct WaitSpan(Option<Span>);
 
 impl WaitSpan {
+    /// The span of a request that begins to wait.
+    pub(super) fn of(request: &Request) -> Self {
+        let span = trace::wait(request);
+        WaitSpan((!span.is_disabled()).then_some(span))
+    }
+
     /// Runs `say` inside.
     pub(super) fn within<R>(&self, say: impl FnOnce() -> R) -> R {
         match &self.0 {
@@ -54,13 +60,6 @@ pub(super) struct Spans {
 }
 
 impl Spans {
-    /// The span of a request that begins to wait.
-    #[inline]
-    pub(super) fn begin(&self, request: &Request) -> WaitSpan {
-        let span = trace::wait(request);
-        WaitSpan((!span.is_disabled()).then_some(span))
-    }
-
     /// Takes a span out.
     #[inline]
     pub(super) fn take(&self, slot: u32) -> WaitSpan {

@@ -28,10 +28,17 @@ use std::time::Duration;
 
 use tracing::Span;
 use tracing::field::Empty;
+use tracing::level_filters::LevelFilter;
 
 use crate::model::{Priority, Request, ReserveError};
 
 use super::{Lease, scope};
+
+/// Whether anybody hears at the level of debug: one relaxed load.
+#[inline]
+pub(super) fn is_heard() -> bool {
+    LevelFilter::current() >= LevelFilter::DEBUG
+}
 
 /// The span of a wait, in the one that is current. Disabled if nobody wants it.
 pub(super) fn wait(request: &Request) -> Span {
