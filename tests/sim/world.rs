@@ -333,7 +333,7 @@ impl World {
                     Seen::Expired(self.slots[&slot])
                 }
                 Effect::Cancelled { level } => Seen::Cancelled(level),
-                Effect::Revoke { place, level } => Seen::Revoked(self.owner_of(place), level),
+                Effect::Revoke { place, level, .. } => Seen::Revoked(self.owner_of(place), level),
                 Effect::Overdue { place, .. } => Seen::Overdue(self.owner_of(place)),
                 // Seen by the owner, who polled.
                 Effect::Regained { .. } | Effect::Alert { .. } => continue,
