@@ -121,6 +121,51 @@ async fn jobs_wait_for_a_worker_and_never_get_lost_without_one() {
     house.assert_accounted();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_dispatcher_is_shown_until_it_has_done_all_and_one_of_the_same_name_beside_it() {
+    let house = House::new(10, Policy::LeastLoaded);
+    let other: Times = house.scheduler.dispatcher("times").spawn().unwrap();
+    let (worker, broken) = (house.worker("first", 1), other.worker("broken").register(Broken("fails")));
+    let good: Vec<_> = (0..3).map(|_| house.submit(5, Priority::Normal)).collect();
+    settle().await;
+    let late = house.times.submit(job(5).deadline(Duration::from_millis(1)));
+    let failed = other.submit(job(1));
+    settle().await;
+    let figures = shown(&house.scheduler, "dispatcher times").expect("shown");
+    assert_eq!(["submitted", "queued", "running", "workers"].map(|name| figures[name]), [4, 3, 1, 1]);
+    all(good).await;
+    assert!(late.await.is_err() && failed.await.is_err());
+    let figures = shown(&house.scheduler, "dispatcher times").expect("shown");
+    assert_eq!(["done", "late", "failed", "running"].map(|name| figures[name]), [3, 1, 0, 0]);
+    let figures = shown(&house.scheduler, "dispatcher times 2").expect("shown beside it");
+    assert_eq!(["submitted", "done", "failed"].map(|name| figures[name]), [1, 0, 1]);
+    drop((other, broken));
+    settle().await;
+    assert_eq!(shown(&house.scheduler, "dispatcher times 2"), None);
+    let House { scheduler, times, .. } = house;
+    let last = times.submit(job(5));
+    settle().await;
+    drop((times, worker));
+    settle().await;
+    assert_eq!(shown(&scheduler, "dispatcher times").map(|figures| figures["running"]), Some(1));
+    last.await.unwrap();
+    settle().await;
+    assert_eq!(shown(&scheduler, "dispatcher times"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dispatcher_counts_how_often_its_jobs_had_to_give_way() {
+    let house = House::new(10, Policy::LeastLoaded);
+    let _worker = house.worker("first", 1);
+    let batch = Job::new("batch", 50, gpu(10)).priority(Priority::Idle).preemptible();
+    let batch = house.times.submit(batch);
+    settle().await;
+    drop(house.scheduler.reserve(gpu(1).priority(Priority::Critical)).await.unwrap());
+    assert_eq!(batch.await.unwrap(), "first");
+    assert_eq!((house.times.stats().preempted, house.scheduler.task_stats().preemptions), (1, 1));
+    house.assert_accounted();
+}
+
 /// P24: the order at a worker is the order of the scheduler.
 #[tokio::test(start_paused = true)]
 async fn p24_a_worker_takes_jobs_by_level_then_deadline_then_arrival() {

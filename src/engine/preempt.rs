@@ -346,7 +346,7 @@ impl Engine {
         let until = self.now.saturating_add(self.settings.grace);
         for place in &victims {
             if let Some(level) = self.preemption.ask(*place, Standing::Asked { by, until }) {
-                self.effects.push(Effect::Revoke { place: *place, level });
+                self.effects.push(Effect::Revoke { place: *place, level, by });
             }
         }
         // First in its level: an equal with an earlier deadline may not take what others give up for it. Who is served

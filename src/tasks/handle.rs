@@ -234,6 +234,11 @@ impl Leash {
         matches!(&*self.control.stage(), Stage::Queued(_))
     }
 
+    /// How often it was preempted.
+    pub(super) fn preemptions(&self) -> u32 {
+        self.control.preemptions.load(Ordering::Relaxed)
+    }
+
     /// See [`TaskHandle::cancel`].
     pub(super) fn cancel(&self) {
         self.control.set(CANCEL);

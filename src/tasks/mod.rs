@@ -36,12 +36,13 @@ mod error;
 mod handle;
 mod retry;
 mod run;
-mod spawn;
 mod stream;
 mod task;
 
+use std::panic::Location;
 use std::sync::Arc;
 
+use crate::observe::{self, TaskRow};
 use crate::scheduler::Scheduler;
 
 pub use crate::policy::balance;
@@ -71,13 +72,15 @@ impl Scheduler {
     ///
     /// # Panics
     /// If the task has a time to be complete by and the runtime has no time driver, as tokio's own timers do.
+    #[track_caller]
     pub fn submit<T: Send + 'static>(&self, task: Task<T>) -> TaskHandle<T> {
         let Some(runtime) = self.runtime() else { return self.refused(task) };
         // Timers are made in the runtime.
         let _inside = task.complete_by.is_some().then(|| runtime.enter());
         let run = Run::new(self, task);
         let control = Arc::clone(run.control());
-        let outcome = match spawn::spawn(&runtime, &control.name, run.run()) {
+        let row = TaskRow::new(Arc::clone(&control.name), Location::caller());
+        let outcome = match observe::spawn(&runtime, &control.name, run.run(row)) {
             Some(task) => Outcome::Spawned(task),
             None => Outcome::Refused(TaskError::NoRuntime { name: Arc::clone(&control.name) }),
         };

@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use tokio::time::{Instant, Sleep};
 
 use crate::model::{Activity, Request, ReserveError, Seniority};
-use crate::observe::{Running as CountedRunning, TaskCounters, TaskEnd};
+use crate::observe::{Running as CountedRunning, TaskCounters, TaskEnd, TaskRow};
 use crate::scheduler::{Lease, Reservation, Scheduler, Watched};
 
 use super::control::{CANCEL, Control, HALTED, PREEMPT, Preempt, RAISE, Stage};
@@ -108,7 +108,9 @@ impl<T: Send + 'static> Run<T> {
         let first = poll_once(&mut reservation);
         let control = Arc::new(Control::new(name, preemptible, request.urgency(), reservation));
         let counters = scheduler.task_counters();
-        counters.submitted();
+        if counters.submitted() {
+            scheduler.publish_part("tasks", move || counters.stats().figures());
+        }
         let tally = Tally { counters, control: Arc::clone(&control), end: TaskEnd::Cancelled };
         let complete_by = complete_by.map(|within| Limit { within, sleep: Box::pin(sleep_until(within)) });
         let scheduler = scheduler.clone();
@@ -140,11 +142,14 @@ impl<T: Send + 'static> Run<T> {
     }
 
     #[expect(clippy::manual_async_fn, reason = "an async fn would keep its argument twice")]
-    pub(super) fn run(mut self) -> impl Future<Output = Result<T, TaskError>> + Send {
+    pub(super) fn run(mut self, mut row: TaskRow) -> impl Future<Output = Result<T, TaskError>> + Send {
         async move {
             // The whole of it: of the fields alone, a copy of the end would be kept and never counted.
             let run = &mut self;
-            let result = run.complete().await;
+            let result = {
+                let mut work = pin!(run.complete());
+                poll_fn(|cx| row.poll(work.as_mut(), cx)).await
+            };
             run.tally.end = result.as_ref().map_or_else(TaskError::end, |_| TaskEnd::Done);
             if let Err(error) = &result {
                 tracing::debug!(target: "bursar::task", %error, "ended without its value");

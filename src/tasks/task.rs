@@ -49,8 +49,8 @@ impl<T: Send + 'static> Task<T> {
 
     /// Work that can fail only by a panic.
     ///
-    /// The name is for errors, reports and, where tokio is built with `--cfg tokio_unstable`, its console. It becomes
-    /// the label of nothing: a request that is to be listed among the holders says so itself.
+    /// The name is for errors, reports and tokio-console, with the feature `console` or `--cfg tokio_unstable`. It
+    /// becomes the label of nothing: a request that is to be listed among the holders says so itself.
     pub fn new<F, Fut>(name: impl Into<Arc<str>>, request: Request, mut work: F) -> Self
     where
         F: FnMut(TaskContext) -> Fut + Send + 'static,

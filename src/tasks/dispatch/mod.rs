@@ -10,9 +10,11 @@ mod worker;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::observe::{self, TaskRow};
 use crate::policy::balance::{Balancer, Policy};
 use crate::scheduler::Scheduler;
 
@@ -22,7 +24,7 @@ pub use worker::{Handler, OnLeave, WorkerBuilder, WorkerHandle};
 
 use super::TaskError;
 use floor::Floor;
-use shared::Shared;
+use shared::{Shared, Shown};
 
 /// A dispatcher about to be started: what [`Scheduler::dispatcher`] returns.
 #[derive(Debug, Clone)]
@@ -68,6 +70,7 @@ impl DispatcherBuilder {
     ///
     /// # Errors
     /// [`TaskError::NoRuntime`] if there is neither.
+    #[track_caller]
     pub fn spawn<I: Send + Sync + 'static, O: Send + 'static>(self) -> Result<Dispatcher<I, O>, TaskError> {
         let DispatcherBuilder { scheduler, name, policy, tick, moves_per_turn, hopeless } = self;
         let no_runtime = || TaskError::NoRuntime { name: Arc::clone(&name) };
@@ -75,8 +78,10 @@ impl DispatcherBuilder {
         let _inside = runtime.enter();
         let floor = Floor::new(Balancer::new(policy), moves_per_turn);
         let shared = Arc::new(Shared::new(scheduler, Arc::clone(&name), floor, hopeless));
-        let task = super::spawn::spawn(&runtime, &name, pump::pump(Arc::clone(&shared), tick));
+        let row = TaskRow::new(Arc::clone(&name), Location::caller());
+        let task = observe::spawn(&runtime, &name, pump::pump(Arc::clone(&shared), tick, row));
         task.ok_or_else(no_runtime)?;
+        shared.scheduler.publish_part(&format!("dispatcher {name}"), Shown(Arc::downgrade(&shared)));
         Ok(Dispatcher { alive: Arc::new(Alive(shared)) })
     }
 }

@@ -1,6 +1,7 @@
 //! The task of a dispatcher: gives jobs to workers, takes their results, and nothing else does.
 
-use std::future;
+use std::future::{self, poll_fn};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::model::Request;
+use crate::observe::TaskRow;
 use crate::tasks::handle::{Leash, Withdrawn};
 use crate::tasks::{Task, TaskError};
 
@@ -24,6 +26,8 @@ struct Landing<O> {
     withdrawn: bool,
     /// How long it ran, if it did.
     ran: Option<Duration>,
+    /// How often it had to give back what it held.
+    preempted: u32,
 }
 
 type Flights<O> = FuturesUnordered<BoxFuture<'static, Landing<O>>>;
@@ -65,7 +69,16 @@ struct Launch<O> {
 type Began = Arc<Mutex<Option<Instant>>>;
 
 /// Runs until the last handle of the dispatcher is gone and every job has ended.
-pub(super) async fn pump<I, O>(shared: Arc<Shared<I, O>>, tick: Duration)
+pub(super) async fn pump<I, O>(shared: Arc<Shared<I, O>>, tick: Duration, mut row: TaskRow)
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+{
+    let mut work = pin!(take_turns(shared, tick));
+    poll_fn(|cx| row.poll(work.as_mut(), cx)).await;
+}
+
+async fn take_turns<I, O>(shared: Arc<Shared<I, O>>, tick: Duration)
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
@@ -163,14 +176,15 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
         let landing = async move {
             let result = handle.await;
             let began = *began.lock().unwrap_or_else(PoisonError::into_inner);
-            Landing { job, result, withdrawn: leash.is_withdrawn(), ran: began.map(|began| began.elapsed()) }
+            let (withdrawn, preempted) = (leash.is_withdrawn(), leash.preemptions());
+            Landing { job, result, withdrawn, ran: began.map(|began| began.elapsed()), preempted }
         };
         landing.boxed()
     }
 
     /// Takes a result. Returns the pause before another attempt, if there is to be one.
     fn land(&self, landing: Landing<O>) -> Option<BoxFuture<'static, JobId>> {
-        let Landing { job, result, withdrawn, ran } = landing;
+        let Landing { job, result, withdrawn, ran, preempted } = landing;
         if withdrawn {
             return None;
         }
@@ -195,7 +209,12 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
             }
             None => (state.take(job), None),
         };
-        state.stats.done += u64::from(result.is_ok());
+        state.stats.preempted += u64::from(preempted);
+        match &result {
+            Ok(_) => state.stats.done += 1,
+            Err(error) if entry.is_some() => state.note_end(error),
+            Err(_) => {}
+        }
         let gone = state.sweep_hands();
         drop(state);
         drop(gone);
@@ -213,6 +232,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
         let due = state.limits.range(..=(now, JobId::MAX)).map(|(_, job)| *job);
         let due: Vec<JobId> = due.filter(|job| !state.floor.is_seated(*job)).collect();
         let over: Vec<Entry<I, O>> = due.into_iter().filter_map(|job| state.take(job)).collect();
+        state.stats.late += over.len() as u64;
         drop(state);
         for entry in over {
             let Entry { name, submitted, attempts, reply, .. } = entry;

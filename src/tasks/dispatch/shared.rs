@@ -1,13 +1,13 @@
 //! What a dispatcher, its workers, its jobs and its task share.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use crate::model::Request;
+use crate::model::{Figure, Figures, Request};
 use crate::observe::summary;
 use crate::policy::Rank;
 use crate::scheduler::{Module, Scheduler};
@@ -251,6 +251,11 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
         self.changed.notify_one();
     }
 
+    /// Whether its task has ended: nothing happens here any more.
+    fn has_ended(&self) -> bool {
+        self.state().ended
+    }
+
     /// The last handle is gone.
     pub(super) fn close(&self) {
         self.state().closing = true;
@@ -285,7 +290,29 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
     }
 }
 
+/// The figures of a dispatcher, for as long as it does anything.
+pub(super) struct Shown<I, O>(pub(super) Weak<Shared<I, O>>);
+
+impl<I: Send + Sync + 'static, O: Send + 'static> Figures for Shown<I, O> {
+    fn figures(&self) -> Vec<Figure> {
+        self.0.upgrade().map(|shared| shared.stats().figures()).unwrap_or_default()
+    }
+
+    fn is_gone(&self) -> bool {
+        self.0.upgrade().is_none_or(|shared| shared.has_ended())
+    }
+}
+
 impl<I, O> State<I, O> {
+    /// Counts a job that ended without its value.
+    pub(super) fn note_end(&mut self, error: &TaskError) {
+        match error {
+            TaskError::Failed { .. } | TaskError::Panicked { .. } => self.stats.failed += 1,
+            TaskError::Late { .. } | TaskError::Overdue { .. } => self.stats.late += 1,
+            _ => {}
+        }
+    }
+
     /// Takes a job out, for its end.
     pub(super) fn take(&mut self, job: JobId) -> Option<Entry<I, O>> {
         let entry = self.entries.remove(&job)?;
