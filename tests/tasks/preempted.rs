@@ -53,7 +53,7 @@ async fn a_task_that_is_not_preemptible_or_does_not_run_is_never_cut() {
     assert_eq!(scheduler.task_stats().preemptions, 0);
 }
 
-/// P27 and P44: the number of preemptions is bounded, and the last is an error that says so.
+/// P27: the number of preemptions is bounded, and the last is an error that says so.
 #[tokio::test(start_paused = true)]
 async fn p27_a_task_is_preempted_as_often_as_it_allows_and_then_says_so() {
     let scheduler = with_gpu(10);
@@ -146,5 +146,45 @@ async fn p27_a_task_that_was_preempted_as_often_as_it_allows_is_asked_no_more() 
     assert_eq!(task.await.unwrap(), 2);
     drop(granted(&mut again));
     assert_eq!(scheduler.task_stats().preemptions, 1);
+    assert_accounted(&scheduler);
+}
+
+/// P44: a pool that has room for one. Equals never take turns at each other, and the one that had to give way does not
+/// preempt back: one preemption in all, and each runs once it is its turn.
+#[tokio::test(start_paused = true)]
+async fn p44_in_a_tiny_pool_nobody_preempts_back_and_equals_do_not_preempt() {
+    let scheduler = with_gpu(10);
+    let diaries = [Diary::default(), Diary::default(), Diary::default()];
+    let submit = |at: usize, level| scheduler.submit(counting(&diaries[at]).priority(level));
+    let low = submit(0, Priority::Low);
+    let equal = submit(1, Priority::Low);
+    tokio::time::sleep(25 * MS).await;
+    assert_eq!((scheduler.task_stats().preemptions, equal.state()), (0, TaskState::Queued));
+    let high = submit(2, Priority::High);
+    assert_eq!((high.await.unwrap(), low.await.unwrap(), equal.await.unwrap()), (1, 2, 1));
+    assert_eq!(scheduler.task_stats().preemptions, 1);
+    assert_eq!(diaries.map(|diary| diary.read()), [vec!["from 0", "from 2"], vec!["from 0"], vec!["from 0"]]);
+    assert_accounted(&scheduler);
+}
+
+/// P27: many at once give way to one large request. They come back in the order they had, none is shed, and what they
+/// had done is not done again.
+#[tokio::test(start_paused = true)]
+async fn p27_after_many_were_preempted_at_once_they_all_come_back_in_order_and_go_on() {
+    let scheduler = with_gpu(100);
+    let diary = Diary::default();
+    let tasks: Vec<_> = (0..10).map(|_| scheduler.submit(counting(&diary).priority(Priority::Low))).collect();
+    tokio::time::sleep(25 * MS).await;
+    let late = scheduler.submit(counting(&Diary::default()).priority(Priority::Low));
+    let all =
+        scheduler.submit(Task::new("all", gpu(100), |_context| tokio::time::sleep(5 * MS)).priority(Priority::High));
+    all.await.unwrap();
+    settle().await;
+    assert_eq!((scheduler.task_stats().preemptions, late.state()), (10, TaskState::Queued));
+    for task in tasks {
+        assert_eq!(task.await.unwrap(), 2);
+    }
+    assert_eq!(diary.read(), [["from 0"; 10], ["from 2"; 10]].concat());
+    assert_eq!(late.await.unwrap(), 1);
     assert_accounted(&scheduler);
 }
