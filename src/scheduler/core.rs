@@ -299,6 +299,7 @@ impl Core {
             desk.engine.handed_over(turn, part, tag, rest);
             let split = turn.books.tagged(split, rest);
             desk.engine.lend_part(*held, split);
+            desk.revocations.share(*held, split);
             Ok(split)
         })
     }

@@ -43,7 +43,6 @@ pub use module::{Module, ModuleBuilder};
 pub use period::Period;
 pub use reservation::Reservation;
 pub use revoked::Revoked;
-pub(crate) use revoked::Watched;
 pub use weak::WeakScheduler;
 
 /// The handle of a scheduler. Cheap to clone; all clones are the same scheduler.

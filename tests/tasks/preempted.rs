@@ -76,8 +76,8 @@ async fn p27_a_preempted_task_that_finds_the_queue_full_is_not_shed() {
     let task = scheduler.submit(counting(&Diary::default()));
     settle().await;
     let host = take(&scheduler, host(1));
-    // It has the only place in the queue, and everything that comes later has to wait behind it.
-    let mut both = queued(&scheduler, gpu(10).host(1));
+    // It has the only place in the queue, and everything below it has to wait behind it.
+    let mut both = queued(&scheduler, gpu(10).host(1).priority(Priority::High));
     assert!(task.preempt());
     tokio::time::sleep(20 * MS).await;
     assert!(scheduler.stats().levels.iter().any(|level| level.shed > 0));
@@ -186,5 +186,70 @@ async fn p27_after_many_were_preempted_at_once_they_all_come_back_in_order_and_g
     }
     assert_eq!(diary.read(), [["from 0"; 10], ["from 2"; 10]].concat());
     assert_eq!(late.await.unwrap(), 1);
+    assert_accounted(&scheduler);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_was_preempted_by_hand_comes_back_to_its_place() {
+    let scheduler = with_gpu(10);
+    let task = scheduler.submit(counting(&Diary::default()));
+    tokio::time::sleep(15 * MS).await;
+    let (mut later, mut last) = (queued(&scheduler, gpu(10)), queued(&scheduler, gpu(10)));
+    assert!(task.preempt());
+    settle().await;
+    // Whoever waits gets what it gave back; then it is its turn again.
+    drop(granted(&mut later));
+    settle().await;
+    assert_eq!((task.state(), task.explain().preemptions), (TaskState::Running, 1));
+    assert_waits(&mut last);
+    assert_eq!(task.await.unwrap(), 2);
+    drop(granted(&mut last));
+    assert_accounted(&scheduler);
+}
+
+/// The smallest set is the part alone; the task that has it is told, and gives everything back.
+#[tokio::test(start_paused = true)]
+async fn a_task_is_preempted_when_a_part_is_asked_for_that_it_split_off() {
+    let scheduler = with_gpu(10);
+    let task = Task::new("splits", gpu(10), |mut context| async move {
+        let part = context.lease_mut().split(&bundle(&[(GPU, 4)])).expect("it holds ten");
+        let smaller = context.lease_mut().split(&bundle(&[(GPU, 1)])).expect("it holds six");
+        if context.attempt() == 1 {
+            future::pending::<()>().await;
+        }
+        (part.get(GPU), smaller.get(GPU), context.lease().get(GPU))
+    });
+    let task = scheduler.submit(task.priority(Priority::Idle).preemptible());
+    settle().await;
+    let mut urgent = queued(&scheduler, gpu(1).priority(Priority::Critical));
+    assert_eq!(scheduler.stats().level(Priority::Idle).revoked, 1, "one of the three leases");
+    settle().await;
+    let lease = granted(&mut urgent);
+    assert_eq!((task.explain().preemptions, free(&scheduler, GPU)), (1, 9));
+    drop(lease);
+    assert_eq!(task.await.unwrap(), (4, 1, 5));
+    assert_accounted(&scheduler);
+}
+
+/// A part that somebody else has does not end with the future of the task; who has it is asked as well.
+#[tokio::test(start_paused = true)]
+async fn a_part_that_was_given_away_is_asked_for_itself_too() {
+    let scheduler = with_gpu(10);
+    let task = Task::new("gives", gpu(10), |mut context| async move {
+        if context.attempt() == 1 {
+            let part = context.lease_mut().split(&bundle(&[(GPU, 4)])).expect("it holds ten");
+            tokio::spawn(async move {
+                let revocation = part.revoked().await;
+                assert_eq!(revocation.by, Priority::Critical);
+            });
+            future::pending::<()>().await;
+        }
+    });
+    let task = scheduler.submit(task.priority(Priority::Idle).preemptible());
+    settle().await;
+    let mut urgent = queued(&scheduler, gpu(10).priority(Priority::Critical));
+    settle().await;
+    drop(granted(&mut urgent));
+    task.await.unwrap();
     assert_accounted(&scheduler);
 }
