@@ -501,3 +501,24 @@ fn p12_every_pair_of_calls_can_be_made_at_once() {
         }
     }
 }
+
+/// Every public call of its manager and of its kernel has its line on the page for those who come from there.
+#[test]
+fn every_call_of_rros_is_on_the_page_that_maps_them() {
+    const PAGE: &str = include_str!("../src/coming_from_rros.md");
+    let allocation = "allocate_resource release_resource get_available_resources";
+    let tasks = "schedule_task execute_next_task get_pending_task_counts";
+    let memory = "allocate_memory free_memory run_garbage_collection get_memory_fragmentation";
+    let balancing = "set_load_balancing_strategy balance_load adapt_to_load";
+    let monitoring = "get_resource_stats get_active_alerts set_alert_threshold get_utilization get_metrics";
+    let prediction = "predict_usage update_prediction_model preallocate_predicted";
+    let degradation = "enter_degraded_mode exit_degraded_mode is_degraded update_config reset";
+    let kernel = "get_resource_manager get_resource_metrics allocate_cognitive_resources release_cognitive_resources";
+    let parts = [allocation, tasks, memory, balancing, monitoring, prediction, degradation, kernel];
+    let calls: Vec<&str> = parts.into_iter().flat_map(str::split_whitespace).collect();
+    assert_eq!(calls.len(), 30);
+    for call in calls {
+        let rows = PAGE.lines().filter(|line| line.starts_with('|') && line.contains(&format!("`{call}`"))).count();
+        assert_eq!(rows, 1, "{call}");
+    }
+}

@@ -227,6 +227,12 @@ async fn a_job_that_has_begun_in_time_is_not_late_when_it_waits_again() {
     tokio::time::sleep(15 * MS).await;
     shop.submit(2, Priority::High).await.unwrap();
     assert_eq!(low.await.unwrap(), 2);
+    // What is left of its time counts all the same.
+    let hurried = shop.steps.submit(counting(3, Priority::Low).deadline(5 * MS).complete_by(40 * MS));
+    tokio::time::sleep(15 * MS).await;
+    let urgent = shop.submit(4, Priority::High);
+    assert!(matches!(hurried.await, Err(TaskError::Overdue { attempts: 1, .. })));
+    urgent.await.unwrap();
     let house = House::new(10, Policy::LeastLoaded);
     let broken = house.times.worker("broken").register(Broken("fails"));
     let retried = house.times.submit(job(1).deadline(5 * MS).retry(Retry::new(2).backoff(20 * MS, 20 * MS)));
