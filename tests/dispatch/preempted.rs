@@ -1,5 +1,7 @@
 //! Jobs that give way while they run: to jobs that find no seat, and to whoever waits for what they hold.
 
+use std::sync::atomic::AtomicBool;
+
 use super::*;
 
 type Steps = Dispatcher<u64, u32>;
@@ -259,4 +261,58 @@ async fn p18_a_job_that_finds_the_queue_of_the_scheduler_full_is_told_so() {
     assert_eq!(times.stats().retries, 2);
     drop(held);
     waits.await.unwrap();
+}
+
+/// Takes turns of the runtime: jobs with even numbers until they have given way once or all is over, the others ten.
+struct Turns(Arc<AtomicBool>);
+
+#[async_trait]
+impl Handler<u64, u32> for Turns {
+    async fn handle(&self, context: TaskContext, item: &u64) -> Result<u32, BoxError> {
+        let endless = item.is_multiple_of(2) && context.attempt() == 1;
+        let mut turn = context.saved::<u32>().unwrap_or(0);
+        while turn < 10 || (endless && !self.0.load(Ordering::Relaxed)) {
+            turn += 1;
+            context.save(turn);
+            context.checkpoint().await;
+            tokio::task::yield_now().await;
+        }
+        Ok(context.attempt())
+    }
+}
+
+/// Attack: seats and memory for a few of many jobs, on several threads, so that a job is told by a worker, asked by the
+/// scheduler, done and cancelled at the same time. What is urgent is served although the seats never become free by
+/// themselves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn jobs_that_give_way_on_several_threads_have_one_end_each() {
+    let mut dice = fastrand::Rng::with_seed(4);
+    let shop = Shop::new(12);
+    let over = Arc::new(AtomicBool::new(false));
+    let register = |name| shop.steps.worker(name).capacity(2).register(Turns(Arc::clone(&over)));
+    let _workers = ["first", "second"].map(register);
+    let mut jobs = Vec::new();
+    for round in 0..100 {
+        let low = gpu(dice.u64(1..=4)).priority(Priority::ALL[dice.usize(2..5)]);
+        let job = Job::new("low", 2 * round, low).preemptions(u32::MAX);
+        jobs.push(shop.steps.submit(if dice.bool() { job.preemptible() } else { job.preemptible_at_checkpoints() }));
+        let urgent = gpu(dice.u64(1..=6)).priority(Priority::ALL[dice.usize(..2)]);
+        let urgent = shop.steps.submit(Job::new("urgent", 2 * round + 1, urgent));
+        if dice.u8(..8) == 0 {
+            jobs[dice.usize(..jobs.len())].cancel();
+        }
+        if dice.u8(..3) == 0 {
+            jobs.push(urgent);
+        } else {
+            assert_eq!(urgent.await.unwrap(), 1);
+        }
+    }
+    over.store(true, Ordering::Relaxed);
+    let ends = futures::future::join_all(jobs).await;
+    let cancelled = ends.iter().filter(|end| matches!(end, Err(TaskError::Cancelled { .. }))).count() as u64;
+    let stats = shop.steps.stats();
+    assert_eq!((stats.submitted, stats.ended, stats.done), (200, 200, 200 - cancelled), "{stats:?}");
+    assert!(stats.preempted > 0, "{stats:?}");
+    assert!(ends.iter().flatten().any(|&attempts| attempts > 1));
+    assert!(shop.scheduler.task_stats().preemptions >= stats.preempted);
 }
