@@ -13,47 +13,68 @@ use super::core::Core;
 use super::lease::Lease;
 use super::wake::Wakes;
 
-/// Somebody who is to hear when a lease is asked to end.
-#[derive(Debug)]
-struct Listener {
-    waker: Waker,
-    /// Also when what is asked is a part that was split off.
-    parts: bool,
+/// Those that wait until their leases are asked to end.
+#[derive(Debug, Default)]
+pub(super) struct Revocations {
+    /// By the place of the lease.
+    waiting: BTreeMap<u32, Vec<Waiting>>,
+    entered: u64,
 }
 
-/// Those that wait until their leases are asked to end, by place.
-#[derive(Debug, Default)]
-pub(super) struct Revocations(BTreeMap<u32, Vec<Listener>>);
+#[derive(Debug)]
+struct Waiting {
+    number: u64,
+    waker: Waker,
+    /// It is also to hear when what is asked is a part that was split off.
+    parts: bool,
+}
 
 impl Revocations {
     /// Wakes those that wait for this lease to be asked.
     pub(super) fn wake(&mut self, place: u32, wakes: &mut Wakes) {
-        self.0.remove(&place).into_iter().flatten().for_each(|listener| wakes.push(listener.waker));
+        self.waiting.remove(&place).into_iter().flatten().for_each(|waiting| wakes.push(waiting.waker));
     }
 
     /// The lease is no more.
     pub(super) fn forget(&mut self, held: Held, wakes: &mut Wakes) {
-        let listeners = held.place().and_then(|place| self.0.remove(&place));
-        listeners.into_iter().flatten().for_each(|listener| wakes.discard(Some(listener.waker)));
+        let waiting = held.place().and_then(|place| self.waiting.remove(&place));
+        waiting.into_iter().flatten().for_each(|waiting| wakes.discard(Some(waiting.waker)));
     }
 
-    /// A part of a lease was split off. Their wakers are this crate's own: to clone one runs no code of a caller's.
+    /// A part of a lease was split off: those that watch the whole hear of both. Their wakers are this crate's own, so
+    /// to clone one runs no code of a caller's.
     pub(super) fn share(&mut self, of: Held, part: Held) {
         let (Some(of), Some(part)) = (of.place(), part.place()) else { return };
-        let all = self.0.get(&of).into_iter().flatten().filter(|listener| listener.parts);
-        let shared: Vec<_> = all.map(|listener| Listener { waker: listener.waker.clone(), parts: true }).collect();
-        if !shared.is_empty() {
-            self.0.insert(part, shared);
-        }
+        let all = self.waiting.get(&of).into_iter().flatten().filter(|waiting| waiting.parts);
+        let shared: Vec<Waker> = all.map(|waiting| waiting.waker.clone()).collect();
+        shared.into_iter().for_each(|waker| _ = self.enter(part, waker, true));
     }
 
-    /// Keeps a waker, unless the same task waits there already.
-    fn keep(&mut self, place: u32, listener: Listener, wakes: &mut Wakes) {
-        let known = self.0.entry(place).or_default();
-        if known.iter().any(|known| known.waker.will_wake(&listener.waker)) {
-            wakes.discard(Some(listener.waker));
-        } else {
-            known.push(listener);
+    /// Keeps a waker. The number by which it is known.
+    fn enter(&mut self, place: u32, waker: Waker, parts: bool) -> u64 {
+        self.entered += 1;
+        self.waiting.entry(place).or_default().push(Waiting { number: self.entered, waker, parts });
+        self.entered
+    }
+
+    /// Keeps a waker in place of the one that was kept under this number. The number by which it is known now.
+    fn keep(&mut self, place: u32, number: Option<u64>, waker: Waker, wakes: &mut Wakes) -> u64 {
+        let mut all = self.waiting.get_mut(&place).into_iter().flatten();
+        if let Some(known) = all.find(|known| Some(known.number) == number) {
+            wakes.discard(Some(std::mem::replace(&mut known.waker, waker)));
+            return known.number;
+        }
+        self.enter(place, waker, false)
+    }
+
+    /// Nobody waits under this number any more.
+    fn give_up(&mut self, place: u32, number: u64, wakes: &mut Wakes) {
+        let Some(all) = self.waiting.get_mut(&place) else { return };
+        if let Some(at) = all.iter().position(|known| known.number == number) {
+            wakes.discard(Some(all.swap_remove(at).waker));
+        }
+        if all.is_empty() {
+            self.waiting.remove(&place);
         }
     }
 }
@@ -91,7 +112,7 @@ impl Lease {
     /// # drop(urgent); Ok(()) }
     /// ```
     pub fn revoked(&self) -> Revoked<'_> {
-        Revoked { lease: self }
+        Revoked { lease: self, kept: None }
     }
 }
 
@@ -100,34 +121,49 @@ impl Lease {
 #[must_use = "it does nothing unless it is awaited"]
 pub struct Revoked<'a> {
     lease: &'a Lease,
+    /// Place and number of the waker that the desk keeps.
+    kept: Option<(u32, u64)>,
 }
 
 impl Future for Revoked<'_> {
     type Output = Revocation;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Revocation> {
-        let held = self.lease.held();
-        match held.place().filter(|_| held.is_tagged()) {
-            Some(place) => {
-                let listener = Listener { waker: cx.waker().clone(), parts: false };
-                poll_revoked(self.lease.core(), held, place, listener)
-            }
-            None => Poll::Pending,
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Revocation> {
+        let (core, held) = (self.lease.core(), self.lease.held());
+        let Some(place) = held.place().filter(|_| held.is_tagged()) else { return Poll::Pending };
+        let number = self.kept.map(|(_, number)| number);
+        let polled = poll_revoked(core, held, cx.waker().clone(), |revocations, waker, wakes| {
+            revocations.keep(place, number, waker, wakes)
+        });
+        self.kept = polled.err().map(|number| (place, number));
+        polled.map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl Drop for Revoked<'_> {
+    fn drop(&mut self) {
+        if let Some((place, number)) = self.kept {
+            // Declared first, dropped last: after the desk is free.
+            let mut wakes = Wakes::default();
+            self.lease.core().desk.lock().revocations.give_up(place, number, &mut wakes);
         }
     }
 }
 
-fn poll_revoked(core: &'static Core, held: Held, place: u32, listener: Listener) -> Poll<Revocation> {
+/// The revocation, if there is one; if not, the number under which the waker was kept.
+fn poll_revoked(
+    core: &'static Core,
+    held: Held,
+    waker: Waker,
+    keep: impl FnOnce(&mut Revocations, Waker, &mut Wakes) -> u64,
+) -> Result<Revocation, u64> {
     core.turn(|desk, turn, wakes| match desk.engine.revocation(held) {
         Some((by, until, arrived)) => {
-            wakes.discard(Some(listener.waker));
+            wakes.discard(Some(waker));
             let grace = Duration::from_nanos(until.saturating_sub(turn.now));
-            Poll::Ready(Revocation { by, grace, seniority: Seniority(arrived) })
+            Ok(Revocation { by, grace, seniority: Seniority(arrived) })
         }
-        None => {
-            desk.revocations.keep(place, listener, wakes);
-            Poll::Pending
-        }
+        None => Err(keep(&mut desk.revocations, waker, wakes)),
     })
 }
 
@@ -156,13 +192,12 @@ impl Watched {
         self.seniority
     }
 
-    /// The revocation, if the lease was asked to end; if not, the waker is woken when it is, or a part of it. The waker
-    /// is one whose clone runs no code of a caller's.
+    /// The revocation, if the lease was asked to end; if not, the waker is woken when it is, or a part of it, or
+    /// dropped with the lease. The waker is one whose clone runs no code of a caller's.
     pub(crate) fn poll(&self, waker: Waker) -> Poll<Revocation> {
-        match self.held.place().filter(|_| self.is_there()) {
-            Some(place) => poll_revoked(self.core, self.held, place, Listener { waker, parts: true }),
-            None => Poll::Pending,
-        }
+        let Some(place) = self.held.place().filter(|_| self.is_there()) else { return Poll::Pending };
+        let keep = |revocations: &mut Revocations, waker, _: &mut Wakes| revocations.enter(place, waker, true);
+        poll_revoked(self.core, self.held, waker, keep).map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Whether the lease is still out.
