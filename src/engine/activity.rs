@@ -122,8 +122,17 @@ impl Party {
 #[derive(Debug, Default)]
 pub(super) struct Parties {
     all: BTreeMap<u64, Party>,
-    /// The most that bounded ones will ever hold, from when they ask until they neither hold nor wait.
-    bounds: BTreeMap<u64, Arc<Amounts>>,
+    /// Those that have said how much they will ever hold, from when they ask until they have neither a lease nor a
+    /// reservation.
+    bounds: BTreeMap<u64, Bound>,
+}
+
+/// What a bounded activity said.
+#[derive(Debug)]
+struct Bound {
+    most: Arc<Amounts>,
+    /// Its leases, also those that hold nothing, as any of them may grow; and the reservations that may become leases.
+    uses: u32,
 }
 
 impl Parties {
@@ -154,20 +163,28 @@ impl Parties {
             change(party);
             if party.is_gone() {
                 self.all.remove(&activity);
-                self.bounds.remove(&activity);
             }
         }
     }
 
     /// An activity asks for something that has said how much it will ever hold.
     pub(super) fn bound(&mut self, activity: u64, most: &Arc<Amounts>) {
-        self.bounds.insert(activity, Arc::clone(most));
+        let uses = self.bounds.get(&activity).map_or(0, |bound| bound.uses);
+        self.bounds.insert(activity, Bound { most: Arc::clone(most), uses });
     }
 
-    /// What it asked for was refused: forgets its bound, unless it holds or waits.
+    /// Forgets the bound of an activity that has neither a lease nor a reservation.
     pub(super) fn unbind(&mut self, activity: u64) {
-        if self.are_bounded() && !self.all.contains_key(&activity) {
+        if self.bounds.get(&activity).is_some_and(|bound| bound.uses == 0) {
             self.bounds.remove(&activity);
+        }
+    }
+
+    /// An activity has another lease or reservation, or one less.
+    pub(super) fn count_use(&mut self, tag: Tag, more: bool) {
+        if let Some(bound) = self.bounds.get_mut(&tag.activity) {
+            bound.uses = if more { bound.uses.saturating_add(1) } else { bound.uses.saturating_sub(1) };
+            self.unbind(tag.activity);
         }
     }
 
@@ -180,12 +197,12 @@ impl Parties {
     /// The most that an activity will ever hold, if it has said so.
     #[inline]
     pub(super) fn most(&self, activity: u64) -> Option<&Amounts> {
-        if self.are_bounded() { self.bounds.get(&activity).map(|most| &**most) } else { None }
+        if self.are_bounded() { self.bounds.get(&activity).map(|bound| &*bound.most) } else { None }
     }
 
     /// All that have.
     pub(super) fn bounds(&self) -> impl Iterator<Item = (u64, &Amounts)> {
-        self.bounds.iter().map(|(&activity, most)| (activity, &**most))
+        self.bounds.iter().map(|(&activity, bound)| (activity, &*bound.most))
     }
 
     /// From now on these are stuck, and no others. They are in order of number.
@@ -349,11 +366,17 @@ impl Engine {
         let flagged = turn.books.give(held);
         self.unlend(held);
         self.lose(turn, tag, &amounts);
+        self.parties.count_use(tag, false);
         self.advance(turn);
         // The owner is at the desk whether anybody waits for it or not.
         if flagged.is_some() {
             self.dirty.mark(amounts.set());
         }
+    }
+
+    /// A part of a lease became one of its own, and belongs to whom this says.
+    pub fn split_off(&mut self, tag: Tag) {
+        self.parties.count_use(tag, true);
     }
 
     /// A part of a lease now belongs to somebody else.

@@ -92,6 +92,7 @@ impl Engine {
             None => (turn.books.take(asked.amounts, asked.level), asked.amounts.set()),
             Some((path, amounts)) => {
                 let held = turn.books.take_flexibly(&amounts, path, tag, asked.level);
+                self.parties.count_use(tag, true);
                 self.gain(turn, tag, &amounts);
                 if tag.preemptible {
                     self.lend(held, arrived_of(&asked.terms, self.now));
@@ -173,14 +174,12 @@ impl Engine {
                 self.set_guaranteed(slot);
             }
             self.note_wait(slot, true);
+            self.parties.count_use(self.tag(slot), true);
             self.file_all(turn, slot, None);
-            if guaranteed {
-                self.harden(turn, slot);
-            }
         } else {
             self.queue.join(Filing::new(slot, 0), at);
         }
-        self.harden_if_strict(turn, slot);
+        self.harden_if_due(turn, slot);
         slot
     }
 
@@ -191,9 +190,6 @@ impl Engine {
         self.resume(turn);
         if self.queue.get(slot).state != State::Dormant {
             return None;
-        }
-        if let Some(terms) = self.queue.flexible(slot).map(|flexible| Arc::clone(&flexible.terms)) {
-            self.note_bound(&terms);
         }
         self.catch_up(slot);
         self.ripen_if_due(slot);
@@ -222,8 +218,7 @@ impl Engine {
         if let Some(flexible) = self.queue.flexible_mut(slot) {
             flexible.claiming = None;
         }
-        self.claim(turn, slot);
-        self.harden_if_strict(turn, slot);
+        self.claim_again(turn, slot);
         None
     }
 
@@ -272,17 +267,10 @@ impl Engine {
             } else if self.is_capped(filing) {
                 self.keep_out(filing);
             } else if let Some(at) =
-                self.blocking_filing(turn.books, filing).or(self.unsafe_place(turn.books, filing)).or(changed)
+                self.blocking_filing(turn.books, filing).or_else(|| self.unsafe_place(turn.books, filing)).or(changed)
             {
                 self.queue.join(filing, at);
             }
-        }
-    }
-
-    /// With a limit of zero nobody is ever passed.
-    fn harden_if_strict(&mut self, turn: &mut Turn<'_>, slot: u32) {
-        if self.settings.bypass_limit == 0 && !self.queue.get(slot).hard {
-            self.harden(turn, slot);
         }
     }
 
@@ -345,17 +333,19 @@ impl Engine {
         if let Some(unknown) = BudgetId::first_of(set & !books.budgets()) {
             return Some(Refusal::UnknownBudget(unknown));
         }
-        match &asked.terms {
-            None if self.within_limits(books, Tag::NOBODY, asked.amounts) => None,
-            None => Some(Refusal::NeverFits(self.above_limit(books, Tag::NOBODY, asked.amounts))),
-            Some(terms) if terms.alternatives.iter().any(|each| self.within_limits(books, terms.tag, each.least())) => {
-                None
-            }
+        let tag = tag_of(asked);
+        let fits = |amounts: &Amounts| amounts.iter().all(|(id, units)| units <= self.limit_now(books, tag, id));
+        let (first, possible) = match &asked.terms {
+            None => (asked.amounts, fits(asked.amounts)),
             Some(terms) => {
                 let first = terms.alternatives.first().map_or(asked.amounts, |first| first.least());
-                Some(Refusal::NeverFits(self.above_limit(books, terms.tag, first)))
+                (first, terms.alternatives.iter().any(|each| fits(each.least())))
             }
+        };
+        if possible {
+            return None;
         }
+        Some(Refusal::NeverFits(self.above_limit(books, first, |books, id| self.limit_now(books, tag, id))))
     }
 
     /// Whether every budget could ever give so much at once.

@@ -7,17 +7,26 @@
 //! the others, and none of them needs a verdict.
 //!
 //! A waiter that would make the state unsafe stands in the line of a loan that it asks for, claims nothing (R9), and is
-//! looked at when an activity gives something back. One check costs n² comparisons for n bounded activities that hold
-//! something, times the budgets they name.
+//! looked at when an activity gives something back or a loan has another capacity. So does one that would take its
+//! activity above its bound, as another request of the activity was granted first; that it may be told to split
+//! (`verdict`). When units are what keeps it again, and it may be passed no more, it claims hard again.
+//!
+//! What a request asks of rates comes back with time and is no matter of safety; what only the scope of a task implies
+//! (R12) is neither limited nor counted. A bound is known from when its activity asks until it has neither a lease
+//! nor a reservation. Merging leases is not checked: whoever takes a lease in has it already.
+//!
+//! One check costs n² comparisons for n bounded activities that hold something, times the budgets they name.
 
 use crate::ledger::Books;
 use crate::model::{Amounts, BudgetId, Tag, Terms};
 
+use super::activity::Party;
 use super::lines::Filing;
 use super::{Engine, Turn};
 
 /// What a bounded activity holds, and what it may yet ask for.
 struct Row {
+    party: u64,
     held: Amounts,
     needs: Amounts,
 }
@@ -30,17 +39,51 @@ impl Engine {
         }
     }
 
-    /// How much more of a budget an activity may ever ask for.
-    pub(super) fn room(&self, tag: Tag, id: BudgetId) -> u64 {
-        let Some(most) = self.parties.most(tag.party()) else { return u64::MAX };
-        let held = self.parties.get(tag.party()).map_or(0, |party| party.held_for_certain().get(id));
-        most.get(id).saturating_sub(held)
+    /// The bound of whoever asks. What only a scope implies is not asked for by the activity itself.
+    #[inline]
+    fn bound_of(&self, tag: Tag) -> Option<&Amounts> {
+        if tag.is_implied() { None } else { self.parties.most(tag.party()) }
     }
 
-    /// Whether a grant of this to a bounded activity could lead to a deadlock.
+    /// The most that whoever it is will ever hold of a loan.
+    #[inline]
+    pub(super) fn bound(&self, tag: Tag, id: BudgetId) -> u64 {
+        self.bound_of(tag).map_or(u64::MAX, |most| most.get(id))
+    }
+
+    /// How much more of a loan an activity may ask for now.
+    pub(super) fn room(&self, tag: Tag, id: BudgetId) -> u64 {
+        let held = |party: &Party| party.held_for_certain().get(id);
+        let held = self.parties.get(tag.party()).map_or(0, held);
+        self.bound_of(tag).map_or(u64::MAX, |most| most.get(id).saturating_sub(held))
+    }
+
+    /// Whether a grant of this to a bounded activity could lead to a deadlock, or to more than it said.
     #[inline]
     pub(super) fn endangers(&self, books: &Books, tag: Tag, amounts: &Amounts) -> bool {
-        self.parties.most(tag.party()).is_some() && !self.stays_safe(books, tag, amounts)
+        self.bound_of(tag).is_some() && self.kept_by(books, tag, amounts, |_| true) != 0
+    }
+
+    /// Where a bounded activity has to wait for something to come back, as far as safety goes: the loans of which it
+    /// would hold more than it said, or those that the bounded activities hold that might then not end. Of these only
+    /// some count; the others have ended.
+    pub(super) fn kept_by(&self, books: &Books, tag: Tag, amounts: &Amounts, counts: impl Fn(u64) -> bool) -> u64 {
+        if self.bound_of(tag).is_none() {
+            return 0;
+        }
+        let loans = amounts.without(books.rates());
+        if loans.is_empty() {
+            return 0;
+        }
+        let above = |&(id, units): &(BudgetId, u64)| units > self.room(tag, id);
+        let above = loans.iter().filter(above).fold(0, |set, (id, _)| set | id.bit());
+        if above != 0 {
+            return above;
+        }
+        let counted = self.parties.bounds().filter(|&(party, _)| party == tag.party() || counts(party));
+        let rows = counted.filter_map(|(party, most)| self.row(books, party, most, tag, &loans)).collect();
+        let others = left_over(books, rows).into_iter().filter(|row| row.party != tag.party());
+        others.fold(0, |set, row| set | row.held.set())
     }
 
     /// The same for what an alternative of a waiter asks for now.
@@ -73,25 +116,6 @@ impl Engine {
         BudgetId::first_of(self.queue.asks(filing.slot(), filing.alternative()).set() & !books.rates())
     }
 
-    fn stays_safe(&self, books: &Books, tag: Tag, amounts: &Amounts) -> bool {
-        let loans = books.budgets() & !books.rates();
-        let mut rows: Vec<Row> =
-            self.parties.bounds().filter_map(|(party, most)| self.row(books, party, most, tag, amounts)).collect();
-        // What is not held by bounded activities is there, or comes back.
-        let mut work: Vec<(BudgetId, u64)> = BudgetId::in_set(loans)
-            .map(|id| {
-                let held = rows.iter().fold(0u64, |sum, row| sum.saturating_add(row.held.get(id)));
-                (id, books.capacity(id).saturating_sub(held))
-            })
-            .collect();
-        // Who can end, ends; it does not matter in which order.
-        while let Some(at) = rows.iter().position(|row| work.iter().all(|&(id, there)| row.needs.get(id) <= there)) {
-            let row = rows.swap_remove(at);
-            work.iter_mut().for_each(|(id, there)| *there = there.saturating_add(row.held.get(*id)));
-        }
-        rows.is_empty()
-    }
-
     /// What a bounded activity would hold and may yet ask for, if `tag` had these amounts. `None` for one that holds
     /// nothing: it can come after all others. More than there is of a budget it will never get, so it does not count.
     fn row(&self, books: &Books, party: u64, most: &Amounts, tag: Tag, amounts: &Amounts) -> Option<Row> {
@@ -107,7 +131,7 @@ impl Engine {
         for (id, most) in most.iter().filter(|(id, _)| books.rates() & id.bit() == 0) {
             let _ = needs.add(id, most.min(books.capacity(id)).saturating_sub(held.get(id)));
         }
-        Some(Row { held, needs })
+        Some(Row { party, held, needs })
     }
 
     /// Whether some way of a waiter is kept by nothing but safety: it claims nothing then.
@@ -119,13 +143,18 @@ impl Engine {
             })
     }
 
-    /// A waiter stands in this line although the budget has enough, because it would make the state unsafe. Its claim
-    /// is withdrawn: it would keep others from what they need to end.
+    /// A waiter stands in this line although the budget has enough, because it would make the state unsafe.
     pub(super) fn note_unsafe(&mut self, slot: u32, place: BudgetId) {
         self.unsafe_places |= place.bit();
-        if self.queue.get(slot).hard {
-            self.withdraw(slot);
-            self.queue.get_mut(slot).hard = false;
+        self.withdraw(slot);
+        self.soften(slot);
+    }
+
+    /// Nothing but safety keeps a waiter: it claims nothing, which would keep others from what they need to end.
+    pub(super) fn soften(&mut self, slot: u32) {
+        self.queue.get_mut(slot).hard = false;
+        if let Some(flexible) = self.queue.flexible_mut(slot) {
+            flexible.claiming = None;
         }
     }
 
@@ -133,4 +162,26 @@ impl Engine {
     pub(super) fn look_at_unsafe(&mut self) {
         self.dirty.mark(std::mem::take(&mut self.unsafe_places));
     }
+}
+
+/// The bounded activities that could not end however the others did: who can end, ends, and it does not matter in which
+/// order. What none of these activities holds is there, or comes back.
+fn left_over(books: &Books, mut rows: Vec<Row>) -> Vec<Row> {
+    let loans = books.budgets() & !books.rates();
+    // Below zero while a shrunk loan is overdrawn: what comes back makes up for that first.
+    let mut work: Vec<(BudgetId, i128)> = BudgetId::in_set(loans)
+        .map(|id| {
+            let held: i128 = rows.iter().map(|row| i128::from(row.held.get(id))).sum();
+            (id, i128::from(books.capacity(id)) - held)
+        })
+        .collect();
+    let can_end = |row: &Row, work: &[(BudgetId, i128)]| {
+        let needs = work.iter().map(|&(id, there)| (row.needs.get(id), there));
+        needs.into_iter().all(|(needs, there)| needs == 0 || i128::from(needs) <= there)
+    };
+    while let Some(at) = rows.iter().position(|row| can_end(row, &work)) {
+        let row = rows.swap_remove(at);
+        work.iter_mut().for_each(|(id, there)| *there += i128::from(row.held.get(*id)));
+    }
+    rows
 }

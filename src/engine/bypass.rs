@@ -83,7 +83,15 @@ impl Engine {
             waiter.first_pass = now;
         }
         waiter.passes = waiter.passes.saturating_add(1);
-        if waiter.passes >= self.settings.bypass_limit && !waiter.hard {
+        self.harden_if_due(turn, slot);
+    }
+
+    /// Who may be passed no more, or is served from a minimum, claims hard. With a limit of zero nobody is ever passed.
+    #[inline]
+    pub(super) fn harden_if_due(&mut self, turn: &mut Turn<'_>, slot: u32) {
+        let waiter = self.queue.get(slot);
+        let guaranteed = || self.queue.flexible(slot).is_some_and(|flexible| flexible.guaranteed);
+        if !waiter.hard && (waiter.passes >= self.settings.bypass_limit || guaranteed()) {
             self.harden(turn, slot);
         }
     }
@@ -101,10 +109,6 @@ impl Engine {
     pub(super) fn claim(&mut self, turn: &mut Turn<'_>, slot: u32) {
         let waiter = *self.queue.get(slot);
         if !waiter.hard || waiter.state != State::Waiting {
-            return;
-        }
-        if self.is_kept_for_safety(turn, slot) {
-            self.queue.get_mut(slot).hard = false;
             return;
         }
         let Some(filing) = self.claiming(turn, slot) else { return };
@@ -125,8 +129,17 @@ impl Engine {
     /// Brings the claim of a waiter up to date: what it asks, or where it stands, has changed.
     pub(super) fn renew_claim(&mut self, turn: &mut Turn<'_>, slot: u32) {
         let before = self.unclaim(slot);
-        self.claim(turn, slot);
+        self.claim_again(turn, slot);
         self.mark_lowered(self.queue.get(slot).rank, before);
+    }
+
+    /// Enters the claim of a waiter anew, unless nothing but safety keeps it now.
+    pub(super) fn claim_again(&mut self, turn: &mut Turn<'_>, slot: u32) {
+        if self.queue.get(slot).hard && self.is_kept_for_safety(turn, slot) {
+            self.soften(slot);
+        }
+        self.claim(turn, slot);
+        self.harden_if_due(turn, slot);
     }
 
     /// Marks where a waiter of this rank claims less than it did.

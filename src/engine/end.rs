@@ -1,7 +1,7 @@
 //! How waits end other than by a grant, and how grants are undone.
 
 use crate::ledger::{Books, Held};
-use crate::model::{Amounts, BudgetId, Tag};
+use crate::model::{Amounts, BudgetId};
 
 use super::lines::Filing;
 use super::queue::State;
@@ -18,6 +18,7 @@ impl Engine {
                 // Taken up, it would be a lease and nothing to cancel. Either way the sweep frees the slot.
                 if let Some(place) = turn.board.discard(slot) {
                     self.undo(turn, slot, place);
+                    self.parties.count_use(self.tag(slot), false);
                     self.effects.push(Effect::Cancelled { level });
                 }
                 return;
@@ -27,6 +28,7 @@ impl Engine {
             State::Free => return,
         }
         self.effects.push(Effect::Cancelled { level });
+        self.parties.count_use(self.tag(slot), false);
         self.forget(slot);
     }
 
@@ -94,8 +96,12 @@ impl Engine {
         self.forget_timers(slot);
         let short = match blocked {
             Some(by) => self.short_of(turn.books, by),
-            None => self.above_limit(turn.books, self.tag(slot), &self.floors(slot)),
+            None => {
+                let (tag, least) = (self.tag(slot), self.floors(slot));
+                self.above_limit(turn.books, &least, |books, id| self.limit(books, tag, id))
+            }
         };
+        self.parties.count_use(self.tag(slot), false);
         self.ended.insert(slot, Ended { why, waited: self.now - waiter.since, short });
         turn.board.end(slot);
         self.effects.push(Effect::End { slot, level: waiter.base, why });
@@ -151,10 +157,15 @@ impl Engine {
         Short { budget, asked, free: books.free(budget), limit: books.limit(budget), waiting: self.naming(budget) }
     }
 
-    /// The first budget that could never give so much, in figures.
-    pub(super) fn above_limit(&self, books: &mut Books, tag: Tag, amounts: &Amounts) -> Short {
-        let above = amounts.iter().find(|&(id, units)| units > self.limit(books, tag, id));
+    /// The first budget of which an amount is above its limit, in figures.
+    pub(super) fn above_limit(
+        &self,
+        books: &mut Books,
+        amounts: &Amounts,
+        limit: impl Fn(&Books, BudgetId) -> u64,
+    ) -> Short {
+        let above = amounts.iter().find(|&(id, units)| units > limit(books, id));
         let (budget, asked) = above.or(amounts.iter().next()).unwrap_or((BudgetId::GPU, 0));
-        Short { limit: self.limit(books, tag, budget), ..self.short_of(books, (budget, asked)) }
+        Short { limit: limit(books, budget), ..self.short_of(books, (budget, asked)) }
     }
 }

@@ -117,9 +117,15 @@ impl Engine {
     /// The most that whoever it is could ever be granted of a budget.
     #[inline]
     pub(super) fn limit(&self, books: &Books, tag: Tag, id: BudgetId) -> u64 {
-        let room = if books.rates() & id.bit() == 0 { self.room(tag, id) } else { u64::MAX };
-        let limit = books.limit(id).min(room);
+        let bound = if books.rates() & id.bit() == 0 { self.bound(tag, id) } else { u64::MAX };
+        let limit = books.limit(id).min(bound);
         if self.modules.is_empty() { limit } else { limit.min(self.modules.cap(tag, id)) }
+    }
+
+    /// The most that a request that arrives now can ask for: a bounded activity no more than it has left.
+    pub(super) fn limit_now(&self, books: &Books, tag: Tag, id: BudgetId) -> u64 {
+        let room = if books.rates() & id.bit() == 0 { self.room(tag, id) } else { u64::MAX };
+        self.limit(books, tag, id).min(room)
     }
 
     /// The alternatives that the budgets could ever serve, as a set.

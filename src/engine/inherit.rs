@@ -11,13 +11,15 @@ use crate::policy::Rank;
 
 use super::Engine;
 use super::activity::{Party, Sure};
+use super::ratio::Pace;
 
 /// A waiter of a holder, or of one that was.
 struct Heir {
     slot: u32,
     own: Rank,
-    /// What it has, with what it inherits.
+    /// What it has, with what it inherits, and the pace that goes with it.
     rank: Rank,
+    pace: Pace,
     /// The budgets in whose lines it stands.
     places: u64,
     /// The budgets of which its activity holds something.
@@ -36,13 +38,16 @@ impl Engine {
         if self.parties.is_empty() {
             return;
         }
-        for Heir { slot, own, rank, .. } in self.heirs() {
+        for Heir { slot, own, rank, pace, .. } in self.heirs() {
             if rank != self.queue.get(slot).rank {
                 self.inheritances += u64::from(own == self.queue.get(slot).rank);
                 self.rerank(slot, rank);
                 if let Some(flexible) = self.queue.flexible_mut(slot) {
                     flexible.own_rank = Some(own).filter(|&own| own != rank);
                 }
+            }
+            if let Some(flexible) = self.queue.flexible_mut(slot) {
+                flexible.pace = Some(pace).filter(|_| own != rank);
             }
         }
     }
@@ -61,7 +66,7 @@ impl Engine {
         }
         heirs.sort_unstable_by_key(|heir| heir.slot);
         let held = heirs.iter().fold(0, |set, heir| set | heir.holds);
-        let mut others: [Option<Rank>; BudgetId::LIMIT] = [None; BudgetId::LIMIT];
+        let mut others: [Option<(Rank, Pace)>; BudgetId::LIMIT] = [None; BudgetId::LIMIT];
         for id in BudgetId::in_set(held) {
             let is_heir = |slot| heirs.binary_search_by_key(&slot, |heir| heir.slot).is_ok();
             others[id.index()] = self.first_in_line(id, |slot| !is_heir(slot));
@@ -71,13 +76,17 @@ impl Engine {
             for heir in &heirs {
                 for id in BudgetId::in_set(heir.places) {
                     let first = &mut lines[id.index()];
-                    *first = Some(first.map_or(heir.rank, |first| first.min(heir.rank)));
+                    *first = Some(first.filter(|first| first.0 < heir.rank).unwrap_or((heir.rank, heir.pace)));
                 }
             }
             let mut changed = false;
             for heir in &mut heirs {
-                let first = BudgetId::in_set(heir.holds).filter_map(|id| lines[id.index()]).min();
-                let rank = first.map_or(heir.own, |first| first.behind(heir.own.arrival()).min(heir.own));
+                let first = BudgetId::in_set(heir.holds).filter_map(|id| lines[id.index()]);
+                let first = first.min_by_key(|&(rank, _)| rank);
+                let inherited = first.map(|(first, pace)| (first.behind(heir.own.arrival()), pace));
+                let own = (heir.own, self.pace(heir.slot));
+                let (rank, pace) = inherited.filter(|&(rank, _)| rank < heir.own).unwrap_or(own);
+                heir.pace = pace;
                 changed |= std::mem::replace(&mut heir.rank, rank) != rank;
             }
             if !changed {
@@ -91,16 +100,16 @@ impl Engine {
         let holds = party.holds(Sure::Implied);
         party.waiters(Sure::Implied).map(move |slot| {
             let (own, places) = (self.own_rank(slot), self.queue.filings(slot).fold(0, |set, (_, id)| set | id.bit()));
-            Heir { slot, own, rank: own, places, holds }
+            Heir { slot, own, rank: own, pace: self.pace(slot), places, holds }
         })
     }
 
     /// The first in the line of a budget that counts.
-    fn first_in_line(&self, id: BudgetId, counts: impl Fn(u32) -> bool) -> Option<Rank> {
+    fn first_in_line(&self, id: BudgetId, counts: impl Fn(u32) -> bool) -> Option<(Rank, Pace)> {
         let mut next = self.queue.head(id);
         while let Some((rank, filing)) = next {
             if counts(filing.slot()) {
-                return Some(rank);
+                return Some((rank, self.pace(filing.slot())));
             }
             next = self.queue.next(id, (rank, filing.alternative()), Some(filing));
         }

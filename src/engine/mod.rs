@@ -274,7 +274,7 @@ impl Engine {
             } else if self.queue.get(slot).state == State::Waiting && self.queue.flexible(slot).is_some() {
                 self.file_all(turn, slot, Some(id));
                 self.unclaim(slot);
-                self.claim(turn, slot);
+                self.claim_again(turn, slot);
             }
             self.mark_lowered(rank, before);
         }

@@ -168,6 +168,7 @@ impl Engine {
         weight: u32,
         quotas: &BTreeMap<BudgetId, Quota>,
     ) -> Result<(), ModuleError> {
+        self.advance(turn);
         if self.modules.all.values().any(|module| *module.name == *name) {
             return Err(ModuleError::DuplicateName { name: name.to_owned() });
         }
@@ -272,9 +273,7 @@ impl Engine {
         self.queue.join(filing, id);
         let rank = self.queue.get(slot).rank;
         self.mark_from(id, rank);
-        if self.queue.get(slot).hard {
-            self.renew_claim(turn, slot);
-        }
+        self.renew_claim(turn, slot);
     }
 
     /// Modules have changed: whom their caps let go stands in line again, whom they keep stands there no more, and who
@@ -331,9 +330,7 @@ impl Engine {
             Some(own) => *own = rank,
             None => self.rerank(slot, rank),
         }
-        if !self.queue.get(slot).hard {
-            self.harden(turn, slot);
-        }
+        self.harden_if_due(turn, slot);
     }
 
     /// Notes that a waiter is served from the minimum.

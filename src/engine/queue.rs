@@ -10,6 +10,7 @@ use crate::model::{Amounts, BudgetId, Path, Priority, Terms};
 use crate::policy::Rank;
 
 use super::lines::{Filing, Lines, Link};
+use super::ratio::Pace;
 use super::table::Table;
 
 /// Where a waiter is in its life.
@@ -149,6 +150,8 @@ pub(super) struct Flexible {
     pub guaranteed: bool,
     /// Its own rank, while it has inherited another.
     pub own_rank: Option<Rank>,
+    /// The pace of whom it has that from.
+    pub pace: Option<Pace>,
     /// How it was granted, from the offer on.
     pub granted: (Path, Amounts),
 }
@@ -245,6 +248,7 @@ impl Queue {
             claiming: None,
             guaranteed: false,
             own_rank: None,
+            pace: None,
             granted: Default::default(),
         };
         Ask { set, units: u64::from(put(&mut self.flexible, &mut self.free_flexible, Some(flexible))) }

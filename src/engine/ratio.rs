@@ -5,6 +5,10 @@
 //! may still be examined in vain, are looked at in order of ratio instead of rank. So a turn costs no more than it may
 //! anyway, whatever waits behind them; and who is in front of others is passed by no more than `bypass_limit` of them,
 //! whatever they say of their holds.
+//!
+//! Growth goes before all of its level, as its rank does, and what is served from a minimum after all. Who has
+//! inherited its rank has the turn of whom it has it from, right behind that one, whether that one is looked at too or
+//! not: it is in as much of a hurry.
 
 use std::cmp::Reverse;
 
@@ -36,6 +40,14 @@ impl Holds {
 
 /// A filing that is to be looked at, and in whose line it stands.
 type Candidate = (Key, Filing, BudgetId);
+
+/// What orders a waiter among those of its level, whatever the time.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Pace {
+    Growth,
+    Ratio { since: u64, hold: u64 },
+    Minimum,
+}
 
 /// Who comes before whom among the candidates of one level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,31 +115,31 @@ impl Engine {
 
     /// Puts candidates, which are in order of rank, into the order in which it is their turn now.
     fn in_turn(&self, candidates: Vec<Candidate>) -> Vec<Candidate> {
-        let mut before = Turns::First;
-        let turns = candidates.into_iter().map(|candidate| {
-            before = self.turn_of(candidate.1.slot()).unwrap_or(before);
-            (before, candidate)
-        });
+        let turns = candidates.into_iter().map(|candidate| (self.turn_of(candidate.1.slot()), candidate));
         let mut turns: Vec<_> = turns.collect();
         turns.sort_unstable_by_key(|&(turn, (key, ..))| (turn, key));
         turns.into_iter().map(|(_, candidate)| candidate).collect()
     }
 
-    /// `None` for who waits with the rank of another: its turn is right behind that one, as its rank is.
-    fn turn_of(&self, slot: u32) -> Option<Turns> {
-        let waiter = self.queue.get(slot);
-        if let Some(flexible) = self.queue.flexible(slot) {
-            if flexible.own_rank.is_some() {
-                return None;
-            }
-            if flexible.guaranteed {
-                return Some(Turns::Last);
-            }
-            if flexible.terms.grows {
-                return Some(Turns::First);
+    /// By its own pace, or that of whom it has its rank from.
+    fn turn_of(&self, slot: u32) -> Turns {
+        let inherited = self.queue.flexible(slot).filter(|flexible| flexible.own_rank.is_some());
+        match inherited.and_then(|flexible| flexible.pace).unwrap_or(self.pace(slot)) {
+            Pace::Growth => Turns::First,
+            Pace::Ratio { since, hold } => Turns::ByRatio(Reverse(ResponseRatio::new(self.now - since, hold))),
+            Pace::Minimum => Turns::Last,
+        }
+    }
+
+    /// What a waiter has of its own to be ordered by.
+    pub(super) fn pace(&self, slot: u32) -> Pace {
+        match self.queue.flexible(slot) {
+            Some(flexible) if flexible.guaranteed => Pace::Minimum,
+            Some(flexible) if flexible.terms.grows => Pace::Growth,
+            _ => {
+                let hold = self.holds.as_ref().map_or(0, |holds| holds.of(slot));
+                Pace::Ratio { since: self.queue.get(slot).since, hold }
             }
         }
-        let hold = self.holds.as_ref().map_or(0, |holds| holds.of(slot));
-        Some(Turns::ByRatio(Reverse(ResponseRatio::new(self.now - waiter.since, hold))))
     }
 }

@@ -6,7 +6,7 @@
 //! 1972): n holders with m amounts cost n m log(n m), where going through all of them for each that goes on would cost
 //! n² m.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ledger::Books;
 use crate::model::{Amounts, BudgetId, Tag};
@@ -28,11 +28,14 @@ pub(super) struct There {
     units: [i128; BudgetId::LIMIT],
     /// What those holders have of what each module may have.
     of_modules: BTreeMap<(u64, BudgetId), u128>,
+    /// Their numbers.
+    holders: BTreeSet<u64>,
 }
 
 impl There {
     pub(super) fn without(sure: Sure, holders: &[(u64, &Party)], books: &Books) -> Self {
-        let mut there = There { sure, units: [0; BudgetId::LIMIT], of_modules: BTreeMap::new() };
+        let holding = holders.iter().map(|&(activity, _)| activity).collect();
+        let mut there = There { sure, units: [0; BudgetId::LIMIT], of_modules: BTreeMap::new(), holders: holding };
         for id in BudgetId::in_set(books.budgets() & !books.rates()) {
             there.units[id.index()] = i128::from(books.capacity(id));
         }
@@ -48,7 +51,8 @@ impl There {
     }
 
     /// One of those holders goes on, and gives back what it holds. Where there is more now.
-    fn put(&mut self, party: &Party) -> Vec<Place> {
+    fn put(&mut self, activity: u64, party: &Party) -> Vec<Place> {
+        self.holders.remove(&activity);
         let mut more = Vec::new();
         for part in party.parts(self.sure) {
             for (id, units) in part.held.iter() {
@@ -67,9 +71,11 @@ impl There {
     }
 }
 
-/// One way to serve a holder: which holder, and how many places lack something for it.
-struct Way {
+/// One way to serve a holder: which holder, what it takes, and how many places lack something for it.
+struct Way<'a> {
     holder: usize,
+    tag: Tag,
+    least: &'a Amounts,
     lacks: usize,
 }
 
@@ -84,39 +90,47 @@ impl Engine {
         let holders: Vec<(u64, &Party)> = self.parties.holders(sure).filter(stays).collect();
         let mut there = There::without(sure, &holders, turn.books);
         let (mut ways, mut lacks) = (Vec::new(), Lacks::new());
-        let mut ready = Vec::new();
+        // Those for which all is there; whether they are safe depends on who else cannot end.
+        let mut there_for = Vec::new();
         for (holder, (_, party)) in holders.iter().enumerate() {
             for (tag, least) in self.ways(party, sure) {
                 let before = ways.len();
-                let mut way = Way { holder, lacks: 0 };
+                let mut way = Way { holder, tag, least, lacks: 0 };
                 for (place, units) in self.lacking(turn, tag, least, &there) {
                     lacks.entry(place).or_default().push((units, before));
                     way.lacks += 1;
                 }
                 if way.lacks == 0 {
-                    ready.push(holder);
+                    there_for.push(before);
                 }
                 ways.push(way);
             }
         }
         lacks.values_mut().for_each(|lacking| lacking.sort_unstable_by(|a, b| b.cmp(a)));
         let mut served = vec![false; holders.len()];
-        while let Some(holder) = ready.pop() {
+        while let Some(at) = there_for.iter().rposition(|&way: &usize| self.is_safe(turn, &ways[way], &there)) {
+            let holder = ways[there_for.swap_remove(at)].holder;
             if std::mem::replace(&mut served[holder], true) {
                 continue;
             }
-            for place in there.put(holders[holder].1) {
+            let (activity, party) = holders[holder];
+            for place in there.put(activity, party) {
                 let Some(lacking) = lacks.get_mut(&place) else { continue };
                 while let Some((_, way)) = lacking.pop_if(|&mut (units, _)| self.has(&there, place, units)) {
                     ways[way].lacks -= 1;
                     if ways[way].lacks == 0 {
-                        ready.push(ways[way].holder);
+                        there_for.push(way);
                     }
                 }
             }
         }
         let stuck = holders.iter().zip(served).filter(|&(_, served)| !served);
         (stuck.map(|((activity, _), _)| *activity).collect(), there)
+    }
+
+    /// Whether a way endangers none of those who cannot end yet.
+    fn is_safe(&self, turn: &Turn<'_>, way: &Way<'_>, there: &There) -> bool {
+        self.kept_by(turn.books, way.tag, way.least, |activity| there.holders.contains(&activity)) == 0
     }
 
     /// The least of each way to serve each of the waits of a party.
@@ -156,7 +170,7 @@ impl Engine {
     }
 
     /// The budgets that have too little for each of the ways to serve a party, or of which its module may have too
-    /// little.
+    /// little; or, if none has, those that have to come back before it is safe.
     pub(super) fn lacks<'a>(
         &'a self,
         turn: &'a Turn<'_>,
@@ -165,7 +179,10 @@ impl Engine {
     ) -> impl Iterator<Item = u64> + 'a {
         self.ways(party, there.sure).map(move |(tag, least)| {
             let lacking = self.lacking(turn, tag, least, there);
-            lacking.fold(0, |set, (Place::Budget(id) | Place::Cap(_, id), _)| set | id.bit())
+            match lacking.fold(0, |set, (Place::Budget(id) | Place::Cap(_, id), _)| set | id.bit()) {
+                0 => self.kept_by(turn.books, tag, least, |activity| there.holders.contains(&activity)),
+                lacking => lacking,
+            }
         })
     }
 

@@ -247,6 +247,10 @@ impl Engine {
         }
         loop {
             if self.blocks(turn.books, place, self.queue.asks(slot, alternative).get(place), self.claimant(slot)) {
+                if self.parties.are_bounded() {
+                    // It may be units that keep it now, and no more safety.
+                    self.harden_if_due(turn, slot);
+                }
                 return Found::InVain(None);
             }
             if let Some(blocking) = self.blocking_filing(turn.books, filing) {

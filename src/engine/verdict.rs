@@ -4,8 +4,9 @@
 //! held by others than holders, is not enough for any, and would not be after those were served that can be. This is
 //! the reduction of a resource allocation graph (Coffman, Elphick and Shoshani, "System Deadlocks", 1971, section on
 //! detection), with declared waits outside as holders that never finish. Claims count as free, as they do not bind
-//! those on whom the claimant depends (R3). Who has a grant that lies ready, or was just told a verdict, is taken to go
-//! on, so nothing is decided while a wake is on its way (P36).
+//! those on whom the claimant depends (R3). A bounded activity can be served if the bounded ones among the holders that
+//! cannot be served could end all the same (`avoid`). Who has a grant that lies ready, or was just told a verdict, is
+//! taken to go on, so nothing is decided while a wake is on its way (P36).
 //!
 //! A holder that has been stuck for `verdict_after` without a break may get a verdict: it goes to the lowest rank, by
 //! the level of the request, among those who hold what is awaited. Who waits for what itself holds gets its verdict

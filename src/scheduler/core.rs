@@ -298,6 +298,7 @@ impl Core {
             let rest = if tag.is_declared() { tag } else { Tag { activity: 0, ..tag } };
             desk.engine.handed_over(turn, part, tag, rest);
             let split = turn.books.tagged(split, rest);
+            desk.engine.split_off(rest);
             desk.engine.lend_part(*held, split);
             desk.revocations.share(*held, split);
             Ok(split)

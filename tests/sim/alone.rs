@@ -39,6 +39,11 @@ fn modules_with_shares() {
 }
 
 #[test]
+fn the_highest_response_ratio_first() {
+    all::<Model>(&Profile::ratio(64, 4, "ratios"), 10_000, &[(Case::OutOfTurn, 20), (Case::Hardened, 150)]);
+}
+
+#[test]
 fn leases_that_are_asked_to_end() {
     let least = [(Case::Revoked, 250), (Case::EndedInGrace, 150), (Case::Overdue, 50)];
     all::<Model>(&Profile::preemption(), 10_000, &least);

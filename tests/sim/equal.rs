@@ -26,6 +26,7 @@ struct Pair {
     model: Model,
     crowd: Crowd,
     tally: Tally,
+    order: Vec<u32>,
     standing: Vec<Standing>,
     inherited: u64,
 }
@@ -37,6 +38,7 @@ impl Pair {
             model: Model::new(&profile.config, START),
             crowd: Crowd::new(START),
             tally: Tally::default(),
+            order: Vec::new(),
             standing: Vec::new(),
             inherited: 0,
         }
@@ -44,7 +46,7 @@ impl Pair {
 
     /// Does the same to both, and tells what is seen. An error tells how they differ.
     fn step(&mut self, event: &Event) -> Result<Vec<Seen>, String> {
-        let Pair { world, model, crowd, tally, standing, inherited } = self;
+        let Pair { world, model, crowd, tally, order, standing, inherited } = self;
         let (engine, expected) = (guarded(|| Ok(in_order(world.apply(event))))?, in_order(model.apply(event)));
         if engine != expected {
             return Err(format!("seen\n  engine: {engine:?}\n  model:  {expected:?}"));
@@ -56,9 +58,13 @@ impl Pair {
         }
         crowd.note(event, &engine);
         engine.iter().for_each(|seen| tally.see(seen));
+        let alerts = engine.iter().filter(|seen| matches!(seen, Seen::Alert { .. })).count();
+        tally.count_times(Case::Alerted, alerts as u64);
+        tally.compare_turns(order, standing, &engine);
         tally.compare(standing, &left.standing);
+        tally.count_times(Case::Unsafe, model.kept_for_safety() as u64);
         tally.compare_asked(&engine, &left);
-        *standing = left.standing;
+        (*order, *standing) = (left.order, left.standing);
         tally.count_times(Case::Inherited, left.inherited - *inherited);
         *inherited = left.inherited;
         Ok(engine)
@@ -219,6 +225,14 @@ fn modules_with_shares() {
 }
 
 #[test]
+fn the_highest_response_ratio_first() {
+    let least = [(Case::OutOfTurn, 100), (Case::Aged, 40), (Case::Hardened, 100), (Case::Late, 200)];
+    compare(&Profile::ratio(64, 16, "ratios"), 40_000, &least);
+    compare(&Profile::ratio(64, 1, "ratios, passed once"), 20_000, &[(Case::OutOfTurn, 60), (Case::Hardened, 500)]);
+    compare(&Profile::ratio(3, 4, "ratios of three"), 20_000, &[(Case::OutOfTurn, 40), (Case::LookAhead, 200)]);
+}
+
+#[test]
 fn modules_with_quotas() {
     compare(&Profile::quotas(), 60_000, &[(Case::Parked, 500), (Case::Refitted, 500)]);
 }
@@ -232,6 +246,18 @@ fn leases_that_grow() {
 fn holders_that_wait_for_each_other() {
     let least = [(Case::RolledBack, 50), (Case::ToldToSplit, 80), (Case::Inherited, 2_000), (Case::Expired, 1_000)];
     compare(&Profile::deadlocks(), 60_000, &least);
+}
+
+#[test]
+fn activities_that_say_how_much_they_will_hold() {
+    let least = [(Case::Unsafe, 3_000), (Case::Inherited, 500), (Case::Hardened, 300), (Case::RolledBack, 10)];
+    compare(&Profile::bounds(), 20_000, &least);
+}
+
+#[test]
+fn scopes_that_wait_for_each_other() {
+    let least = [(Case::Alerted, 120), (Case::RolledBack, 15), (Case::Inherited, 500)];
+    compare(&Profile::scopes(), 30_000, &least);
 }
 
 #[test]
@@ -250,9 +276,12 @@ fn everything_together() {
         (Case::Critical, 500),
         (Case::Inherited, 1_000),
         (Case::ToldToSplit, 50),
+        (Case::Alerted, 30),
     ];
-    compare(&Profile::everything(Order::Deadline), 60_000, &least);
-    compare(&Profile::everything(Order::Shares), 60_000, &least);
+    compare(&Profile::everything(Order::Deadline), 40_000, &least);
+    compare(&Profile::everything(Order::Shares), 40_000, &least);
+    let by_ratio = [&least[..], &[(Case::OutOfTurn, 20)]].concat();
+    compare(&Profile::everything(Order::ResponseRatio), 40_000, &by_ratio);
 }
 
 #[test]

@@ -20,6 +20,10 @@ pub struct Arrival {
     pub tag: Tag,
     /// It is more for a lease that is held already.
     pub grows: bool,
+    /// How long it says it will hold what it gets, in nanoseconds.
+    pub hold: Option<u64>,
+    /// The most that its activity says it will ever hold.
+    pub most: Option<Asks>,
     /// When its work first arrived, if that was before.
     pub seniority: Option<u64>,
 }
@@ -36,6 +40,8 @@ impl Arrival {
             past: true,
             tag: Tag::NOBODY,
             grows: false,
+            hold: None,
+            most: None,
             seniority: None,
         }
     }
@@ -48,6 +54,18 @@ impl Arrival {
 
 /// Set in the numbers of activities that are one lease each.
 pub const OF_ONE_LEASE: u64 = 1 << 63;
+
+/// Set in the numbers of activities where only the scope of a task says that something belongs to them.
+pub const IMPLIED: u64 = 1 << 62;
+
+/// The number of the activity itself.
+pub fn party(tag: Tag) -> u64 {
+    tag.activity & !IMPLIED
+}
+
+pub fn is_implied(tag: Tag) -> bool {
+    tag.activity & IMPLIED != 0
+}
 
 /// Whom the rest and the part belong to when a lease is split: an activity of one lease keeps the rest only.
 pub fn tag_of_part(tag: Tag) -> Tag {
@@ -184,6 +202,12 @@ pub enum Seen {
         why: Why,
     },
     Cancelled(Priority),
+    /// An activity waits for others that wait themselves, if what scopes imply is right: for what, and who holds it.
+    Alert {
+        activity: u64,
+        budget: BudgetId,
+        holder: u64,
+    },
     /// The owner took the offer up.
     Accepted(u32, Grant),
     /// A dormant waiter was polled and granted at once.

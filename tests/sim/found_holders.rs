@@ -107,6 +107,20 @@ fn r10_what_a_cap_keeps_is_not_lost_when_a_minimum_is_found() {
     assert!(is_granted(&seen, 3), "{seen:?}");
 }
 
+/// Whoever brings an offer about brings the time: it lies for as long as any other.
+#[test]
+fn r5_an_offer_that_a_merge_brings_about_does_not_expire_at_once() {
+    let mut world = with_module(&config(), &[(GPU, 0, 3)]);
+    play(&mut world, [of_module(asks(0, &vec![(GPU, 3)])), nobodys(asks(1, &vec![(GPU, 1)]))]);
+    play(&mut world, [of_module(asks(2, &vec![(GPU, 2)])), nobodys(asks(3, &vec![(GPU, 9)]))]);
+    play(&mut world, [Event::Stall(100_000_000)]);
+    let seen = world.apply(&Event::Merge { id: 1, other: 0 });
+    assert!(is_granted(&seen, 2), "nothing is the module's any more: {seen:?}");
+    let seen = world.apply(&Event::Sleep(99_999_999));
+    assert!(!seen.contains(&Seen::Expired(2)), "{seen:?}");
+    assert!(world.apply(&Event::Sleep(1)).contains(&Seen::Expired(2)));
+}
+
 /// What a minimum has promised is free again when the waiter is gone, also if it would have done with less by then.
 #[test]
 fn r9_a_promise_to_an_elastic_request_ends_with_it() {
@@ -142,6 +156,20 @@ fn r9_a_minimum_does_not_cost_a_module_its_share() {
     play(&mut world, [named(asks(0, &vec![(GPU, 1)])), nobodys(asks(1, &vec![(GPU, 9)]))]);
     play(&mut world, [nobodys(asks(2, &vec![(GPU, 6)])), named(asks(3, &vec![(GPU, 6)]))]);
     assert_eq!(world.view().expect("sound").order, [3, 2], "a tenth is less than nine");
+}
+
+/// Whoever has a rank from somebody is in as much of a hurry as that one, also if nobody looks at that one now.
+#[test]
+fn r14_a_holder_goes_with_the_ratio_of_whom_it_keeps_wherever_that_one_stands() {
+    let mut world = World::new(&Config { order: Order::ResponseRatio, ..config() }, START);
+    let critical = |id, wants: &Asks, hold| Arrival { level: Priority::Critical, hold: Some(hold), ..asks(id, wants) };
+    play(&mut world, [of_activity(asks(0, &vec![(GPU, 5)])), nobodys(asks(1, &vec![(HOST, 10)]))]);
+    play(&mut world, [nobodys(critical(2, &vec![(GPU, 6)], 1_000_000_000))]);
+    play(&mut world, [of_activity(Arrival { level: Priority::Low, ..asks(3, &vec![(HOST, 5)]) })]);
+    assert_eq!(standing(&mut world, 3).level, Priority::Critical);
+    play(&mut world, [nobodys(critical(4, &vec![(HOST, 6)], 1_000_000)), Event::Stall(10_000_000)]);
+    let seen = world.apply(&release(1));
+    assert!(is_granted(&seen, 4) && !is_granted(&seen, 3), "{seen:?}");
 }
 
 /// Who holds nothing any more has nothing that others wait for.

@@ -17,6 +17,7 @@ mod driven;
 mod equal;
 mod event;
 mod found;
+mod found_bounds;
 mod found_holders;
 mod found_preempt;
 mod model;

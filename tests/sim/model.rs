@@ -15,6 +15,15 @@
 //! * A rate is ready when it no longer blocks one of the filings in its line, with the claims as they are.
 //! * A cap parks a filing, and lets it go, at the beginning of a turn; and parks it when it is looked at.
 //! * A request is inside a minimum if all that its first alternative wants is.
+//! * A waiter that only safety keeps claims nothing from when that is found until it is found to be kept by units:
+//!   that is looked for when the waiter is looked at, is passed, or asks or stands otherwise than before.
+//! * A verdict takes safety into account: a holder is served if the bounded ones among those who cannot be served
+//!   could end with it.
+//! * What only scopes imply binds claims and passes ranks on as what is declared does. It counts in alerts only, not in
+//!   verdicts and not against bounds. An alert names the first of what its activity lacks.
+//! * Ratios order those who are to be looked at, as many at a time as the turn may still look at in vain, and of one
+//!   level. A hold of nothing is one of a nanosecond. Who has inherited its rank has the ratio of whom it has it from,
+//!   wherever that one stands.
 //! * Whom to ask to end is looked for once a turn has nothing else to do: for the first eight filings of every line, in
 //!   order of rank and preference. Those who were asked are waited for while somebody of them is there and the
 //!   beneficiary is active; the grace ends when the driver finds it over. If the beneficiary does not wait any more by
@@ -30,8 +39,10 @@
 //! * Work that is taken up again counts from its first arrival, unless it has a deadline, which then orders it; and an
 //!   arrival in the future is one now.
 
+mod alert;
 mod arrive;
 mod block;
+mod bound;
 mod check;
 mod claim;
 mod hold;
@@ -39,6 +50,7 @@ mod inherit;
 mod look;
 mod module;
 mod preempt;
+mod ratio;
 mod regrant;
 mod time;
 mod verdict;
@@ -54,6 +66,7 @@ use crate::stock::Stock;
 use hold::{Lease, Notes};
 use module::Module;
 use preempt::Preemption;
+use ratio::Pace;
 
 /// Effective level, order, arrival: smaller goes first.
 type Rank = (Priority, u64, u64);
@@ -86,6 +99,10 @@ struct Waiter {
     /// Its rank, with what it has inherited, and without.
     rank: Rank,
     own: Rank,
+    /// The pace of whom it has inherited its rank from, if that is not its own.
+    inherited: Option<Pace>,
+    /// How long it will hold what it gets.
+    hold: u64,
     tag: Tag,
     grows: bool,
     /// It is served from the minimum of its module.
@@ -126,6 +143,7 @@ struct Settings {
     aging_step: Option<u64>,
     age_idle: bool,
     shares: bool,
+    by_ratio: bool,
     verdict_after: u64,
     roll_backs: u32,
     grace: u64,
@@ -154,6 +172,10 @@ pub struct Model {
     /// When the driver looks for a deadlock next.
     verdict_at: u64,
     inherited: u64,
+    /// What activities said that they will ever hold at most.
+    bounds: BTreeMap<u64, Asks>,
+    /// Where somebody was found to stand whom nothing but safety keeps.
+    unsafe_places: BTreeSet<BudgetId>,
     /// Places where something changed, and the filing, by rank and alternative, from which on that concerns anybody.
     dirty: BTreeMap<BudgetId, (Rank, usize)>,
     /// Releases whose threads have not entered yet.
@@ -190,6 +212,8 @@ impl Model {
             reserves: config.budgets.iter().map(|budget| (budget.id, budget.growth_reserve)).collect(),
             verdict_at: u64::MAX,
             inherited: 0,
+            bounds: BTreeMap::new(),
+            unsafe_places: BTreeSet::new(),
             dirty: BTreeMap::new(),
             late: Vec::new(),
             clock,
@@ -212,6 +236,7 @@ impl Model {
                 aging_step: config.aging_step.map(nanos),
                 age_idle: config.age_idle,
                 shares: config.order == Order::Shares,
+                by_ratio: config.order == Order::ResponseRatio,
                 verdict_after: nanos(config.verdict_after),
                 roll_backs: config.roll_backs,
                 grace: nanos(config.grace),
@@ -301,16 +326,17 @@ impl Model {
             return;
         }
         self.advance();
-        let (now, before) = (self.now, self.stocks[&id].limit());
+        let now = self.now;
+        if !self.stocks[&id].is_rate() {
+            self.look_at_unsafe();
+        }
         // What is claimed may depend on the limit.
         let claims: Vec<_> = self.waiters.iter().map(|waiter| self.claim(waiter)).collect();
         change(self.stock(id), now);
-        if self.stocks[&id].limit() != before {
-            for (at, claimed) in claims.into_iter().enumerate() {
-                let waits = matches!(self.waiters[at].state, State::Waiting | State::Dormant);
-                if waits && self.waiters[at].ask.names(id) {
-                    self.refit(at, id, claimed);
-                }
+        for (at, claimed) in claims.into_iter().enumerate() {
+            let waits = matches!(self.waiters[at].state, State::Waiting | State::Dormant);
+            if waits && self.waiters[at].ask.names(id) {
+                self.refit(at, id, claimed);
             }
         }
         self.mark(id, BEGINNING);
@@ -331,11 +357,12 @@ impl Model {
                     self.park(at, alternative);
                 } else {
                     // If nothing blocks it, it is found where the change was, which is dirty.
-                    let place = self.witness(self.low(waiter, alternative), &self.who(waiter)).unwrap_or(id);
+                    let place = self.witness(self.low(waiter, alternative), &self.who(waiter));
+                    let place = place.or_else(|| self.unsafe_place(at, alternative)).unwrap_or(id);
                     self.file(at, alternative, place);
                 }
             }
-            self.pick_if_none(at);
+            self.claim_again(at);
             self.mark_lowered(at, claimed);
         }
         let waiter = &self.waiters[at];

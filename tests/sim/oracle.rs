@@ -3,15 +3,16 @@
 
 mod asked;
 mod belongs;
+mod bound;
 mod judge;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bursar::{BudgetId, Config, Order, Priority, Quota, Supply, Tag};
 
 use crate::ask::{Ask, Asks, part_of, rest_of};
 use crate::driven::Driven;
-use crate::event::{Arrival, Event, Grant, Refused, Seen, View, Why, tag_of_part};
+use crate::event::{Arrival, Event, Grant, Refused, Seen, View, Why, is_implied, tag_of_part};
 use crate::tally::{Case, Tally};
 
 type Rank = (Priority, u64, u64);
@@ -66,6 +67,9 @@ pub struct Oracle {
     asked: BTreeMap<u32, u64>,
     /// Whether anything ever belonged to a module or an activity, was preemptible, or taken up again.
     belongs: bool,
+    /// What activities said that they will ever hold at most; and those that took in leases of others.
+    bounds: BTreeMap<u64, Asks>,
+    merged: BTreeSet<u64>,
     /// Waits outside that an activity has declared.
     outside: BTreeMap<u64, u32>,
     capacities: BTreeMap<BudgetId, u64>,
@@ -105,6 +109,8 @@ impl Oracle {
             modules: BTreeMap::new(),
             asked: BTreeMap::new(),
             belongs: false,
+            bounds: BTreeMap::new(),
+            merged: BTreeSet::new(),
             outside: BTreeMap::new(),
             capacities,
             flows,
@@ -139,6 +145,9 @@ impl Oracle {
             self.judge_seen(event, seen).map_err(|wrong| format!("{seen:?}: {wrong}"))?;
             self.tally.see(seen);
         }
+        if let Some(last) = &self.last {
+            self.tally.compare_turns(&last.order, &last.standing, seen);
+        }
         self.clock = until;
         if self.late && matches!(event, Event::Submit(_) | Event::Cancel(_)) {
             self.tally.count(Case::LateRelease);
@@ -146,6 +155,7 @@ impl Oracle {
         let view = driven.view()?;
         self.judge_books(event, &view, driven)?;
         self.judge_standing(&view)?;
+        self.judge_bounds()?;
         self.judge_asked(&view)?;
         if view.due > self.clock && !self.late {
             self.judge_quiet(&view, driven)?;
@@ -164,6 +174,9 @@ impl Oracle {
                 // What belongs to somebody is never late.
                 let nobodys = self.owners.remove(id).is_some_and(|(tag, _)| tag == Tag::NOBODY);
                 self.late |= self.held.remove(id).is_some() && *late && nobodys;
+            }
+            Event::Submit(Arrival { tag, most: Some(most), .. }) => {
+                self.bounds.insert(tag.activity, most.clone());
             }
             Event::Merge { id, other } => self.merge(*id, *other),
             Event::Register { number, quotas, .. } if !self.closed => {
@@ -253,6 +266,7 @@ impl Oracle {
                 Ok(())
             }
             (Seen::LookAhead, _) => Ok(()),
+            (Seen::Alert { activity, budget, holder }, _) => self.judge_alert(*activity, *budget, *holder),
             (Seen::Revoked(id, level), _) => self.judge_revoked(*id, *level),
             (Seen::Overdue(id), Event::Sleep(_) | Event::Early) => self.judge_overdue(*id),
             (Seen::Registered(number, done), Event::Register { .. }) => {
@@ -293,7 +307,9 @@ impl Oracle {
         let justified = match why {
             Refused::Closed => self.closed,
             Refused::UnknownBudget(id) => arrival.ask.budgets().find(|id| !known(id)) == Some(*id),
-            Refused::NeverFits(short) => self.never_fits(&arrival.ask, arrival.tag) == Some(short.budget),
+            Refused::NeverFits(short) => {
+                self.never_fits(&arrival.ask, arrival.tag) == Some(short.budget) || self.has_no_room(arrival.tag, short)
+            }
             Refused::NotNow(_) => !arrival.wait,
             Refused::Late(_) => arrival.deadline == Some(0),
             Refused::Full(waiting, _) => *waiting >= self.config.max_waiters && *waiting == self.active().count(),
@@ -347,7 +363,7 @@ impl Oracle {
             (State::Waiting | State::Dormant, Why::Late) => wait.deadline.is_some_and(|at| at <= self.clock),
             (State::Waiting | State::Dormant, Why::NeverFits) => self.never_fits(&wait.ask, wait.tag).is_some(),
             (State::Waiting | State::Dormant, Why::Closed) => self.closed,
-            (State::Waiting, Why::RollBack | Why::Split) => self.may_hold(wait.tag.activity),
+            (State::Waiting, Why::RollBack | Why::Split) => !is_implied(wait.tag) && self.may_hold(wait.tag.activity),
             (State::Dormant, Why::RollBack | Why::Split) | (State::Offered { .. } | State::Ended, _) => false,
         };
         if !justified {

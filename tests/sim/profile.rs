@@ -8,7 +8,7 @@ use fastrand::Rng;
 
 use crate::ask::{Alternative, Ask, Asks};
 use crate::crowd::Crowd;
-use crate::event::{Arrival, Event};
+use crate::event::{Arrival, Event, IMPLIED, is_implied};
 
 /// One kind of trace.
 #[derive(Debug, Clone)]
@@ -33,8 +33,11 @@ pub struct Profile {
     pub elastic: u32,
     /// Whether modules come and go, with quotas.
     pub quotas: bool,
-    /// How many activities there are, beside those that are one lease each.
+    /// How many activities there are, beside those that are one lease each; and whether most of them are bounded.
     pub activities: u64,
+    pub bounds: bool,
+    /// Requests in a hundred of an activity that only the scope of a task says to be its.
+    pub implied: u32,
     /// Requests in a hundred whose leases may be asked to end, and whose work arrived earlier.
     pub preemptible: u32,
     pub senior: u32,
@@ -101,6 +104,8 @@ impl Profile {
             elastic: 20,
             quotas: false,
             activities: 0,
+            bounds: false,
+            implied: 0,
             preemptible: 0,
             senior: 0,
             lag: false,
@@ -207,6 +212,16 @@ impl Profile {
         Profile::usual("shares", config).bypass(1, 500)
     }
 
+    /// Whoever has waited long beside what it says it will hold goes first.
+    pub fn ratio(look_ahead: usize, limit: u32, name: &'static str) -> Profile {
+        let budgets = vec![loan(0, 12), loan(1, 12), Budget::rate(BudgetId::NETWORK, 70).burst(8)];
+        let aging_step = Some(Duration::from_millis(2_000));
+        let config = Config { order: Order::ResponseRatio, aging_step, ..config(budgets, 100, look_ahead) };
+        let levels = &[Priority::High, Priority::Normal, Priority::Normal];
+        let usual = Profile::usual(name, config);
+        Profile { levels, units: 1..=4, bundle: 2, crowd: 40, ..usual }.bypass(limit, 2_000)
+    }
+
     /// Modules with quotas come and go.
     pub fn quotas() -> Profile {
         let mut budgets: Vec<_> = (0..3).map(|index| loan(index, 10)).collect();
@@ -221,6 +236,23 @@ impl Profile {
         budgets.push(Budget::rate(BudgetId::IO, 80).burst(12).max_debt(6));
         let usual = Profile::usual("growth", config(budgets, 100, 64));
         Profile { activities: 12, units: 1..=5, crowd: 15, ..usual }.bypass(2, 200)
+    }
+
+    /// Scopes that wait for each other.
+    pub fn scopes() -> Profile {
+        let mut budgets: Vec<_> = (0..3).map(|index| loan(index, 6)).collect();
+        budgets.push(Budget::rate(BudgetId::IO, 80).burst(12));
+        let config = config(budgets, 20, 64).with_verdict_after(Duration::from_millis(15)).with_roll_backs(1);
+        let usual = Profile::usual("scopes", config);
+        Profile { activities: 5, implied: 40, units: 1..=3, crowd: 12, deadlines: 5, ..usual }.bypass(1, 100)
+    }
+
+    /// Activities that say how much they will ever hold, and some that do not.
+    pub fn bounds() -> Profile {
+        let mut budgets: Vec<_> = (0..3).map(|index| loan(index, 12)).collect();
+        budgets.push(Budget::rate(BudgetId::IO, 80).burst(12));
+        let usual = Profile::usual("bounds", config(budgets, 100, 64).with_verdict_after(Duration::from_millis(60)));
+        Profile { activities: 8, bounds: true, units: 1..=4, bundle: 2, crowd: 15, ..usual }.bypass(2, 200)
     }
 
     /// Few activities that hold much of little, and wait for each other.
@@ -262,8 +294,19 @@ impl Profile {
             ..config(budgets, 30, 8)
         };
         let usual = Profile::usual("everything", config);
-        Profile { quotas: true, activities: 6, preemptible: 30, senior: 5, units: 1..=4, crowd: 15, ..usual }
-            .bypass(1, 100)
+        Profile {
+            quotas: true,
+            activities: 6,
+            // Beside preemption they still leave a filing that could be served where it is not looked at.
+            bounds: false,
+            implied: 12,
+            preemptible: 30,
+            senior: 5,
+            units: 1..=4,
+            crowd: 15,
+            ..usual
+        }
+        .bypass(1, 100)
     }
 
     /// Amounts near the largest.
@@ -371,7 +414,41 @@ impl Profile {
         let (ask, past, tag) = (self.ask(rng), !self.lag && rng.bool(), self.tag(rng, crowd));
         let before = |rng: &mut Rng| crowd.clock() - rng.u64(..=self.step * 10).min(crowd.clock() - 1);
         let seniority = (self.senior > 0 && rng.u32(..100) < self.senior).then(|| before(rng));
-        Arrival { id, ask, level, deadline, wait, past, tag, grows: false, seniority }
+        let (hold, most) = (self.hold(rng), self.bound_of(tag));
+        Arrival { id, ask, level, deadline, wait, past, tag, grows: false, hold, most, seniority }
+    }
+
+    /// What an activity says that it will ever hold, if it says so: always the same.
+    fn bound_of(&self, tag: Tag) -> Option<Asks> {
+        let activity = tag.activity;
+        if !self.bounds || activity == 0 || activity.is_multiple_of(3) || is_implied(tag) {
+            return None;
+        }
+        let bound = |(at, budget): (u64, &Budget)| {
+            let Supply::Loan { capacity } = budget.supply else { return None };
+            let units = match (activity + at) % 4 {
+                0 => capacity,
+                1 => capacity * 2 / 3,
+                2 => capacity / 2,
+                _ => capacity + 3,
+            };
+            (!(activity * 3 + at).is_multiple_of(7)).then_some((budget.id, units.max(1)))
+        };
+        Some((0..).zip(&self.config.budgets).filter_map(bound).collect())
+    }
+
+    /// Some say nothing, some too much, and some the same as others.
+    fn hold(&self, rng: &mut Rng) -> Option<u64> {
+        if self.config.order != Order::ResponseRatio {
+            return None;
+        }
+        match rng.u32(..20) {
+            0..3 => None,
+            3 => Some(0),
+            4 => Some(u64::MAX),
+            5..10 => Some(self.step << rng.u32(..5)),
+            _ => Some(rng.u64(1..=self.step * 20)),
+        }
     }
 
     fn tag(&self, rng: &mut Rng, crowd: &Crowd) -> Tag {
@@ -381,6 +458,9 @@ impl Profile {
         }
         if self.activities > 0 && rng.u32(..4) > 0 {
             tag.activity = rng.u64(1..=self.activities);
+            if self.implied > 0 && rng.u32(..100) < self.implied {
+                tag.activity |= IMPLIED;
+            }
         }
         tag.preemptible = self.preemptible > 0 && rng.u32(..100) < self.preemptible;
         tag

@@ -260,6 +260,12 @@ fn p58_figures_near_the_largest_are_exact() {
     all::<World>(&Profile::vast(), 6_000, &[(Case::Offered, 200), (Case::RateBlocked, 40), (Case::DeficitDrained, 5)]);
 }
 
+#[test]
+fn r14_whoever_says_the_least_or_waited_the_most_goes_first_and_nobody_is_forgotten() {
+    let least = [(Case::OutOfTurn, 20), (Case::Passed, 3_000), (Case::QuietCrowd, 8_000)];
+    all::<World>(&Profile::ratio(64, 16, "ratios"), 14_000, &least);
+}
+
 /// Modules come, have quotas, and are gone.
 #[test]
 fn r9_modules_with_quotas_lose_and_keep_nothing() {
@@ -270,6 +276,17 @@ fn r9_modules_with_quotas_lose_and_keep_nothing() {
 fn c7_holders_that_grow_and_wait_for_each_other_all_go_on() {
     all::<World>(&Profile::growth(), 14_000, &[(Case::Grown, 250), (Case::Inherited, 350)]);
     all::<World>(&Profile::deadlocks(), 14_000, &[(Case::RolledBack, 15), (Case::ToldToSplit, 25)]);
+}
+
+#[test]
+fn c7_nobody_gets_more_than_it_said_or_what_could_lead_to_a_deadlock() {
+    let least = [(Case::Unsafe, 1_500), (Case::Grown, 200), (Case::ToldToSplit, 4)];
+    all::<World>(&Profile::bounds(), 14_000, &least);
+}
+
+#[test]
+fn r12_scopes_that_wait_for_each_other_are_told_of_and_get_no_verdict() {
+    all::<World>(&Profile::scopes(), 14_000, &[(Case::Alerted, 60), (Case::RolledBack, 5)]);
 }
 
 /// Who is asked to end does so in time, late or never, and nothing is lost by it.
@@ -299,8 +316,9 @@ fn p58_everything_together() {
         (Case::Overdue, 20),
         (Case::Elastic, 40),
         (Case::Grown, 300),
-        (Case::RolledBack, 15),
+        (Case::RolledBack, 7),
         (Case::ToldToSplit, 30),
+        (Case::Alerted, 10),
         (Case::Expired, 300),
         (Case::Inherited, 600),
         (Case::Parked, 200),
@@ -314,6 +332,8 @@ fn p58_everything_together() {
     ];
     all::<World>(&Profile::everything(Order::Deadline), 20_000, &least);
     all::<World>(&Profile::everything(Order::Shares), 20_000, &least);
+    let by_ratio = [&least[..], &[(Case::OutOfTurn, 4)]].concat();
+    all::<World>(&Profile::everything(Order::ResponseRatio), 20_000, &by_ratio);
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub enum Case {
     Hardened,
     /// Rose by a level: by waiting, or to the rank of somebody else.
     Aged,
+    /// Granted before somebody of its level and line who ranks before it, and is granted in the same turn.
+    OutOfTurn,
     /// Granted less than the whole of an elastic amount.
     Elastic,
     /// Granted an alternative that was not the preferred one.
@@ -31,6 +33,8 @@ pub enum Case {
     Parked,
     /// Served from the minimum of its module, or with the rank of somebody who waits for what it holds.
     Critical,
+    /// It fits, and waits because it could lead to a deadlock.
+    Unsafe,
     /// A waiter took over a rank.
     Inherited,
     /// A lease was asked to end; because of a minimum that it was lent; and in which time it ended.
@@ -44,6 +48,8 @@ pub enum Case {
     Grown,
     RolledBack,
     ToldToSplit,
+    /// Stuck, if what scopes imply is right.
+    Alerted,
     /// A holder was gone with all that it had, as after a panic.
     Panicked,
     ModuleGone,
@@ -141,6 +147,24 @@ impl Tally {
             self.count_if(now.parked.len() > then.parked.len(), Case::Parked);
             self.count_if(now.filed.len() != then.filed.len(), Case::Refitted);
             self.count_if(now.filed.len() == then.filed.len() && now.filed != then.filed, Case::Moved);
+        }
+    }
+
+    /// Counts who was granted before others of its level and line that ranked before it: of those whose ranks were in
+    /// this order.
+    pub fn compare_turns(&mut self, order: &[u32], before: &[Standing], seen: &[Seen]) {
+        let level = |id: u32| before.iter().find(|standing| standing.id == id).map(|standing| standing.level);
+        let rank = |id: u32| order.iter().position(|other| *other == id);
+        for turn in seen.split(|seen| matches!(seen, Seen::Turned(_))) {
+            let offers = turn.iter().filter_map(|seen| match seen {
+                Seen::Offered { id, budget, .. } => Some((level(*id)?, *budget, rank(*id)?)),
+                _ => None,
+            });
+            let offers: Vec<_> = offers.collect();
+            for (at, (level, budget, rank)) in offers.iter().enumerate() {
+                let mut later = offers[at..].iter().filter(|later| (&later.0, &later.1) == (level, budget));
+                self.count_if(later.any(|later| later.2 < *rank), Case::OutOfTurn);
+            }
         }
     }
 

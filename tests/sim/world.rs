@@ -15,7 +15,7 @@ use bursar::{Amounts, BudgetId, CloseReason, Config, Order, Path, Quota, Request
 use crate::ask::{Alternative, Asks, part_of};
 use crate::driven::Driven;
 use crate::event::{
-    Arrival, Event, Figures, Grant, OF_ONE_LEASE, Refused, Seen, Shelf, Standing, View, Why, tag_of_part,
+    Arrival, Event, Figures, Grant, OF_ONE_LEASE, Refused, Seen, Shelf, Standing, View, Why, party, tag_of_part,
 };
 
 /// More turns than this without the time going on, and the driver is said to spin.
@@ -205,6 +205,7 @@ impl World {
         self.held.insert(into, split);
         self.enter(|engine, turn| {
             engine.handed_over(turn, &part, tag, tag_of_part(tag));
+            engine.split_off(tag_of_part(tag));
             engine.lend_part(held, split);
         });
         self.settle();
@@ -333,10 +334,14 @@ impl World {
                     Seen::Expired(self.slots[&slot])
                 }
                 Effect::Cancelled { level } => Seen::Cancelled(level),
+                Effect::Alert { slot, activity, budget, holder } => {
+                    assert_eq!(party(self.reserved[&self.slots[&slot]].tag), activity, "one of its own waits");
+                    Seen::Alert { activity, budget, holder }
+                }
                 Effect::Revoke { place, level } => Seen::Revoked(self.owner_of(place), level),
                 Effect::Overdue { place, .. } => Seen::Overdue(self.owner_of(place)),
                 // Seen by the owner, who polled.
-                Effect::Regained { .. } | Effect::Alert { .. } => continue,
+                Effect::Regained { .. } => continue,
             };
             self.seen.push(seen);
         }
@@ -487,6 +492,9 @@ fn request(arrival: &Arrival) -> Request {
     if ask.is_flexible() {
         request = request.ladder(f64::from(ask.factor) / 1e6).patience(Duration::from_nanos(ask.patience));
     }
+    if let Some(hold) = arrival.hold {
+        request = request.expected_hold(Duration::from_nanos(hold));
+    }
     match ask.module {
         Some(module) => request.module(format!("m{module}")),
         None => request,
@@ -495,7 +503,7 @@ fn request(arrival: &Arrival) -> Request {
 
 /// What the engine is told beside the bundle of an arrival, as the shell does.
 fn terms(arrival: &Arrival) -> Option<Arc<Terms>> {
-    let Arrival { ask, tag, grows, .. } = arrival;
+    let Arrival { ask, tag, grows, most, .. } = arrival;
     let each = |alternative: &Alternative| {
         bursar::Alternative::elastic(amounts(&alternative.wants), &amounts(&alternative.floors))
     };
@@ -506,7 +514,7 @@ fn terms(arrival: &Arrival) -> Option<Arc<Terms>> {
             patience: ask.patience,
             tag: *tag,
             grows: *grows,
-            most: None,
+            most: most.as_ref().map(|most| Arc::new(amounts(most))),
             arrived: arrival.seniority.unwrap_or(0),
         })
     })

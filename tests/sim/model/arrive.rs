@@ -5,6 +5,7 @@ use bursar::BudgetId;
 use crate::ask::Asks;
 use crate::event::{Arrival, Grant, Refused, Seen};
 
+use super::ratio::USUAL_HOLD;
 use super::{LATEST, Model, Path, Rank, State, Waiter};
 
 impl Model {
@@ -13,6 +14,7 @@ impl Model {
             return;
         }
         let answer = self.arrive(arrival);
+        self.forget_bounds();
         self.seen.push(answer);
         self.settle();
     }
@@ -50,13 +52,21 @@ impl Model {
         if let Some(unknown) = arrival.ask.budgets().find(|id| !self.stocks.contains_key(id)) {
             return refused(Refused::UnknownBudget(unknown));
         }
+        self.note_bound(arrival.tag, &arrival.most);
         let (waiter, _) = self.newcomer(arrival);
-        if !(0..waiter.ladders.len()).any(|alternative| self.possible(&waiter, alternative)) {
-            return refused(Refused::NeverFits(self.above_limit(&waiter)));
+        // A bounded activity may ask for what it has left.
+        let left = |id| self.limit(arrival.tag, id).min(self.room(arrival.tag, id));
+        let possible = |ladder: &Vec<Asks>| {
+            let least = ladder.last().expect("a ladder has a rung");
+            least.iter().all(|(id, units)| *units <= left(*id))
+        };
+        if !waiter.ladders.iter().any(possible) {
+            return refused(Refused::NeverFits(self.above(&waiter, left)));
         }
         // What an earlier turn left undone goes first (R11).
         self.resume();
-        // With whatever that granted, the virtual time went on.
+        // With whatever that granted, the virtual time went on; and of who has nothing yet nothing is kept.
+        self.note_bound(arrival.tag, &arrival.most);
         let (waiter, finish) = self.newcomer(arrival);
         let module = (waiter.level, arrival.ask.module);
         if let Some(path) = self.admit(&waiter) {
@@ -87,7 +97,8 @@ impl Model {
         let now = self.now;
         let deadline = arrival.deadline.map(|within| now.saturating_add(within));
         let arrived = arrival.seniority.map_or(now, |before| before.min(now));
-        let mut order = deadline.unwrap_or(arrived + self.settings.edf_horizon);
+        let orders = deadline.filter(|_| !self.settings.by_ratio);
+        let mut order = orders.unwrap_or(arrived + self.settings.edf_horizon);
         let (start, finish) = self.tags(arrival);
         if self.settings.shares {
             order = start;
@@ -107,6 +118,8 @@ impl Model {
             level: arrival.level,
             rank,
             own: rank,
+            inherited: None,
+            hold: arrival.hold.unwrap_or(USUAL_HOLD),
             tag: arrival.tag,
             grows: arrival.grows,
             guaranteed,
@@ -176,6 +189,7 @@ impl Model {
         if let Some(path) = self.admit(&waiter) {
             self.waiters.remove(at);
             let grant = self.grant_at_once(&waiter, path);
+            self.forget_bounds();
             self.seen.push(Seen::Regained(waiter.id, grant));
         } else {
             self.activate(at);
@@ -195,12 +209,10 @@ impl Model {
                 self.waiters[at].parked[alternative] = true;
             } else {
                 let place = self.witness(self.low(waiter, alternative), &self.who(waiter));
+                let place = place.or_else(|| self.unsafe_place(at, alternative));
                 self.file(at, alternative, place.expect("what nothing blocks was granted"));
             }
         }
-        self.pick_if_none(at);
-        if self.waiters[at].guaranteed || self.waiters[at].passes >= self.settings.bypass_limit {
-            self.harden(at);
-        }
+        self.claim_again(at);
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use bursar::{BudgetId, Tag};
 
 use crate::ask::{Asks, units_of};
+use crate::event::party;
 
 use super::{Model, Path, Rank, State, Waiter, Who};
 
@@ -17,7 +18,7 @@ impl Model {
 
     /// The most that whoever it is can ever have of a budget.
     pub(super) fn limit(&self, tag: Tag, id: BudgetId) -> u64 {
-        self.stocks[&id].limit().min(self.cap(tag, id))
+        self.stocks[&id].limit().min(self.cap(tag, id)).min(self.bound(tag, id))
     }
 
     /// Whether it asks for less than the whole by now.
@@ -70,7 +71,7 @@ impl Model {
         while !more.is_subset(&awaited) {
             awaited.append(&mut more);
             let others = self.waiters.iter().filter(|other| other.state == State::Waiting && other.tag.activity != 0);
-            let holders = others.filter(|other| !self.holds(other.tag.activity).is_disjoint(&awaited));
+            let holders = others.filter(|other| !self.holds(party(other.tag)).is_disjoint(&awaited));
             more = holders.flat_map(places).collect();
         }
         awaited
@@ -103,7 +104,11 @@ impl Model {
         let who = self.who(waiter);
         let ladder = &waiter.ladders[alternative];
         let asked = if self.is_ripe(waiter) { ladder.len() } else { 1 };
-        let open = |asks: &Asks| self.exceeds(waiter.tag, asks).is_none() && self.witness(asks, &who).is_none();
+        let open = |asks: &Asks| {
+            self.exceeds(waiter.tag, asks).is_none()
+                && self.witness(asks, &who).is_none()
+                && !self.endangers(waiter.tag, asks)
+        };
         Some((alternative, ladder[..asked].iter().position(open)?))
     }
 

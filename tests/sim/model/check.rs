@@ -31,7 +31,8 @@ impl Model {
                 return wrong("should have risen");
             }
             // The starvation bound: once it has been passed so often, only a withdrawn claim lets others pass.
-            if !waiter.hard && waiter.passes >= self.settings.bypass_limit {
+            let bounded = self.bounds.contains_key(&waiter.tag.activity);
+            if !waiter.hard && waiter.passes >= self.settings.bypass_limit && !bounded {
                 return wrong("passed too often");
             }
             let filed = waiter.filed.iter().any(Option::is_some);
@@ -59,7 +60,8 @@ impl Model {
             let looked_at = |place| self.line(place).into_iter().take(FIRST_AT_A_RATE);
             let is_it = |(_, other, at): (_, usize, usize)| other == alternative && self.waiters[at].id == waiter.id;
             let first = !self.stocks[&place].is_rate() || looked_at(place).any(is_it);
-            first && !self.blocks(place, units_of(self.low(waiter, alternative), place), &self.who(waiter))
+            let low = self.low(waiter, alternative);
+            first && !self.blocks(place, units_of(low, place), &self.who(waiter)) && !self.endangers(waiter.tag, low)
         };
         filed.into_iter().find(open)
     }

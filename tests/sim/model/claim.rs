@@ -27,7 +27,7 @@ impl Model {
     pub(super) fn harden_due(&mut self, bundle: &Asks, rank: Rank) -> bool {
         let due: Vec<_> = self.window(bundle, rank).into_iter().filter(|at| self.is_due(*at)).collect();
         due.iter().for_each(|at| self.harden(*at));
-        !due.is_empty()
+        due.iter().any(|at| self.waiters[*at].hard)
     }
 
     pub(super) fn is_due(&self, at: usize) -> bool {
@@ -79,14 +79,22 @@ impl Model {
             waiter.first_pass = now;
         }
         waiter.passes = waiter.passes.saturating_add(1);
-        if !waiter.hard && waiter.passes >= self.settings.bypass_limit {
+        self.harden_if_due(at);
+    }
+
+    /// Who may be passed no more, or is served from a minimum, claims hard.
+    pub(super) fn harden_if_due(&mut self, at: usize) {
+        let waiter = &self.waiters[at];
+        if !waiter.hard && (waiter.passes >= self.settings.bypass_limit || waiter.guaranteed) {
             self.harden(at);
         }
     }
 
     pub(super) fn harden(&mut self, at: usize) {
-        self.waiters[at].hard = true;
-        self.pick_if_none(at);
+        if !self.is_kept_for_safety(at) {
+            self.waiters[at].hard = true;
+            self.pick_if_none(at);
+        }
     }
 
     /// Which alternative carries the claim: the one that is least short, then the preferred one.
@@ -123,9 +131,9 @@ impl Model {
     /// Patience has passed: the claim becomes smaller, and so does what the elastic alternatives ask.
     pub(super) fn ripen(&mut self, at: usize) {
         let waiter = self.waiters[at].clone();
-        if let Some(claiming) = waiter.claiming {
-            self.mark_lowered(at, self.claim_of(&waiter.ladders[claiming][0]));
-        }
+        let claimed = waiter.claiming.map_or(Asks::new(), |claiming| self.claim_of(&waiter.ladders[claiming][0]));
+        self.claim_again(at);
+        self.mark_lowered(at, claimed);
         for (alternative, place) in waiter.filed.iter().enumerate() {
             if let Some(place) = place.filter(|_| waiter.ladders[alternative].len() > 1) {
                 self.mark(place, waiter.rank);

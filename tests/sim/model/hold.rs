@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bursar::{BudgetId, Priority, Tag};
 
 use crate::ask::{Asks, part_of, rest_of, sum_of, units_of};
-use crate::event::{Arrival, Grant, OF_ONE_LEASE, tag_of_part};
+use crate::event::{Arrival, Grant, OF_ONE_LEASE, is_implied, party, tag_of_part};
 
 use super::{Model, Path, State, Waiter, Who};
 
@@ -28,6 +28,9 @@ pub(super) struct Notes {
     pub stuck_since: Option<u64>,
     /// When it was last told a verdict.
     pub told_at: Option<u64>,
+    /// Since when it is stuck if what scopes imply is right, and whether that was said.
+    pub seems_stuck_since: Option<u64>,
+    pub alerted: bool,
 }
 
 impl Model {
@@ -49,43 +52,49 @@ impl Model {
         leases.chain(offers.map(|waiter| (waiter.tag, self.bundle_of(waiter))))
     }
 
-    /// The loans of which an activity holds anything.
+    /// The loans of which an activity holds anything, as a scope implies or for certain.
     pub(super) fn holds(&self, activity: u64) -> BTreeSet<BudgetId> {
+        self.holds_if(activity, true)
+    }
+
+    /// The same; what only scopes imply counts if so wanted.
+    pub(super) fn holds_if(&self, activity: u64, implied: bool) -> BTreeSet<BudgetId> {
         if activity == 0 {
             return BTreeSet::new();
         }
-        let its = self.holdings().filter(|(tag, _)| tag.activity == activity);
+        let its = self.holdings().filter(|(tag, _)| party(*tag) == activity && (implied || !is_implied(*tag)));
         let all = its.flat_map(|(_, asks)| asks).map(|(id, _)| *id);
         all.filter(|id| !self.stocks[id].is_rate()).collect()
     }
 
     pub(super) fn who(&self, waiter: &Waiter) -> Who {
-        Who { rank: waiter.rank, holds: self.holds(waiter.tag.activity) }
+        Who { rank: waiter.rank, holds: self.holds(party(waiter.tag)) }
     }
 
     /// Activities that hold something and wait, or have said that they wait outside.
-    pub(super) fn holders(&self) -> BTreeSet<u64> {
-        let waiting = self.waiters.iter().filter(|waiter| waiter.state == State::Waiting);
-        let waiting = waiting.map(|waiter| waiter.tag.activity);
+    pub(super) fn holders(&self, implied: bool) -> BTreeSet<u64> {
+        let waits = |waiter: &&Waiter| waiter.state == State::Waiting && (implied || !is_implied(waiter.tag));
+        let waiting = self.waiters.iter().filter(waits).map(|waiter| party(waiter.tag));
         let outside = self.notes.iter().filter(|(_, notes)| notes.outside > 0).map(|(activity, _)| *activity);
         let all: BTreeSet<u64> = waiting.chain(outside).collect();
-        all.into_iter().filter(|activity| !self.holds(*activity).is_empty()).collect()
+        all.into_iter().filter(|activity| !self.holds_if(*activity, implied).is_empty()).collect()
     }
 
     /// Forgets what was told to those who hold nothing any more, and all of those who do not wait either.
     pub(super) fn forget_gone(&mut self) {
         for activity in self.notes.keys().copied().collect::<Vec<_>>() {
-            let waits = |waiter: &Waiter| waiter.state == State::Waiting && waiter.tag.activity == activity;
+            let waits = |waiter: &Waiter| waiter.state == State::Waiting && party(waiter.tag) == activity;
             let waits = self.waiters.iter().any(waits);
-            let holds = !self.holds(activity).is_empty();
+            let (holds, certain) = (!self.holds(activity).is_empty(), !self.holds_if(activity, false).is_empty());
             let notes = self.notes.entry(activity).or_default();
-            if !holds {
+            if !certain {
                 notes.roll_backs = 0;
             }
             if !holds && !waits && notes.outside == 0 {
                 self.notes.remove(&activity);
             }
         }
+        self.forget_bounds();
     }
 
     pub(super) fn release(&mut self, id: u32, late: bool) {
@@ -97,6 +106,9 @@ impl Model {
         }
         self.forget_gone();
         let belongs = lease.tag != Tag::NOBODY;
+        if belongs {
+            self.look_at_unsafe();
+        }
         if self.closed || self.named(&lease.asks) {
             let budgets = lease.asks.iter().map(|(id, _)| *id).collect();
             // The owner of what belongs to somebody is at the desk at once.
@@ -115,11 +127,12 @@ impl Model {
     }
 
     pub(super) fn split(&mut self, id: u32, by: &Asks, into: u32) {
-        let Some(lease) = self.held.get_mut(&id) else { return };
+        let Some(lease) = self.held.get(&id) else { return };
         let (asks, tag) = (part_of(&lease.asks, by), lease.tag);
         if asks.is_empty() {
             return;
         }
+        let Some(lease) = self.held.get_mut(&id) else { return };
         lease.asks = rest_of(&lease.asks, &asks);
         let part = Lease { asks, tag: tag_of_part(tag), ..*lease };
         self.held.insert(into, part);
@@ -127,6 +140,9 @@ impl Model {
         self.lend_part(id, into);
         if tag != Tag::NOBODY {
             self.forget_gone();
+            if tag_of_part(tag) != tag {
+                self.look_at_unsafe();
+            }
             self.advance();
             self.settle();
         }
@@ -142,6 +158,9 @@ impl Model {
         self.held.insert(other, Lease { asks: Asks::new(), ..from });
         if belongs {
             self.forget_gone();
+            if from.tag != to.tag && from.tag != Tag::NOBODY {
+                self.look_at_unsafe();
+            }
             self.advance();
             self.settle();
         }
@@ -150,9 +169,13 @@ impl Model {
 
     /// A lease that is in no activity becomes one of its own; then more is asked for.
     pub(super) fn grow(&mut self, of: u32, more: &Arrival) {
-        let Some(lease) = self.held.get_mut(&of) else { return };
+        let Some(lease) = self.held.get(&of) else { return };
         if lease.tag.activity == 0 {
-            lease.tag.activity = OF_ONE_LEASE | u64::from(more.id);
+            let (tag, own) = (lease.tag, OF_ONE_LEASE | u64::from(more.id));
+            self.held.entry(of).and_modify(|lease| lease.tag.activity = own);
+            if tag != Tag::NOBODY {
+                self.look_at_unsafe();
+            }
             self.advance();
             self.settle();
         }

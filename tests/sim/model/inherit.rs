@@ -2,6 +2,9 @@
 
 use bursar::BudgetId;
 
+use crate::event::party;
+
+use super::ratio::Pace;
 use super::{Model, Rank, State, Waiter};
 
 impl Model {
@@ -12,17 +15,20 @@ impl Model {
             return;
         }
         let mut ranks: Vec<Rank> = self.waiters.iter().map(|waiter| waiter.own).collect();
+        let mut paces: Vec<Pace> = self.waiters.iter().map(Waiter::pace).collect();
         let active = |(_, waiter): &(usize, &Waiter)| waiter.state == State::Waiting;
         loop {
             let before = ranks.clone();
             for (at, waiter) in self.waiters.iter().enumerate().filter(active) {
-                let holds = self.holds(waiter.tag.activity);
+                let holds = self.holds(party(waiter.tag));
                 let waits_for = |(_, other): &(usize, &Waiter)| {
                     other.filed.iter().flatten().any(|place: &BudgetId| holds.contains(place))
                 };
                 let first = self.waiters.iter().enumerate().filter(active).filter(waits_for);
-                if let Some((level, order, _)) = first.map(|(other, _)| ranks[other]).min() {
-                    ranks[at] = waiter.own.min((level, order + 1, waiter.own.2));
+                if let Some(((level, order, _), first)) = first.map(|(other, _)| (ranks[other], other)).min() {
+                    let inherited = (level, order + 1, waiter.own.2);
+                    ranks[at] = waiter.own.min(inherited);
+                    paces[at] = if inherited < waiter.own { paces[first] } else { waiter.pace() };
                 }
             }
             if ranks == before {
@@ -30,6 +36,7 @@ impl Model {
             }
         }
         for (at, rank) in ranks.into_iter().enumerate() {
+            self.waiters[at].inherited = Some(paces[at]).filter(|_| rank != self.waiters[at].own);
             let waiter = &self.waiters[at];
             if waiter.state == State::Waiting && waiter.rank != rank {
                 self.inherited += u64::from(waiter.rank == waiter.own);

@@ -50,9 +50,13 @@ impl Model {
 
     /// Of one that can never be granted: the first budget of its first alternative that has too little.
     pub(super) fn above_limit(&self, waiter: &Waiter) -> Figures {
+        self.above(waiter, |id| self.limit(waiter.tag, id))
+    }
+
+    pub(super) fn above(&self, waiter: &Waiter, limit: impl Fn(BudgetId) -> u64) -> Figures {
         let least = waiter.ladders[0].last().expect("a ladder has a rung");
-        let (id, units) = least.iter().find(|(id, units)| *units > self.limit(waiter.tag, *id)).unwrap_or(&least[0]);
-        Figures { limit: self.limit(waiter.tag, *id), ..self.figures(*id, *units) }
+        let (id, units) = least.iter().find(|(id, units)| *units > limit(*id)).unwrap_or(&least[0]);
+        Figures { limit: limit(*id), ..self.figures(*id, *units) }
     }
 
     /// What the first alternative that is possible is short of: where it is filed, or would be.

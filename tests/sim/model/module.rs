@@ -24,6 +24,7 @@ impl Model {
         if self.closed {
             return;
         }
+        self.advance();
         let quotas: BTreeMap<_, _> = quotas.iter().copied().collect();
         let done = self.check_module(name, weight, &quotas);
         if done.is_ok() {
@@ -190,7 +191,7 @@ impl Model {
         let claimed = self.claim(&self.waiters[at]);
         self.unfile(at, alternative);
         self.waiters[at].parked[alternative] = true;
-        self.pick_if_none(at);
+        self.claim_again(at);
         self.mark_lowered(at, claimed);
     }
 
@@ -201,7 +202,7 @@ impl Model {
         let place = self.low(&self.waiters[at], alternative)[0].0;
         self.file(at, alternative, place);
         self.mark(place, self.waiters[at].rank);
-        self.pick_if_none(at);
+        self.claim_again(at);
         self.mark_lowered(at, claimed);
     }
 
@@ -212,6 +213,6 @@ impl Model {
         if !inherits {
             self.rerank(at, rank);
         }
-        self.harden(at);
+        self.harden_if_due(at);
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bursar::{BudgetId, Priority, Tag};
 
 use crate::ask::{Asks, units_of};
-use crate::event::Seen;
+use crate::event::{Seen, party};
 
 use super::{Model, Rank, State, Waiter};
 
@@ -145,14 +145,19 @@ impl Model {
             }
         }
         let before = self.claim(&self.waiters[at]);
+        let kept = self.is_kept_for_safety(at);
         let waiter = &mut self.waiters[at];
-        (waiter.hard, waiter.claiming) = (true, Some(alternative));
+        (waiter.hard, waiter.claiming) = if kept { (false, None) } else { (true, Some(alternative)) };
         self.mark_lowered(at, before);
     }
 
     /// Who has to end so that an alternative of a waiter can be served, as far as loans go.
     fn victims(&self, at: usize, alternative: usize) -> Option<Vec<u32>> {
         let waiter = &self.waiters[at];
+        // Whatever came back, it could not have it.
+        if self.endangers(waiter.tag, self.low(waiter, alternative)) {
+            return None;
+        }
         let mut lacks = self.lacking(waiter, alternative);
         // What others were asked for is on its way while they have time.
         for lent in self.coming_back() {
@@ -184,7 +189,7 @@ impl Model {
     /// a minimum to whom the minimum is for, unless it is critical.
     fn gives_way(&self, id: u32, at: usize, lacks: &BTreeMap<BudgetId, u128>, quiet: &[u32]) -> bool {
         let (holding, waiter) = (self.holding(id), &self.waiters[at]);
-        if holding.tag.activity != 0 && holding.tag.activity == waiter.tag.activity {
+        if holding.tag.activity != 0 && party(holding.tag) == party(waiter.tag) {
             return false;
         }
         let of_another = holding.tag.module != waiter.tag.module && holding.level > Priority::Critical;
@@ -234,7 +239,7 @@ impl Model {
     fn unaged(&self, at: usize) -> Priority {
         let mut through = BTreeSet::from([at]);
         loop {
-            let holds = through.iter().flat_map(|at| self.holds(self.waiters[*at].tag.activity));
+            let holds = through.iter().flat_map(|at| self.holds(party(self.waiters[*at].tag)));
             let lines = holds.map(|id| self.line(id));
             let more = lines.flat_map(|line| line.into_iter().take(HEADS).map(|(.., at)| at)).collect::<Vec<_>>();
             let before = through.len();

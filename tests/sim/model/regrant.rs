@@ -1,6 +1,6 @@
 //! The turn: who is examined, in which order, and what comes of it.
 
-use bursar::BudgetId;
+use bursar::{BudgetId, Tag};
 
 use crate::ask::{Asks, units_of};
 use crate::event::{Seen, Why};
@@ -8,11 +8,11 @@ use crate::event::{Seen, Why};
 use super::{Model, Path, Rank, SPIN, State, Waiter};
 
 /// Grants in one go.
-const BREATH: usize = 64;
+pub(super) const BREATH: usize = 64;
 
 /// Why a filing was looked at in vain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum InTheWay {
+pub(super) enum InTheWay {
     /// What was in the way before.
     TheSame,
     Another(BudgetId),
@@ -20,14 +20,14 @@ enum InTheWay {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Settled {
+pub(super) enum Settled {
     Done,
     Breath,
     LookAhead,
 }
 
 /// A filing: rank, alternative, waiter, place.
-type Filing = (Rank, usize, usize, BudgetId);
+pub(super) type Filing = (Rank, usize, usize, BudgetId);
 
 impl Model {
     /// Something changed at a place that concerns those from rank `from` on.
@@ -56,6 +56,9 @@ impl Model {
     }
 
     fn regrant(&mut self) -> Settled {
+        if self.settings.by_ratio {
+            return self.regrant_by_ratio();
+        }
         let (mut in_vain, mut granted) = (0, 0);
         let mut done: Option<(Rank, usize)> = None;
         while let Some(filing) = self.next(done) {
@@ -74,26 +77,29 @@ impl Model {
             }
             in_vain += 1;
             done = Some((rank, alternative));
-            match in_the_way {
-                InTheWay::TheSame => {}
-                InTheWay::Another(to) => {
-                    self.file(at, alternative, to);
-                    // Whoever took what it had found here has passed it.
-                    self.pass(at);
-                }
-                InTheWay::Cap => self.park(at, alternative),
-            }
+            self.react(at, alternative, in_the_way);
         }
         Settled::Done
     }
 
+    /// What follows from a look in vain.
+    pub(super) fn react(&mut self, at: usize, alternative: usize, in_the_way: InTheWay) {
+        match in_the_way {
+            InTheWay::TheSame => {}
+            InTheWay::Another(to) => {
+                self.file(at, alternative, to);
+                // Whoever took what it had found here has passed it.
+                self.pass(at);
+            }
+            InTheWay::Cap => self.park(at, alternative),
+        }
+    }
+
     /// The first filing at a dirty place that this turn has not looked at. Places with nothing to look at become clean.
-    fn next(&mut self, done: Option<(Rank, usize)>) -> Option<Filing> {
+    pub(super) fn next(&mut self, done: Option<(Rank, usize)>) -> Option<Filing> {
         let mut first: Option<Filing> = None;
         for (place, from) in self.dirty.clone() {
-            let least = self.least(place);
-            let stock = &self.stocks[&place];
-            let line = if !stock.is_rate() && stock.free(self.now) < least { Vec::new() } else { self.line(place) };
+            let line = if self.is_too_little_for_all(place) { Vec::new() } else { self.line(place) };
             let to_look_at = |(rank, alternative, _): &(Rank, usize, usize)| {
                 (*rank, *alternative) >= from && done.is_none_or(|done| (*rank, *alternative) > done)
             };
@@ -108,8 +114,14 @@ impl Model {
         first
     }
 
+    /// Whether a loan has less than anybody asks for who is filed there.
+    pub(super) fn is_too_little_for_all(&self, place: BudgetId) -> bool {
+        let stock = &self.stocks[&place];
+        !stock.is_rate() && stock.free(self.now) < self.least(place)
+    }
+
     /// Grants if nothing is in the way.
-    fn examine(&mut self, at: usize, alternative: usize, place: BudgetId) -> Result<(), InTheWay> {
+    pub(super) fn examine(&mut self, at: usize, alternative: usize, place: BudgetId) -> Result<(), InTheWay> {
         if self.is_capped(&self.waiters[at], alternative) {
             return Err(InTheWay::Cap);
         }
@@ -117,12 +129,15 @@ impl Model {
             let waiter = &self.waiters[at];
             let (low, who) = (self.low(waiter, alternative), self.who(waiter));
             if self.blocks(place, units_of(low, place), &who) {
+                self.harden_if_due(at);
                 return Err(InTheWay::TheSame);
             }
             if let Some(elsewhere) = self.witness(low, &who) {
                 return Err(InTheWay::Another(elsewhere));
             }
-            let path = self.path(waiter, alternative).expect("nothing blocks its low ask");
+            let Some(path) = self.path(waiter, alternative) else {
+                return Err(self.keep_for_safety(at, alternative, place));
+            };
             let bundle = waiter.ladders[path.0][path.1].clone();
             if !self.harden_due(&bundle, self.waiters[at].rank) {
                 self.offer(at, path, place);
@@ -140,6 +155,7 @@ impl Model {
         self.next_look = self.next_look.min(expiry);
         let waited = self.now - waiter.since;
         self.seen.push(Seen::Offered { id: waiter.id, level: waiter.level, budget, waited });
+        self.forget_bounds();
         self.granted(&waiter.ladders[path.0][path.1], waiter.rank);
     }
 
@@ -158,6 +174,7 @@ impl Model {
         };
         let waited = self.now - waiter.since;
         self.waiters[at].state = State::Ended { why, waited, short };
+        self.forget_bounds();
         self.seen.push(Seen::Ended { id: waiter.id, level: waiter.level, why });
     }
 
@@ -172,6 +189,9 @@ impl Model {
         self.unlend(self.waiters[at].id);
         self.waiters[at].state = State::Dormant;
         self.forget_gone();
+        if self.waiters[at].tag != Tag::NOBODY {
+            self.look_at_unsafe();
+        }
     }
 
     /// The bundle of an offer; nothing in any other state.

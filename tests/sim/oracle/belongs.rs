@@ -3,7 +3,7 @@
 use bursar::{BudgetId, Tag};
 
 use crate::ask::{sum_of, units_of};
-use crate::event::{Arrival, Grant, OF_ONE_LEASE};
+use crate::event::{Arrival, Grant, OF_ONE_LEASE, party};
 use crate::tally::Case;
 
 use super::{Oracle, State, Verdict, Wait};
@@ -19,6 +19,7 @@ impl Oracle {
 
     pub(super) fn merge(&mut self, id: u32, other: u32) {
         if id != other && self.held.contains_key(&id) && self.held.contains_key(&other) {
+            self.merged.insert(self.owners[&id].0.activity);
             self.held.insert(id, sum_of(&self.held[&id], &self.held[&other]));
             self.held.remove(&other);
             self.owners.remove(&other);
@@ -37,14 +38,24 @@ impl Oracle {
 
     /// Whether leases of an activity hold anything.
     fn holds_leases(&self, activity: u64) -> bool {
-        let mut its = self.owners.iter().filter(|(_, (tag, _))| tag.activity == activity);
+        let mut its = self.owners.iter().filter(|(_, (tag, _))| party(*tag) == activity);
         activity != 0 && its.any(|(id, _)| !self.held[id].is_empty())
     }
 
     /// Whether an activity may hold anything: what lies ready for it may be of rates only.
     pub(super) fn may_hold(&self, activity: u64) -> bool {
-        let offer = |wait: &Wait| wait.tag.activity == activity && matches!(wait.state, State::Offered { .. });
+        let offer = |wait: &Wait| party(wait.tag) == activity && matches!(wait.state, State::Offered { .. });
         self.holds_leases(activity) || activity != 0 && self.waits.values().any(offer)
+    }
+
+    /// Who is alerted waits, and both hold something (R12).
+    pub(super) fn judge_alert(&mut self, activity: u64, budget: BudgetId, holder: u64) -> Verdict {
+        self.tally.count(Case::Alerted);
+        let waits = self.active().any(|wait| party(wait.tag) == activity);
+        match waits && self.may_hold(activity) && self.may_hold(holder) && self.capacities.contains_key(&budget) {
+            true => Ok(()),
+            false => Err(format!("{activity} is alerted because of {holder}")),
+        }
     }
 
     pub(super) fn cap(&self, tag: Tag, id: BudgetId) -> u64 {
@@ -67,7 +78,7 @@ impl Oracle {
     /// something.
     pub(super) fn kept(&self, wait: &Wait, id: BudgetId, granted: u64) -> u64 {
         let budget = self.config.budgets.iter().find(|budget| budget.id == id);
-        let waived = granted == 0 || self.holds_leases(wait.tag.activity);
+        let waived = granted == 0 || self.holds_leases(party(wait.tag));
         budget.filter(|_| !waived).map_or(0, |budget| budget.growth_reserve)
     }
 }

@@ -96,7 +96,8 @@ impl Oracle {
             if !standing.filed.iter().all(names) {
                 return Err(format!("filed where it does not ask for anything: {standing:?}, {wait:?}"));
             }
-            if !standing.hard && standing.passes >= self.config.bypass_limit {
+            // Who is kept by nothing but safety claims nothing.
+            if !standing.hard && standing.passes >= self.config.bypass_limit && !self.is_bounded(wait.tag) {
                 return Err(format!("passed without end: {standing:?}"));
             }
             // By waiting to `High`; by a minimum, or as a holder, to `Critical`.
@@ -149,6 +150,10 @@ impl Oracle {
                 return Err(format!("{id} goes on at {} although its deadline passed: {wait:?}", self.clock));
             }
             if wait.state == State::Waiting && self.could_be_granted(*id, wait, view, driven) {
+                if self.is_bounded(wait.tag) {
+                    self.tally.count(Case::Unsafe);
+                    continue;
+                }
                 return Err(format!("{id} waits though it fits and nobody claims any of it: {wait:?}"));
             }
         }
@@ -171,7 +176,7 @@ impl Oracle {
                 let kept = self.kept(wait, budget, shelf.granted);
                 kept > 0 && shelf.free < units + kept
             });
-            let limit = self.limit(budget).min(self.cap(wait.tag, budget));
+            let limit = self.limit_for(wait.tag, budget);
             units <= limit && there == Some(true) && !kept && !claimed(budget)
         };
         let parked =
@@ -201,10 +206,14 @@ impl Oracle {
         }
     }
 
+    fn limit_for(&self, tag: Tag, id: BudgetId) -> u64 {
+        self.limit(id).min(self.cap(tag, id)).min(self.bound(tag, id))
+    }
+
     /// The first budget that an alternative asks too much of, as little as it may be.
     fn above_limit(&self, ask: &Ask, tag: Tag, alternative: usize) -> Option<BudgetId> {
         let least = ask.alternatives[alternative].least();
-        least.into_iter().find(|(id, units)| *units > self.limit(*id).min(self.cap(tag, *id))).map(|(id, _)| id)
+        least.into_iter().find(|(id, units)| *units > self.limit_for(tag, *id)).map(|(id, _)| id)
     }
 
     /// Where the first alternative asks too much, if all do.

@@ -1,0 +1,118 @@
+//! What random traces with bounded activities have found, each as a small scenario that shows it.
+
+use bursar::{Budget, BudgetId, Config, Priority, Tag};
+
+use crate::ask::{Ask, Asks};
+use crate::driven::Driven;
+use crate::event::{Arrival, Event, Grant, Refused, Seen, Why};
+use crate::world::World;
+
+const START: u64 = 1_000_000_000;
+const GPU: BudgetId = BudgetId::GPU;
+const HOST: BudgetId = BudgetId::HOST;
+const DISK: BudgetId = BudgetId::DISK;
+const IO: BudgetId = BudgetId::IO;
+
+/// Ten of each loan.
+fn world() -> World {
+    let loans = [GPU, HOST, DISK].map(|id| Budget::loan(id, 10));
+    let config = loans.into_iter().fold(Config::new(), Config::with);
+    World::new(&config.with(Budget::rate(IO, 10)), START)
+}
+
+fn asks(id: u32, wants: &Asks) -> Arrival {
+    Arrival { past: false, ..Arrival::plain(id, Ask::plain(wants), Priority::Normal) }
+}
+
+/// Of an activity that said how much it will ever hold.
+fn of(activity: u64, most: &Asks, arrival: Arrival) -> Event {
+    let tag = Tag { activity, ..Tag::NOBODY };
+    Event::Submit(Arrival { tag, most: Some(most.clone()), ..arrival })
+}
+
+fn granted(world: &mut World, event: Event) -> Grant {
+    match &world.apply(&event)[..] {
+        [Seen::Granted(_, grant)] => grant.clone(),
+        seen => panic!("{event:?}: {seen:?}"),
+    }
+}
+
+fn waits(world: &mut World, event: Event) {
+    assert!(matches!(world.apply(&event)[..], [Seen::Waits(_)]), "{event:?}");
+}
+
+fn ends(seen: &[Seen]) -> Vec<(u32, Why)> {
+    let end = |seen: &Seen| if let Seen::Ended { id, why, .. } = seen { Some((*id, *why)) } else { None };
+    seen.iter().filter_map(end).collect()
+}
+
+/// A lease that holds nothing of a loan may grow as any other, and is the activity's all the same.
+#[test]
+fn c7_growth_of_an_empty_lease_keeps_to_the_bound() {
+    let mut world = world();
+    granted(&mut world, of(1, &vec![(GPU, 4)], asks(0, &vec![(IO, 1)])));
+    let more = |id, units| Event::Grow { of: 0, more: Arrival { grows: true, ..asks(id, &vec![(GPU, units)]) } };
+    let seen = world.apply(&more(1, 5));
+    assert!(matches!(seen[..], [Seen::Refused(1, Refused::NeverFits(short))] if short.limit == 4), "{seen:?}");
+    granted(&mut world, more(2, 4));
+}
+
+/// What one of them leaves of the bound is too little for the other.
+#[test]
+fn c7_two_requests_of_one_activity_get_no_more_together_than_it_said() {
+    let (mut world, most) = (world(), vec![(GPU, 8)]);
+    granted(&mut world, Event::Submit(asks(0, &vec![(GPU, 10)])));
+    waits(&mut world, of(1, &most, asks(1, &vec![(GPU, 5)])));
+    waits(&mut world, of(1, &most, asks(2, &vec![(GPU, 5)])));
+    let seen = world.apply(&Event::Release { id: 0, late: false });
+    assert!(matches!(seen[..], [Seen::Offered { id: 1, .. }]), "{seen:?}");
+    world.apply(&Event::Poll(1));
+    // It waits for what it holds itself.
+    assert_eq!(ends(&world.apply(&Event::Sleep(1_000_000_000))), [(2, Why::Split)]);
+}
+
+#[test]
+fn c7_an_elastic_request_gets_no_more_than_is_left_of_the_bound() {
+    let (mut world, most) = (world(), vec![(GPU, 8)]);
+    granted(&mut world, of(1, &most, asks(0, &vec![(GPU, 4)])));
+    let mut elastic = asks(1, &vec![(GPU, 6)]);
+    elastic.ask.alternatives[0].floors = vec![(GPU, 2)];
+    assert_eq!(granted(&mut world, of(1, &most, elastic)).loans, [(GPU, 3)]);
+}
+
+/// What comes back of an overdrawn loan makes up for what is overdrawn before anybody can have it.
+#[test]
+fn c7_what_comes_back_of_an_overdrawn_loan_is_not_there_yet() {
+    let mut world = world();
+    granted(&mut world, of(1, &vec![(GPU, 4)], asks(0, &vec![(GPU, 4)])));
+    granted(&mut world, of(2, &vec![(GPU, 4), (HOST, 10)], asks(1, &vec![(GPU, 4)])));
+    world.apply(&Event::Capacity(GPU, 4));
+    // With that, the third could end only after the second, and the second only after the third.
+    waits(&mut world, of(3, &vec![(GPU, 4), (HOST, 2)], asks(2, &vec![(HOST, 2)])));
+}
+
+/// Rates come back with time, however unsafe it is to lend.
+#[test]
+fn c7_safety_keeps_nobody_from_a_rate() {
+    let (mut world, most) = (world(), vec![(GPU, 6)]);
+    granted(&mut world, of(1, &most, asks(0, &vec![(GPU, 4)])));
+    granted(&mut world, of(2, &most, asks(1, &vec![(GPU, 4)])));
+    world.apply(&Event::Capacity(GPU, 8));
+    granted(&mut world, of(1, &most, asks(2, &vec![(IO, 3)])));
+}
+
+/// One waits for units, one for those of the first, and one for safety because of the others: none of them goes on
+/// unless somebody is told to.
+#[test]
+fn c7_who_waits_for_safety_is_part_of_a_deadlock_with_others() {
+    let mut world = world();
+    let (bounded, other) = (vec![(GPU, 8), (HOST, 10)], vec![(GPU, 8), (DISK, 10)]);
+    granted(&mut world, of(1, &bounded, asks(0, &vec![(GPU, 4)])));
+    granted(&mut world, of(2, &other, asks(1, &vec![(DISK, 10)])));
+    let unbounded = |arrival| Event::Submit(Arrival { tag: Tag { activity: 3, ..Tag::NOBODY }, ..arrival });
+    granted(&mut world, unbounded(asks(2, &vec![(HOST, 10)])));
+    waits(&mut world, of(1, &bounded, asks(3, &vec![(HOST, 5)])));
+    waits(&mut world, unbounded(asks(4, &vec![(DISK, 5)])));
+    waits(&mut world, of(2, &other, asks(5, &vec![(GPU, 4)])));
+    assert_eq!(ends(&world.apply(&Event::Sleep(50_000_000))).first(), Some(&(5, Why::RollBack)));
+}

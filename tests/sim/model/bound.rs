@@ -1,0 +1,157 @@
+//! Activities that say beforehand how much they will ever hold (C7): what they ask for is granted while all of them can
+//! still end.
+
+use std::collections::BTreeSet;
+
+use bursar::{BudgetId, Tag};
+
+use crate::ask::{Asks, units_of};
+
+use super::regrant::InTheWay;
+use super::{BEGINNING, Model, State};
+
+/// A bounded activity: what it holds, and what it may yet ask for.
+struct Claimant {
+    activity: u64,
+    held: Asks,
+    needs: Asks,
+}
+
+impl Model {
+    pub(super) fn note_bound(&mut self, tag: Tag, most: &Option<Asks>) {
+        if let Some(most) = most {
+            self.bounds.insert(tag.activity, most.clone());
+        }
+    }
+
+    /// A bound is known from when its activity asks until it has neither a lease, be it an empty one, nor a
+    /// reservation.
+    pub(super) fn forget_bounds(&mut self) {
+        for activity in self.bounds.keys().copied().collect::<Vec<_>>() {
+            let its = |waiter: &super::Waiter| {
+                waiter.tag.activity == activity && !matches!(waiter.state, State::Ended { .. })
+            };
+            let waits = self.waiters.iter().any(its);
+            let leases = self.holdings().any(|(tag, _)| tag.activity == activity);
+            if !waits && !leases {
+                self.bounds.remove(&activity);
+            }
+        }
+    }
+
+    /// The most that whoever it is will ever hold.
+    pub(super) fn bound(&self, tag: Tag, id: BudgetId) -> u64 {
+        match self.bounds.get(&tag.activity) {
+            Some(most) if !self.stocks[&id].is_rate() => units_of(most, id),
+            _ => u64::MAX,
+        }
+    }
+
+    /// How much more it may ask for now.
+    pub(super) fn room(&self, tag: Tag, id: BudgetId) -> u64 {
+        let held = self.held_by(id, |of| of.activity == tag.activity);
+        match self.bound(tag, id) {
+            u64::MAX => u64::MAX,
+            bound => u128::from(bound).saturating_sub(held) as u64,
+        }
+    }
+
+    /// Whether a grant could lead to a deadlock, or to more than was said.
+    pub(super) fn endangers(&self, tag: Tag, asks: &Asks) -> bool {
+        !self.to_come_back(tag, asks, &|_| true).is_empty()
+    }
+
+    /// What has to come back before a bounded activity can have something: the loans of which it would hold more than
+    /// it said, or those that the bounded activities hold that could not end then. Those that do not count have ended.
+    pub(super) fn to_come_back(&self, tag: Tag, asks: &Asks, counts: &dyn Fn(u64) -> bool) -> BTreeSet<BudgetId> {
+        let loans = self.loans(asks);
+        if !self.bounds.contains_key(&tag.activity) || loans.is_empty() {
+            return BTreeSet::new();
+        }
+        let above: BTreeSet<_> =
+            loans.iter().filter(|(id, units)| *units > self.room(tag, *id)).map(|(id, _)| *id).collect();
+        if !above.is_empty() {
+            return above;
+        }
+        let all = self.bounds.keys().copied().filter(|activity| *activity == tag.activity || counts(*activity));
+        let all = all.map(|activity| self.claimant(activity, if activity == tag.activity { &loans } else { &[] }));
+        let all: Vec<Claimant> = all.filter(|claimant| !claimant.held.is_empty()).collect();
+        // Every set of activities none of which could end if all others had.
+        let mut held = BTreeSet::new();
+        for set in 1..1u32 << all.len() {
+            let set: Vec<&Claimant> = (0..all.len()).filter(|at| set & 1 << at != 0).map(|at| &all[at]).collect();
+            if set.iter().all(|claimant| !self.could_end(claimant, &set)) {
+                let others = set.iter().filter(|claimant| claimant.activity != tag.activity);
+                held.extend(others.flat_map(|claimant| &claimant.held).map(|(id, _)| *id));
+            }
+        }
+        held
+    }
+
+    /// What an activity would hold with some loans more, and may yet ask for. What there never is it cannot have.
+    fn claimant(&self, activity: u64, more: &[(BudgetId, u64)]) -> Claimant {
+        let loans = self.stocks.iter().filter(|(_, stock)| !stock.is_rate());
+        let (mut held, mut needs) = (Asks::new(), Asks::new());
+        for (id, stock) in loans {
+            let has = self.held_by(*id, |of| of.activity == activity) as u64 + units_of(more, *id);
+            let most = units_of(&self.bounds[&activity], *id).min(stock.limit());
+            held.extend((has > 0).then_some((*id, has)));
+            needs.push((*id, most.saturating_sub(has)));
+        }
+        Claimant { activity, held, needs }
+    }
+
+    /// Whether there is enough for one beside what these hold.
+    fn could_end(&self, claimant: &Claimant, beside: &[&Claimant]) -> bool {
+        claimant.needs.iter().all(|&(id, units)| {
+            let held: u64 = beside.iter().map(|other| units_of(&other.held, id)).sum();
+            units <= self.stocks[&id].limit().saturating_sub(held)
+        })
+    }
+
+    /// Whether nothing but safety keeps an alternative of a waiter that stands in line.
+    pub(super) fn is_kept_for_safety(&self, at: usize) -> bool {
+        let waiter = &self.waiters[at];
+        (0..waiter.filed.len()).filter(|alternative| waiter.filed[*alternative].is_some()).any(|alternative| {
+            let low = self.low(waiter, alternative);
+            self.endangers(waiter.tag, low) && self.witness(low, &self.who(waiter)).is_none()
+        })
+    }
+
+    pub fn kept_for_safety(&self) -> usize {
+        (0..self.waiters.len()).filter(|at| self.is_kept_for_safety(*at)).count()
+    }
+
+    /// The loan where an alternative stands that nothing but safety keeps.
+    pub(super) fn unsafe_place(&mut self, at: usize, alternative: usize) -> Option<BudgetId> {
+        let waiter = &self.waiters[at];
+        let low = self.low(waiter, alternative);
+        let place = self.loans(low).first().map(|(id, _)| *id).filter(|_| self.endangers(waiter.tag, low));
+        self.unsafe_places.extend(place);
+        place
+    }
+
+    /// A filing was looked at, and nothing but safety keeps it: it claims nothing, and does not stay at a rate.
+    pub(super) fn keep_for_safety(&mut self, at: usize, alternative: usize, place: BudgetId) -> InTheWay {
+        let first = self.loans(self.low(&self.waiters[at], alternative))[0].0;
+        let metered = self.stocks[&place].is_rate();
+        self.unsafe_places.insert(if metered { first } else { place });
+        self.withdraw(at);
+        self.waiters[at].hard = false;
+        if metered { InTheWay::Another(first) } else { InTheWay::TheSame }
+    }
+
+    /// Something came back that may make safe what was not.
+    pub(super) fn look_at_unsafe(&mut self) {
+        std::mem::take(&mut self.unsafe_places).into_iter().for_each(|place| self.mark(place, BEGINNING));
+    }
+
+    /// What a waiter asks, or where it stands, has changed: it claims, unless nothing but safety keeps it.
+    pub(super) fn claim_again(&mut self, at: usize) {
+        if self.waiters[at].hard && self.is_kept_for_safety(at) {
+            (self.waiters[at].hard, self.waiters[at].claiming) = (false, None);
+        }
+        self.pick_if_none(at);
+        self.harden_if_due(at);
+    }
+}
