@@ -189,9 +189,16 @@ impl Engine {
         }
     }
 
-    /// The number of a preemptible lease, by which it is told from a later one in its place.
-    pub fn lent_number(&self, held: Held) -> Option<u64> {
-        Some(self.preemption.lent.get(&held.place()?)?.number)
+    /// The number of a preemptible lease, by which it is told from a later one in its place, and when its request
+    /// arrived.
+    pub fn lent(&self, held: Held) -> Option<(u64, u64)> {
+        let lent = self.preemption.lent.get(&held.place()?)?;
+        Some((lent.number, lent.arrived))
+    }
+
+    /// How long those that were asked have, in nanoseconds.
+    pub fn grace(&self) -> u64 {
+        self.settings.grace
     }
 
     /// For which level a lease was asked to end, until when, and when its request arrived. `None` while it was not.

@@ -307,6 +307,7 @@ impl Core {
             let split = turn.books.tagged(split, rest);
             desk.engine.split_off(rest);
             desk.engine.lend_part(*held, split);
+            desk.revocations.share(*held, split);
             Ok(split)
         })
     }

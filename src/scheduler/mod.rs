@@ -46,7 +46,6 @@ pub use period::Period;
 pub(crate) use period::Timed;
 pub use reservation::Reservation;
 pub use revoked::Revoked;
-pub(crate) use revoked::Watched;
 pub use weak::WeakScheduler;
 
 /// The handle of a scheduler. Cheap to clone; all clones are the same scheduler.

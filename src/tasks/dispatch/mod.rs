@@ -1,5 +1,7 @@
 //! One kind of job, several workers: each job goes to one of them, by a policy.
 
+mod desk;
+mod displace;
 mod floor;
 mod health;
 mod job;
@@ -93,7 +95,8 @@ impl DispatcherBuilder {
 /// and runs with them. Until it runs it can go elsewhere: queued jobs are evened out when a worker comes or goes, or
 /// says how [loaded](WorkerHandle::report_load) it is; a worker without work takes what waits elsewhere; a job of a
 /// higher level goes where there is room first, and takes the place of one of a lower level that has a place and still
-/// waits for its resources. What runs is never moved.
+/// waits for its resources, or of one that runs and is [preemptible](Job::preemptible). Nothing else that runs is ever
+/// moved. Who gives way is queued again where it was, before those that came later, and goes on from what it saved.
 ///
 /// When the last clone is dropped, what was submitted is still done, as far as there are workers.
 ///

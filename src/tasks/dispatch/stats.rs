@@ -27,7 +27,9 @@ pub struct DispatcherStats {
     pub moves: u64,
     /// How often a job gave up its place, before it ran, to a more urgent one.
     pub displaced: u64,
-    /// How often a job that ran had to give back what it held, to be run again.
+    /// How often a job gave up its place while it ran, to a more urgent one. What gave way because the scheduler chose
+    /// it kept its place, and is not counted here but in [`TaskStats::preemptions`](crate::TaskStats::preemptions), as
+    /// all preemptions are.
     pub preempted: u64,
     /// How often a job was tried again.
     pub retries: u64,

@@ -1,6 +1,9 @@
 //! Dispatchers: jobs of one kind, several workers, on paused time.
 
+#[path = "../common/mod.rs"]
 mod common;
+
+mod preempted;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -410,6 +413,7 @@ async fn a_dispatcher_that_is_dropped_does_what_it_was_given() {
 /// Attack: hundreds of jobs of random levels, costs and times, workers that come, go, fail and hang, and cancels.
 #[tokio::test(start_paused = true)]
 async fn whatever_workers_and_callers_do_every_job_has_one_end() {
+    let mut preempted = 0;
     for seed in 0..3 {
         let mut dice = fastrand::Rng::with_seed(seed);
         let house = House::new(20, Policy::TwoChoices { seed });
@@ -424,6 +428,7 @@ async fn whatever_workers_and_callers_do_every_job_has_one_end() {
             if dice.u8(..4) == 0 {
                 job = job.retry(Retry::new(3).seed(step));
             }
+            job = if dice.bool() { job.preemptible().preemptions(dice.u32(..3)) } else { job };
             let handle = house.times.submit(job);
             if dice.u8(..10) == 0 {
                 handle.cancel();
@@ -445,7 +450,9 @@ async fn whatever_workers_and_callers_do_every_job_has_one_end() {
         workers.push(house.worker("last", 8));
         futures::future::join_all(waiting).await;
         assert_eq!(ended.load(Ordering::Relaxed), 300, "seed {seed}");
+        preempted += house.times.stats().preempted;
         drop(workers);
         house.assert_accounted();
     }
+    assert!(preempted > 0);
 }
