@@ -2,15 +2,16 @@
 //! cycle, and each reserves a part of the computational, memory, attention, I/O and network budgets before it runs.
 //!
 //! 10,000 cycles, 24 at a time, ask for more than there is of all five, while a background consolidation of IDLE
-//! priority wants everything that is left. Every 500th cycle a CRITICAL reflex needs all of the compute at once, so
-//! whoever consolidates is preempted, gives back what it holds, and goes on later from what it saved.
+//! priority wants everything that is left. Every 500th cycle a CRITICAL reflex needs all of the compute at once. The
+//! scheduler then asks for what it lacks: reasoning, which is LOW, and the consolidation said that they can end early,
+//! give back what they hold, and go on later from what they saved. Nobody in here tells them to.
 //!
 //! ```text
 //! cargo run --release --example cognitive_cycle           # or another number of cycles: `-- 500`
 //! ```
 
 use std::error::Error;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,7 +28,9 @@ const REFLEX_EVERY: u64 = 500;
 struct Part {
     module: Module,
     request: Request,
+    preemptible: bool,
     waits: Mutex<Vec<Duration>>,
+    preemptions: AtomicU64,
     misses: AtomicU64,
 }
 
@@ -35,19 +38,27 @@ impl Part {
     fn new(scheduler: &Scheduler, name: &'static str, request: Request) -> Result<Self, Box<dyn Error>> {
         let module = scheduler.module(name).register()?;
         let request = request.of(&module);
-        Ok(Part { module, request, waits: Mutex::default(), misses: AtomicU64::new(0) })
+        let (preemptions, misses) = (AtomicU64::new(0), AtomicU64::new(0));
+        Ok(Part { module, request, preemptible: false, waits: Mutex::default(), preemptions, misses })
+    }
+
+    /// It gives way to a higher level.
+    fn preemptible(self) -> Self {
+        Part { preemptible: true, ..self }
     }
 
     /// Asks for all that its turn of a cycle needs.
     fn begin(&self, scheduler: &Scheduler) -> TaskHandle<Duration> {
         let submitted = Instant::now();
-        let work = move |context| think(context, submitted);
-        scheduler.submit(Task::new(self.module.name(), self.request.clone(), work))
+        let task = Task::new(self.module.name(), self.request.clone(), move |context| think(context, submitted));
+        scheduler.submit(if self.preemptible { task.preemptible().preemptions(u32::MAX) } else { task })
     }
 
     /// Waits for its turn to be over; it misses it when its resources come too late.
-    async fn finish(&self, turn: TaskHandle<Duration>) -> Result<(), TaskError> {
-        match turn.await {
+    async fn finish(&self, mut turn: TaskHandle<Duration>) -> Result<(), TaskError> {
+        let ended = (&mut turn).await;
+        self.preemptions.fetch_add(turn.explain().preemptions.into(), Ordering::Relaxed);
+        match ended {
             Ok(waited) => self.note(waited),
             Err(error) if error.is_missed_time() => _ = self.misses.fetch_add(1, Ordering::Relaxed),
             Err(error) => return Err(error),
@@ -64,34 +75,41 @@ impl Part {
         waits.sort_unstable();
         let quantile = |percent: usize| waits.get(waits.len().saturating_sub(1) * percent / 100).copied();
         let micros = |wait: Option<Duration>| wait.unwrap_or_default().as_micros();
-        let misses = self.misses.load(Ordering::Relaxed);
-        let (name, grants) = (self.module.name(), waits.len());
+        let (preemptions, misses) = (self.preemptions.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed));
+        // Whoever was preempted was granted what it needs once more.
+        let (name, grants) = (self.module.name(), waits.len() as u64 + preemptions);
         let (half, most) = (micros(quantile(50)), micros(quantile(99)));
-        println!("{name:<14} {grants:>7} grants   waits p50 {half:>6} us, p99 {most:>6} us   {misses:>4} misses");
+        println!("{name:<14} {grants:>7} {half:>10} us {most:>8} us {preemptions:>12} {misses:>7}");
     }
 }
 
-/// What stands for thinking: it holds what it was granted while others run. Gives how long it waited for that.
+/// What stands for thinking: it holds what it was granted while others run, in three steps that are not done again
+/// after a preemption. Gives how long it first waited.
 async fn think(context: TaskContext, submitted: Instant) -> Duration {
-    let waited = submitted.elapsed();
-    for _ in 0..3 {
+    let (waited, done) = context.saved().unwrap_or_else(|| (submitted.elapsed(), 0));
+    for step in done..3 {
+        context.save((waited, step));
         context.checkpoint().await;
         tokio::task::yield_now().await;
     }
     waited
 }
 
-/// Works in the background on whatever is left, and never loses what it has done.
-fn consolidation(scheduler: &Scheduler) -> TaskHandle<u64> {
+/// Works in the background on whatever is left until it is to stop, and never loses what it has done.
+fn consolidation(scheduler: &Scheduler, stop: &Arc<AtomicBool>) -> TaskHandle<u64> {
+    let stop = Arc::clone(stop);
     let request = Request::new().compute(20).host(300_000u64).attention(0.05).label("consolidation");
-    let task = Task::new("consolidation", request, |context| async move {
-        let mut steps = context.saved::<u64>().unwrap_or(0);
-        while !context.is_cancelled() {
-            steps += 1;
-            context.save(steps);
-            tokio::time::sleep(Duration::from_millis(1)).await;
+    let task = Task::new("consolidation", request, move |context| {
+        let stop = Arc::clone(&stop);
+        async move {
+            let mut steps = context.saved::<u64>().unwrap_or(0);
+            while !stop.load(Ordering::Relaxed) {
+                steps += 1;
+                context.save(steps);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            steps
         }
-        steps
     });
     scheduler.submit(task.priority(Priority::Idle).preemptible().preemptions(u32::MAX))
 }
@@ -105,19 +123,19 @@ fn parts(scheduler: &Scheduler) -> Result<[Part; 4], Box<dyn Error>> {
         Part::new(scheduler, "perception", request(20, 100_000, 0.10, 30, 20).priority(Priority::High).deadline(soon))?,
         Part::new(scheduler, "attention", request(10, 50_000, 0.30, 5, 5).priority(Priority::High))?,
         Part::new(scheduler, "memory", request(15, 250_000, 0.10, 40, 10))?,
-        Part::new(scheduler, "reasoning", request(30, 200_000, 0.20, 5, 30).priority(Priority::Low))?,
+        Part::new(scheduler, "reasoning", request(30, 200_000, 0.20, 5, 30).priority(Priority::Low))?.preemptible(),
     ])
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // Strict order: what the background gives back for a reflex is not to be taken by somebody who passes it.
-    let scheduler = Scheduler::builder().config(Config::rros().with_bypass_limit(0)).spawn()?;
+    let scheduler = Scheduler::builder().config(Config::rros()).spawn()?;
     let number = |text: String| text.parse::<u64>();
     let all = std::env::args().nth(1).map(number).transpose()?.unwrap_or(CYCLES);
     let parts = parts(&scheduler)?;
     let reflex = Part::new(&scheduler, "reflex", Request::new().compute(100).priority(Priority::Critical))?;
-    let background = Arc::new(consolidation(&scheduler));
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut background = consolidation(&scheduler, &stop);
 
     let start = Instant::now();
     let cycle = async |number: u64| {
@@ -125,10 +143,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             part.finish(part.begin(&scheduler)).await?;
         }
         if number.is_multiple_of(REFLEX_EVERY) {
-            // First in line when the background gives back what it holds.
-            let turn = reflex.begin(&scheduler);
-            background.preempt();
-            reflex.finish(turn).await?;
+            reflex.finish(reflex.begin(&scheduler)).await?;
         }
         Ok::<(), TaskError>(())
     };
@@ -136,13 +151,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let failed = cycles.filter_map(async |result| result.err()).count().await;
     let took = start.elapsed();
 
-    background.cancel();
+    stop.store(true, Ordering::Relaxed);
+    let steps = (&mut background).await?;
     let preemptions = background.explain().preemptions;
-    let steps = Arc::into_inner(background).ok_or("it has one owner")?.await?;
-    println!("{all} cycles in {took:.2?}, {failed} failed");
-    parts.iter().for_each(Part::report);
-    reflex.report();
-    println!("consolidation  {steps:>7} steps    {preemptions} preemptions");
+    println!("{all} cycles in {took:.2?}, {failed} failed\n");
+    println!(
+        "{:<14} {:>7} {:>13} {:>11} {:>12} {:>7}",
+        "module", "grants", "p50 wait", "p99 wait", "preemptions", "misses"
+    );
+    parts.iter().chain([&reflex]).for_each(Part::report);
+    println!(
+        "{:<14} {:>7} {:>13} {:>11} {preemptions:>12} {:>7}   {steps} steps",
+        "consolidation",
+        preemptions + 1,
+        "",
+        "",
+        0
+    );
     println!("tasks: {}", scheduler.task_stats());
 
     drop((parts, reflex));

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use bursar::tasks::{Task, TaskContext};
 use bursar::{BudgetId, Figure, GIB, MIB, Module, Priority, Request, Scheduler, Unit};
 use tokio::net::TcpListener;
 
@@ -29,6 +30,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for worker in 0..12 {
         tokio::spawn(work(worker, scheduler.clone(), Arc::clone(&vision), Arc::clone(&answered)));
     }
+
+    tokio::spawn(thumbnails(scheduler.clone()));
 
     let page = Router::new().nest("/bursar", bursar::inspect::router(&scheduler));
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 9500))).await?;
@@ -51,5 +54,19 @@ async fn work(worker: u64, scheduler: Scheduler, vision: Arc<Module>, answered: 
             drop(lease);
             answered.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+/// Submits a task every so often, each as soon as there is room for it.
+async fn thumbnails(scheduler: Scheduler) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(250));
+    loop {
+        ticks.tick().await;
+        let work = |context: TaskContext| async move {
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            drop(context);
+        };
+        // Detached: the page tells what becomes of it.
+        drop(scheduler.submit(Task::new("thumbnail", Request::new().host(64 * MIB), work).priority(Priority::Idle)));
     }
 }

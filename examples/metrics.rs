@@ -11,13 +11,12 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let address: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:9000").parse()?;
+    // Without buckets times come as quantiles of this process, which cannot be added up over several.
+    let buckets = [1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0];
     PrometheusBuilder::new()
         .with_http_listener(address)
-        // Without buckets the waits come as quantiles of this process, which cannot be added up over several.
-        .set_buckets_for_metric(
-            Matcher::Full("bursar_reservation_wait_seconds".into()),
-            &[1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0],
-        )?
+        .set_buckets_for_metric(Matcher::Full("bursar_reservation_wait_seconds".into()), &buckets)?
+        .set_buckets_for_metric(Matcher::Full("bursar_lease_hold_seconds".into()), &buckets)?
         .install()?;
     let scheduler = Scheduler::builder().gpu(8 * GIB).host(16 * GIB).attention().spawn()?;
     tokio::spawn(MetricsExporter::new(&scheduler).run(Duration::from_secs(1)));

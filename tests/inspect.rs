@@ -4,9 +4,9 @@ mod common;
 
 use std::time::Duration;
 
-use bursar::{Amounts, Budget, BudgetId, Config, Figure, Priority, Request, Share, Unit};
+use bursar::{Amounts, Budget, BudgetId, Config, Figure, Figures, Priority, Request, Share, Unit};
 use common::log::Lines;
-use common::{GPU, IO, MS, Rig, gpu, granted, host, io, queued, take, three_loans};
+use common::{GPU, IO, MS, Rig, gpu, granted, host, io, queued, shown, take, three_loans};
 use tracing::Level;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -125,6 +125,44 @@ fn holders_know_how_long_they_have_held_and_leave_the_time_behind() {
     assert!((2_970_000_000..=3_030_000_000).contains(&holds.max), "{holds:?}");
 }
 
+/// A lease that was split and put together again was held once.
+#[test]
+fn what_was_merged_is_held_on_and_is_timed_once_when_all_of_it_ends() {
+    let rig = Rig::loans(10, 10);
+    let mut whole = take(&rig.scheduler, gpu(4).label("whole"));
+    let part = whole.split(&Amounts::of(GPU, 1)).unwrap();
+    let other = take(&rig.scheduler, gpu(2).label("other"));
+    rig.jump(SECOND);
+    whole.merge(part).unwrap();
+    whole.merge(other).unwrap();
+    assert_eq!(rig.scheduler.stats().holds.count, 0);
+    let [holder] = &rig.scheduler.holders(GPU)[..] else { panic!("one holder") };
+    assert_eq!((&*holder.label, holder.amounts.get(GPU)), ("whole", 6));
+    rig.jump(SECOND);
+    drop(whole);
+    let holds = rig.scheduler.stats().holds;
+    assert_eq!(holds.count, 1);
+    assert!((1_980_000_000..=2_020_000_000).contains(&holds.max), "{holds:?}");
+}
+
+#[test]
+fn hold_times_of_a_period_are_those_of_leases_that_ended_in_it() {
+    let rig = Rig::loans(10, 10);
+    let hold = |time| {
+        let lease = take(&rig.scheduler, gpu(1).label("chat"));
+        rig.jump(time);
+        drop(lease);
+    };
+    hold(SECOND);
+    let mut period = rig.scheduler.period();
+    assert_eq!(period.next().holds.count, 0);
+    hold(2 * SECOND);
+    let holds = period.next().holds;
+    assert_eq!(holds.count, 1);
+    assert!((1_980_000_000..=2_020_000_000).contains(&holds.max), "{holds:?}");
+    assert_eq!((period.next().holds.count, rig.scheduler.stats().holds.count), (0, 2));
+}
+
 #[test]
 fn those_that_wait_are_counted_by_the_level_of_their_request_also_when_they_have_risen() {
     let mut rig = Rig::new(three_loans().with_aging_step(SECOND));
@@ -161,11 +199,53 @@ fn a_snapshot_shows_who_waits_who_holds_modules_and_what_others_publish() {
     let text = snapshot.to_string();
     let made_at = snapshot.holders[0].made_at.expect("known");
     assert!(made_at.file().ends_with("inspect.rs"), "{made_at}");
-    for part in ["first of 1 waiting", "`batch` of vision", "module vision: weight 3, 1 waiting", "pool: hits 8"] {
+    for part in ["first of 1 that wait", "`batch` of vision", "module vision: weight 3, 1 waiting", "pool: hits 8"] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
     rig.scheduler.withdraw("pool");
     assert!(rig.scheduler.snapshot(0).sections.is_empty());
+}
+
+/// Figures of something that may be dropped.
+struct Until(std::sync::Weak<u64>);
+
+impl Figures for Until {
+    fn figures(&self) -> Vec<Figure> {
+        self.0.upgrade().map(|value| vec![Figure::gauge("value", *value, Unit::Count)]).unwrap_or_default()
+    }
+
+    fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+}
+
+#[test]
+fn what_is_gone_is_shown_no_more_and_what_has_its_name_meanwhile_stays() {
+    let rig = Rig::loans(10, 10);
+    let (first, second) = (std::sync::Arc::new(1), std::sync::Arc::new(2));
+    rig.scheduler.publish("part", Until(std::sync::Arc::downgrade(&first)));
+    assert_eq!(shown(&rig.scheduler, "part").unwrap()["value"], 1);
+    drop(first);
+    assert_eq!(shown(&rig.scheduler, "part"), None);
+    rig.scheduler.publish("part", Until(std::sync::Arc::downgrade(&second)));
+    assert_eq!(shown(&rig.scheduler, "part").unwrap()["value"], 2);
+}
+
+#[test]
+fn a_source_that_panics_shows_nothing_and_is_not_taken_for_gone() {
+    struct Broken;
+    impl Figures for Broken {
+        fn figures(&self) -> Vec<Figure> {
+            panic!("no figures")
+        }
+        fn is_gone(&self) -> bool {
+            panic!("no idea")
+        }
+    }
+    let rig = Rig::loans(10, 10);
+    rig.scheduler.publish("broken", Broken);
+    assert!(shown(&rig.scheduler, "broken").unwrap().is_empty());
+    assert!(shown(&rig.scheduler, "broken").unwrap().is_empty());
 }
 
 #[cfg(feature = "serde")]

@@ -10,10 +10,14 @@ use common::{GPU, IO, MS, Rig, gpu, granted, queued, take};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 const WAITS: &str = "bursar_reservation_wait_seconds";
+const HOLDS: &str = "bursar_lease_hold_seconds";
+
+fn buckets(builder: PrometheusBuilder, of: &str) -> PrometheusBuilder {
+    builder.set_buckets_for_metric(Matcher::Full(of.into()), &[0.001, 0.01, 0.1]).expect("buckets")
+}
 
 fn recorder() -> PrometheusRecorder {
-    let buckets = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Full(WAITS.into()), &[0.001, 0.01, 0.1]);
-    buckets.expect("buckets").build_recorder()
+    [WAITS, HOLDS].into_iter().fold(PrometheusBuilder::new(), buckets).build_recorder()
 }
 
 /// Every sample by its name with labels; fails on a line that is neither a sample nor a comment.
@@ -61,8 +65,8 @@ fn a_scrape_shows_budgets_levels_waits_modules_and_what_others_publish() {
             ("bursar_waiting", 1.0),
             ("bursar_leases", 1.0),
             ("bursar_module_used_bytes{module=\"vision\",budget=\"gpu0.memory\"}", 600.0),
-            ("bursar_prefix_cache_hits_total", 7.0),
-            ("bursar_prefix_cache_size_bytes", 64.0),
+            ("bursar_prefix_cache_hits_total{section=\"prefix cache\"}", 7.0),
+            ("bursar_prefix_cache_size_bytes{section=\"prefix cache\"}", 64.0),
         ];
         for (name, value) in expected {
             assert_eq!(now.get(name), Some(&value), "{name} in {now:#?}");
@@ -81,7 +85,7 @@ fn a_scrape_shows_budgets_levels_waits_modules_and_what_others_publish() {
         let seconds = waits(&format!("sum{{{labels}}}"));
         assert!((0.00495..=0.00505).contains(&seconds), "{seconds}");
         assert_eq!(after["bursar_reservations_total{priority=\"HIGH\",outcome=\"waited\"}"], 1.0);
-        assert_eq!(after["bursar_prefix_cache_hits_total"], 7.0);
+        assert_eq!(after["bursar_prefix_cache_hits_total{section=\"prefix cache\"}"], 7.0);
     });
 }
 
@@ -92,6 +96,92 @@ fn what_happened_before_the_exporter_was_made_is_counted_too() {
     metrics::with_local_recorder(&recorder, || MetricsExporter::new(&rig.scheduler).publish());
     let name = "bursar_reservations_total{priority=\"NORMAL\",outcome=\"immediate\"}";
     assert_eq!(scrape(&recorder.handle())[name], 1.0);
+}
+
+#[test]
+fn a_scrape_shows_use_over_time_and_how_long_labelled_leases_were_held() {
+    let (recorder, rig) = (recorder(), rig());
+    metrics::with_local_recorder(&recorder, || {
+        let mut exporter = MetricsExporter::new(&rig.scheduler);
+        exporter.publish();
+        let held = take(&rig.scheduler, gpu(500).attention(0.25).label("chat"));
+        drop(take(&rig.scheduler, common::io(200)));
+        rig.jump(2000 * MS);
+        exporter.publish();
+        let now = scrape(&recorder.handle());
+        let expected = [
+            // From nothing to 500 in a line, as far as the samples tell.
+            ("bursar_budget_mean_bytes{budget=\"gpu0.memory\"}", 250.0),
+            ("bursar_budget_mean_utilisation_ratio{budget=\"gpu0.memory\"}", 0.25),
+            ("bursar_budget_utilisation_ratio{budget=\"gpu0.memory\"}", 0.5),
+            ("bursar_budget_utilisation_ratio{budget=\"attention\"}", 0.25),
+            ("bursar_budget_refill_bytes_per_second{budget=\"io\"}", 100.0),
+            ("bursar_budget_mean_bytes_per_second{budget=\"io\"}", 100.0),
+            ("bursar_budget_utilisation_ratio{budget=\"io\"}", 1.0),
+            ("bursar_dormant", 0.0),
+        ];
+        for (name, value) in expected {
+            assert_eq!(now.get(name), Some(&value), "{name} in {now:#?}");
+        }
+        assert_eq!(now.get(&format!("{HOLDS}_count")), None, "it is held");
+        drop(held);
+        rig.jump(2000 * MS);
+        exporter.publish();
+        exporter.publish();
+        let after = scrape(&recorder.handle());
+        assert_eq!(after["bursar_budget_trend_bytes{budget=\"gpu0.memory\"}"], -500.0);
+        assert_eq!(after[&format!("{HOLDS}_count")], 1.0);
+        let seconds = after[&format!("{HOLDS}_sum")];
+        assert!((1.98..=2.02).contains(&seconds), "{seconds}");
+    });
+}
+
+#[test]
+fn gauges_of_what_is_gone_fall_to_zero_and_counters_stay_and_go_on() {
+    let (recorder, rig) = (recorder(), rig());
+    let publish = |hits: u64| {
+        rig.scheduler.publish("cache", move || {
+            vec![Figure::counter("hits", hits, Unit::Count), Figure::gauge("size", 64, Unit::Bytes)]
+        });
+    };
+    metrics::with_local_recorder(&recorder, || {
+        let mut exporter = MetricsExporter::new(&rig.scheduler);
+        let mut figures = || {
+            exporter.publish();
+            let now = scrape(&recorder.handle());
+            let names = [
+                "bursar_module_used_bytes{module=\"vision\",budget=\"gpu0.memory\"}",
+                "bursar_cache_size_bytes{section=\"cache\"}",
+                "bursar_cache_hits_total{section=\"cache\"}",
+            ];
+            names.map(|name| now[name])
+        };
+        let module = rig.scheduler.module("vision").cap(GPU, 900).register().unwrap();
+        let held = take(&rig.scheduler, gpu(600).of(&module));
+        publish(7);
+        assert_eq!(figures(), [600.0, 64.0, 7.0]);
+        drop((held, module));
+        rig.scheduler.withdraw("cache");
+        assert_eq!(figures(), [0.0, 0.0, 7.0]);
+        assert_eq!(figures(), [0.0, 0.0, 7.0]);
+        publish(9);
+        assert_eq!(figures(), [0.0, 64.0, 9.0]);
+        // Replaced by one that begins anew.
+        publish(2);
+        assert_eq!(figures(), [0.0, 64.0, 11.0]);
+    });
+}
+
+#[test]
+fn sections_whose_names_are_the_same_once_cleaned_are_told_apart_by_their_label() {
+    let (recorder, rig) = (recorder(), rig());
+    for (name, size) in [("kv-cache", 1), ("kv cache", 2)] {
+        rig.scheduler.publish(name, move || vec![Figure::gauge("size", size, Unit::Count)]);
+    }
+    metrics::with_local_recorder(&recorder, || MetricsExporter::new(&rig.scheduler).publish());
+    let now = scrape(&recorder.handle());
+    assert_eq!(now["bursar_kv_cache_size{section=\"kv-cache\"}"], 1.0);
+    assert_eq!(now["bursar_kv_cache_size{section=\"kv cache\"}"], 2.0);
 }
 
 /// The names of metrics in the queries of the dashboard.
@@ -110,13 +200,12 @@ fn a_scrape_over_http_has_every_metric_of_the_dashboard() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        let builder = PrometheusBuilder::new().with_http_listener(free);
-        let builder = builder.set_buckets_for_metric(Matcher::Full(WAITS.into()), &[1.0]).unwrap();
-        let (recorder, listener) = builder.build().unwrap();
+        let builder = [WAITS, HOLDS].into_iter().fold(PrometheusBuilder::new(), buckets);
+        let (recorder, listener) = builder.with_http_listener(free).build().unwrap();
         tokio::spawn(listener);
         metrics::set_global_recorder(recorder).map_err(|_| "the only one of this process").unwrap();
         let scheduler = bursar::Scheduler::builder().gpu(100u64).attention().spawn().unwrap();
-        let held = scheduler.reserve(gpu(100)).await.unwrap();
+        let held = scheduler.reserve(gpu(100).label("hog")).await.unwrap();
         let waiting = tokio::spawn(scheduler.reserve(gpu(1)));
         tokio::task::yield_now().await;
         drop(held);

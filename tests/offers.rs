@@ -296,3 +296,27 @@ fn neither_an_offer_nor_a_waiter_whose_offer_expired_takes_a_place_in_a_full_que
     drop(lease);
     assert_untouched(&rig.scheduler);
 }
+
+#[test]
+fn r5_the_dormant_are_counted_apart_from_those_that_wait_until_they_are_polled_or_end() {
+    let count = |rig: &Rig| (rig.scheduler.stats().dormant, rig.scheduler.stats().waiting);
+    let mut rig = Rig::loans(10, 10);
+    let (mut polled, lease) = make_dormant(&mut rig, gpu(4));
+    assert_eq!(count(&rig), (1, 0));
+    let text = rig.scheduler.snapshot(10).to_string();
+    assert!(text.contains("0 waiting, 1 dormant") && text.contains("first of 1 that wait or are dormant"), "{text}");
+    assert!(polled.poll().is_pending());
+    assert_eq!(count(&rig), (0, 1));
+    drop((polled, lease));
+    let (given_up, lease) = make_dormant(&mut rig, gpu(4));
+    assert_eq!(count(&rig), (1, 0));
+    drop(given_up);
+    assert_eq!(count(&rig), (0, 0));
+    drop(lease);
+    let (mut ended, lease) = make_dormant(&mut rig, gpu(4));
+    rig.scheduler.close();
+    assert_eq!(count(&rig), (0, 0));
+    assert!(matches!(outcome(&mut ended), Err(ReserveError::Closed { .. })));
+    drop(lease);
+    assert_untouched(&rig.scheduler);
+}

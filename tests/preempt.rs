@@ -457,3 +457,65 @@ fn who_gives_up_waiting_for_a_revocation_leaves_no_waker_behind() {
     drop(revoked);
     assert_eq!(Arc::strong_count(&second), 1);
 }
+
+/// P24: who waits is served by level and arrival, and who holds gives way in exactly the opposite order.
+#[test]
+fn p24_who_would_be_served_last_is_the_first_that_gives_way() {
+    let rig = Rig::loans(6, 10);
+    let held = take(&rig.scheduler, gpu(6));
+    let levels = [Priority::Low, Priority::High, Priority::Idle, Priority::Normal, Priority::Idle, Priority::High];
+    let mut waiting: Vec<_> =
+        levels.iter().map(|&level| queued(&rig.scheduler, gpu(1).priority(level).preemptible())).collect();
+    drop(held);
+    let mut leases: Vec<_> = waiting.iter_mut().map(granted).map(Some).collect();
+    let served = [1, 5, 3, 0, 2, 4];
+    let mut gave_way = Vec::new();
+    let mut urgent = Vec::new();
+    for _ in 0..6 {
+        let mut next = queued(&rig.scheduler, critical(1));
+        let at = (0..6).find(|&at| leases[at].as_ref().is_some_and(|lease| asked(lease).is_some())).expect("somebody");
+        gave_way.push(at);
+        leases[at] = None;
+        urgent.push(granted(&mut next));
+    }
+    gave_way.reverse();
+    assert_eq!(gave_way, served);
+}
+
+/// P43: five are lacking. The youngest is looked at first and has two; once the old one with five is needed as well,
+/// the young one is not.
+#[test]
+fn p43_one_victim_is_asked_where_one_is_enough() {
+    let rig = Rig::loans(10, 10);
+    let large = take(&rig.scheduler, idle(5));
+    let small = take(&rig.scheduler, idle(2));
+    let mut urgent = queued(&rig.scheduler, critical(8));
+    assert_eq!((asked(&large).is_some(), asked(&small).is_some()), (true, false));
+    drop(large);
+    drop(granted(&mut urgent));
+    assert_eq!(rig.scheduler.stats().level(Priority::Idle).revoked, 1);
+    drop(small);
+    assert_untouched(&rig.scheduler);
+}
+
+/// P43: the release after which a critical waiter can be helped by a victim also makes room for somebody of no urgency.
+/// Whether that one is granted in the same turn or not, it is in the plan: the critical one gets what it waits for as
+/// soon as those end that were asked in that turn, and each was asked once.
+#[test]
+fn p43_who_is_granted_in_the_turn_in_which_it_is_asked_for_is_a_part_of_the_plan() {
+    let rig = Rig::loans(10, 10);
+    let hog = take(&rig.scheduler, idle(5));
+    let firm = take(&rig.scheduler, gpu(5));
+    let mut urgent = queued(&rig.scheduler, critical(10));
+    assert!(asked(&hog).is_none(), "without the firm one it would be in vain");
+    let mut small = queued(&rig.scheduler, idle(2));
+    drop(firm);
+    let small_lease = small.is_woken().then(|| granted(&mut small));
+    let victims = [Some(hog), small_lease].into_iter().flatten().inspect(|lease| assert!(asked(lease).is_some()));
+    let victims: Vec<_> = victims.collect();
+    assert_eq!(rig.scheduler.stats().level(Priority::Idle).revoked, victims.len() as u64);
+    drop(victims);
+    drop(granted(&mut urgent));
+    drop(small);
+    assert_untouched(&rig.scheduler);
+}

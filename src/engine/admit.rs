@@ -191,6 +191,7 @@ impl Engine {
         if self.queue.get(slot).state != State::Dormant {
             return None;
         }
+        self.dormant -= 1;
         self.catch_up(slot);
         self.ripen_if_due(slot);
         let rank = self.queue.get(slot).rank;

@@ -80,9 +80,10 @@ impl Engine {
     /// The budget and the figures that do not fit.
     pub fn verify(&self, shut: u64) -> Result<(), (BudgetId, String)> {
         let mut naming = [0u32; BudgetId::LIMIT];
-        let (mut waiting, mut waiting_at) = (0, [0; Priority::COUNT]);
+        let (mut waiting, mut dormant, mut waiting_at) = (0, 0, [0; Priority::COUNT]);
         for (slot, waiter) in self.queue.iter() {
             let active = waiter.state == State::Waiting;
+            dormant += usize::from(waiter.state == State::Dormant);
             if active {
                 waiting += 1;
                 waiting_at[waiter.base.index()] += 1;
@@ -102,10 +103,11 @@ impl Engine {
                 return Err((id, found));
             }
         }
-        if waiting != self.waiting || waiting_at != self.waiting_at {
+        if (waiting, dormant) != (self.waiting, self.dormant) || waiting_at != self.waiting_at {
             let found = format!(
-                "{} active waiters counted, {waiting} there; {:?} by level, {waiting_at:?} there",
-                self.waiting, self.waiting_at
+                "{} active waiters counted, {waiting} there; {:?} by level, {waiting_at:?} there; {} dormant ones \
+                 counted, {dormant} there",
+                self.waiting, self.waiting_at, self.dormant
             );
             return Err((BudgetId::GPU, found));
         }

@@ -57,6 +57,8 @@ pub enum Effect {
         place: u32,
         /// Its level.
         level: Priority,
+        /// The level that it is asked for.
+        by: Priority,
     },
     /// A lease that was asked to end has not done so within its grace.
     Overdue {

@@ -23,7 +23,7 @@ impl Engine {
                 }
                 return;
             }
-            State::Dormant => {}
+            State::Dormant => self.dormant -= 1,
             State::Ended => return self.forget(slot),
             State::Free => return,
         }
@@ -89,8 +89,10 @@ impl Engine {
             (_, Some((filing, place))) => Some((place, self.queue.asks(slot, filing.alternative()).get(place))),
             (_, None) => Some(self.blocked_now(turn.books, slot)),
         };
-        if waiter.state == State::Waiting {
-            self.deactivate(slot);
+        match waiter.state {
+            State::Waiting => self.deactivate(slot),
+            State::Dormant => self.dormant -= 1,
+            _ => {}
         }
         self.queue.get_mut(slot).state = State::Ended;
         self.forget_timers(slot);

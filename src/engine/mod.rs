@@ -158,6 +158,8 @@ pub struct Engine {
     naming: [u32; BudgetId::LIMIT],
     /// Active waiters.
     waiting: usize,
+    /// Those whose offer expired, until they are polled or end.
+    dormant: usize,
     /// Active waiters by the level of their request.
     waiting_at: [u64; Priority::COUNT],
     /// Deadlines of those that wait or are dormant.
@@ -219,6 +221,7 @@ impl Engine {
             holds: (config.order == Order::ResponseRatio).then(Holds::default),
             naming: [0; BudgetId::LIMIT],
             waiting: 0,
+            dormant: 0,
             waiting_at: [0; Priority::COUNT],
             deadlines: BTreeSet::new(),
             ripenings: BTreeSet::new(),
@@ -302,6 +305,11 @@ impl Engine {
     /// Active waiters.
     pub fn waiting(&self) -> usize {
         self.waiting
+    }
+
+    /// Those whose offer expired because nobody polled them. They are in no line until they are polled.
+    pub fn dormant(&self) -> usize {
+        self.dormant
     }
 
     /// Active waiters by the level of their request, which is not always the one they have risen to.

@@ -189,9 +189,16 @@ impl Engine {
         }
     }
 
-    /// The number of a preemptible lease, by which it is told from a later one in its place.
-    pub fn lent_number(&self, held: Held) -> Option<u64> {
-        Some(self.preemption.lent.get(&held.place()?)?.number)
+    /// The number of a preemptible lease, by which it is told from a later one in its place, and when its request
+    /// arrived.
+    pub fn lent(&self, held: Held) -> Option<(u64, u64)> {
+        let lent = self.preemption.lent.get(&held.place()?)?;
+        Some((lent.number, lent.arrived))
+    }
+
+    /// How long those that were asked have, in nanoseconds.
+    pub fn grace(&self) -> u64 {
+        self.settings.grace
     }
 
     /// For which level a lease was asked to end, until when, and when its request arrived. `None` while it was not.
@@ -346,7 +353,7 @@ impl Engine {
         let until = self.now.saturating_add(self.settings.grace);
         for place in &victims {
             if let Some(level) = self.preemption.ask(*place, Standing::Asked { by, until }) {
-                self.effects.push(Effect::Revoke { place: *place, level });
+                self.effects.push(Effect::Revoke { place: *place, level, by });
             }
         }
         // First in its level: an equal with an earlier deadline may not take what others give up for it. Who is served

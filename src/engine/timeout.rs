@@ -231,6 +231,7 @@ impl Engine {
         waiter.expiries = waiter.expiries.saturating_add(1);
         self.start_deadline(slot);
         self.effects.push(Effect::Expired { slot });
+        self.dormant += 1;
         // The budget may have shrunk below it while it lay there.
         if self.possible(turn.books, slot) == 0 {
             self.end(turn, slot, Verdict::NeverFits);

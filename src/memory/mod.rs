@@ -46,7 +46,7 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 
-use crate::model::SpaceId;
+use crate::model::{Figure, SpaceId};
 
 pub use blocks::BlockId;
 #[cfg(feature = "cuda")]
@@ -57,7 +57,7 @@ pub use cuda::{
 pub use disk::{DiskBlock, DiskConfig, DiskSpace, Durability};
 pub use error::SpaceError;
 pub use host::{HeapSlab, HeapSource, HostBlock, HostSpace, PagePin};
-pub use pool::{Pool, PoolBlock, PoolConfig, PoolUsage, Slab, Source, SourceError};
+pub use pool::{Pool, PoolBlock, PoolConfig, PoolFigures, PoolUsage, Slab, Source, SourceError};
 pub use simulated::SimulatedDevice;
 pub use streams::{StreamLease, StreamPool};
 
@@ -109,6 +109,11 @@ pub trait Space: Send + Sync + Debug {
 
     /// How many bytes are allocated, with what blocks were rounded up by.
     fn used(&self) -> u64;
+
+    /// What it has to show beside what it has and uses: hits and misses of its caches, say.
+    fn figures(&self) -> Vec<Figure> {
+        Vec::new()
+    }
 
     /// How many bytes of the capacity a block of so many bytes takes, unless it happens to get a piece that is smaller
     /// or larger.

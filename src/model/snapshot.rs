@@ -15,6 +15,12 @@ use super::stats::Stats;
 pub trait Figures: Send + Sync + 'static {
     /// The figures as they are now. Called from whatever thread asks, with no lock of the scheduler held.
     fn figures(&self) -> Vec<Figure>;
+
+    /// Whether what the figures are of is no more: they are then shown no longer, and the source is dropped. Called
+    /// before every [`figures`](Figures::figures), and when something else is published.
+    fn is_gone(&self) -> bool {
+        false
+    }
 }
 
 impl<F: Fn() -> Vec<Figure> + Send + Sync + 'static> Figures for F {
@@ -52,6 +58,12 @@ impl Figure {
     /// What happened so far.
     pub fn counter(name: impl Into<Cow<'static, str>>, value: u64, unit: Unit) -> Self {
         Figure { name: name.into(), kind: FigureKind::Counter, value, unit }
+    }
+
+    /// What is now, and what happened so far, in numbers.
+    pub(crate) fn counts(now: &[(&'static str, u64)], so_far: &[(&'static str, u64)]) -> Vec<Figure> {
+        let now = now.iter().map(|&(name, value)| Figure::gauge(name, value, Unit::Count));
+        now.chain(so_far.iter().map(|&(name, value)| Figure::counter(name, value, Unit::Count))).collect()
     }
 
     /// What is now.
@@ -130,9 +142,9 @@ impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.stats)?;
         if !self.waiting.is_empty() {
-            // Those whose grant passed on because nobody polled them are listed, and not counted.
-            let all = self.stats.waiting.max(self.waiting.len() as u64);
-            writeln!(f, "\nfirst of {all} waiting:")?;
+            // Some may have come since they were counted.
+            let all = (self.stats.waiting + self.stats.dormant).max(self.waiting.len() as u64);
+            writeln!(f, "\nfirst of {all} that wait or are dormant:")?;
             self.waiting.iter().try_for_each(|waiting| writeln!(f, "  {waiting}"))?;
         }
         if !self.holders.is_empty() {
@@ -157,8 +169,11 @@ impl fmt::Display for Snapshot {
         }
         for Section { name, figures } in &self.sections {
             write!(f, "{name}:")?;
-            figures.iter().try_for_each(|figure| write!(f, " {} {}", figure.name, figure.unit.show(figure.value)))?;
-            writeln!(f)?;
+            // What has never happened is left out.
+            let shown = figures.iter().filter(|figure| figure.kind == FigureKind::Gauge || figure.value > 0);
+            let texts: Vec<_> =
+                shown.map(|figure| format!(" {} {}", figure.name, figure.unit.show(figure.value))).collect();
+            writeln!(f, "{}", texts.join(","))?;
         }
         Ok(())
     }

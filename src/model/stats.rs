@@ -140,7 +140,10 @@ pub struct Stats {
     pub levels: [LevelStats; Priority::COUNT],
     /// Reservations that wait.
     pub waiting: u64,
-    /// The same by the level of the request, most urgent first.
+    /// Reservations whose grant passed on because nobody polled them in time: they are in no line until they are
+    /// polled, and not among those that wait.
+    pub dormant: u64,
+    /// Those that wait by the level of the request, most urgent first.
     pub waiting_at: [u64; Priority::COUNT],
     /// Grants that nobody has taken up yet.
     pub offered: u64,
@@ -218,8 +221,8 @@ impl fmt::Display for Stats {
         }
         write!(
             f,
-            "{} waiting, {} leases, {} offered, {} forgotten",
-            self.waiting, self.leases, self.offered, self.forgotten
+            "{} waiting, {} dormant, {} leases, {} offered, {} forgotten",
+            self.waiting, self.dormant, self.leases, self.offered, self.forgotten
         )?;
         self.closed.map_or(Ok(()), |reason| write!(f, "; closed: {reason}"))
     }

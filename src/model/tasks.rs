@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::snapshot::Figure;
+
 /// What became of the tasks that were [submitted](crate::Scheduler::submit) to a scheduler. Every one of them is in
 /// exactly one place: `submitted` is `live` plus all the ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,6 +48,26 @@ impl TaskStats {
         let by_time = self.late + self.overdue;
         let by_others = self.preempted_too_often + self.cancelled + self.shed + self.refused;
         good + by_itself + by_time + by_others
+    }
+
+    /// The same as figures to be shown beside others.
+    pub(crate) fn figures(&self) -> Vec<Figure> {
+        let now = [("waiting", self.live.saturating_sub(self.running)), ("running", self.running)];
+        let so_far = [
+            ("submitted", self.submitted),
+            ("done", self.done),
+            ("failed", self.failed),
+            ("panicked", self.panicked),
+            ("late", self.late),
+            ("overdue", self.overdue),
+            ("preempted_too_often", self.preempted_too_often),
+            ("cancelled", self.cancelled),
+            ("shed", self.shed),
+            ("refused", self.refused),
+            ("preemptions", self.preemptions),
+            ("retries", self.retries),
+        ];
+        Figure::counts(&now, &so_far)
     }
 
     /// Those that missed a time: that of their grant or that of their completion.

@@ -9,7 +9,7 @@ mod tasks;
 mod times;
 mod usage;
 
-pub(crate) use console::{Asking, Console, Figures, Sampler, spawn};
+pub(crate) use console::{Asking, Console, Figures, Sampler, TaskRow, spawn};
 pub(crate) use sink::Sink;
 pub(crate) use tasks::{Running, TaskCounters, TaskEnd};
 pub(crate) use times::{Times, summary};

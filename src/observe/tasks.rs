@@ -33,8 +33,9 @@ pub(crate) struct TaskCounters {
 }
 
 impl TaskCounters {
-    pub(crate) fn submitted(&self) {
-        self.submitted.fetch_add(1, Ordering::Relaxed);
+    /// Counts a task. Whether it is the first.
+    pub(crate) fn submitted(&self) -> bool {
+        self.submitted.fetch_add(1, Ordering::Relaxed) == 0
     }
 
     pub(crate) fn ended(&self, end: TaskEnd) {

@@ -1,13 +1,15 @@
 //! From a configuration to a running scheduler.
 
+use std::future::poll_fn;
 use std::panic::Location;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 
 use crate::model::{Budget, BudgetId, Bytes, Config, ConfigError, Share};
-use crate::observe::{self, Sampler};
+use crate::observe::{self, Sampler, TaskRow};
 use crate::rt::Clock;
 #[cfg(any(feature = "test-util", bursar_loom))]
 use crate::rt::sync::{AtomicU64, Ordering};
@@ -141,8 +143,12 @@ impl Builder {
         let runtime = Handle::try_current().map_err(|_| ConfigError::NoRuntime)?;
         // Tokio has no question for this; making a timer answers it, by a panic if there is none.
         std::panic::catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).map_err(|_| ConfigError::NoTime)?;
-        let (scheduler, driver) = self.build()?;
-        observe::spawn(&runtime, "bursar scheduler", Location::caller(), driver);
+        let (scheduler, mut driver) = self.build()?;
+        let name = "bursar scheduler";
+        let mut row = TaskRow::new(name.into(), Location::caller());
+        let task = poll_fn(move |cx| row.poll(Pin::new(&mut driver), cx));
+        // An error has dropped the task, which closes the scheduler; the first reservation says so.
+        let _ = observe::spawn(&runtime, name, task);
         Ok(scheduler)
     }
 

@@ -36,7 +36,9 @@ use super::drain::Drains;
 use super::known::Known;
 use super::revoked::Revocations;
 use super::sections::Sections;
-use super::wake::{Alert, Wakes};
+use super::span::Spans;
+use super::trace::{self, Notice};
+use super::wake::Wakes;
 use super::watch::Watch;
 
 /// What never changes while a scheduler lives.
@@ -108,6 +110,7 @@ pub(crate) struct Core {
     pub(super) tasks: TaskCounters,
     pub(super) clock: Clock,
     pub(super) console: Console,
+    pub(super) spans: Spans,
     /// Whether somebody waits. Only a hint where to go first: what counts are the flags in the books, read under their
     /// lock.
     pub(super) busy: AtomicBool,
@@ -142,6 +145,7 @@ impl Core {
             tasks: TaskCounters::default(),
             clock,
             console: Console::default(),
+            spans: Spans::default(),
             busy: AtomicBool::new(false),
             rates: AtomicU64::new(0),
         }
@@ -207,7 +211,7 @@ impl Core {
             let watch = watch.due(engine.waiting(), now, || books.granted_at_once() + sink.waited());
             (result, desk.engine.poll_timeout(&mut books).min(watch))
         };
-        desk.apply(&mut wakes);
+        desk.apply(&mut wakes, &self.known);
         let busy = desk.engine.waiting() > 0;
         if busy != self.busy.load(Ordering::Relaxed) {
             self.busy.store(busy, Ordering::Relaxed);
@@ -275,16 +279,19 @@ impl Core {
     #[inline(never)]
     pub(super) fn give_special(&'static self, held: Held) {
         // Before the place is free: the next lease there may be known too.
-        if held.known().is_some() {
-            self.known.leave(held, self.now());
+        let label = if held.known().is_some() { self.known.leave(held, self.now()) } else { None };
+        if !held.is_tagged() {
+            return self.give(held);
         }
-        if held.is_tagged() {
-            return self.turn(|desk, turn, wakes| {
-                desk.revocations.forget(held, wakes);
-                desk.engine.ended(turn, held);
-            });
+        let asked = self.turn(|desk, turn, wakes| {
+            let asked = desk.engine.revocation(held);
+            desk.revocations.forget(held, wakes);
+            desk.engine.ended(turn, held);
+            asked.map(|(by, until, _)| (by, Duration::from_nanos(turn.now.saturating_sub(until))))
+        });
+        if let Some((by, late)) = asked {
+            trace::gave_way(label.as_deref(), held.level(), by, late);
         }
-        self.give(held);
     }
 
     /// Splits `part` off what a lease holds. It stays with the activity, if that is more than the one lease.
@@ -300,6 +307,7 @@ impl Core {
             let split = turn.books.tagged(split, rest);
             desk.engine.split_off(rest);
             desk.engine.lend_part(*held, split);
+            desk.revocations.share(*held, split);
             Ok(split)
         })
     }
@@ -326,10 +334,10 @@ impl Core {
     pub(super) fn cancel(&'static self, slot: u32) {
         let mut wakes = Wakes::default();
         // Dropped last: a subscriber hears of it.
-        let _shown = self.console.take(slot);
+        let _shown = (self.console.take(slot), self.spans.take(slot));
         let mut desk = self.desk.lock();
         if desk.engine.cancel_quietly(slot) {
-            desk.apply(&mut wakes);
+            desk.apply(&mut wakes, &self.known);
             wakes.discard(desk.wakers.get_mut(slot).and_then(Option::take));
             return;
         }
@@ -413,16 +421,20 @@ impl Core {
 
 impl Desk {
     /// Turns effects into wake-ups and figures.
-    fn apply(&mut self, wakes: &mut Wakes) {
+    fn apply(&mut self, wakes: &mut Wakes, known: &Known) {
         let Desk { engine, wakers, sink, labels, names, revocations, .. } = self;
         for effect in engine.effects() {
             sink.record(&effect);
             if let Effect::Alert { slot, activity, budget, holder } = effect {
                 let label = labels.get(slot).cloned().flatten();
-                wakes.alert(Alert { activity, label, budget: names.of(budget).0, holder });
+                wakes.say(Notice::Alert { activity, label, budget: names.of(budget).0, holder });
             }
-            if let Effect::Revoke { place, .. } = effect {
+            if let Effect::Revoke { place, level, by } = effect {
                 revocations.wake(place, wakes);
+                wakes.say(Notice::Asked { label: known.label(place), level, by });
+            }
+            if let Effect::Overdue { place, level } = effect {
+                wakes.say(Notice::Overdue { label: known.label(place), level });
             }
             if let Effect::Offer { slot, .. } | Effect::End { slot, .. } = effect
                 && let Some(waker) = wakers.get_mut(slot).and_then(Option::take)

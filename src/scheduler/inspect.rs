@@ -104,6 +104,7 @@ impl Core {
             budgets,
             levels,
             waiting: desk.engine.waiting() as u64,
+            dormant: desk.engine.dormant() as u64,
             waiting_at: desk.engine.waiting_at(),
             offered: offers,
             leases: leases.saturating_sub(offers),

@@ -1,10 +1,12 @@
 //! The holders that have a name: a sharded table, touched only by leases that carry a label (R12).
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
+use hdrhistogram::Histogram;
 
 use crate::ledger::Held;
 use crate::model::{BudgetId, Holder, WaitSummary};
@@ -29,18 +31,35 @@ impl Known {
         }
     }
 
+    /// A lease ends. Its label, if it had one.
     #[cold]
-    pub(super) fn leave(&self, held: Held, now: u64) {
-        if let Some((_, holder)) = held.known().and_then(|place| self.holders.remove(&place)) {
-            let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
-            holds.record(now.saturating_sub(holder.since));
+    pub(super) fn leave(&self, held: Held, now: u64) -> Option<Cow<'static, str>> {
+        let (_, holder) = held.known().and_then(|place| self.holders.remove(&place))?;
+        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        holds.record(now.saturating_sub(holder.since));
+        Some(holder.label)
+    }
+
+    /// A lease became a part of another: it is no holder any more, and its hold has not ended.
+    pub(super) fn absorb(&self, held: Held) {
+        if let Some(place) = held.known() {
+            self.holders.remove(&place);
         }
+    }
+
+    /// The label of the lease in a place, if it has one.
+    pub(super) fn label(&self, place: u32) -> Option<Cow<'static, str>> {
+        self.holders.get(&place).map(|holder| holder.label.clone())
     }
 
     /// How long the labelled leases were held that have ended.
     pub(super) fn holds(&self) -> WaitSummary {
-        let copy = self.holds.lock().unwrap_or_else(PoisonError::into_inner).copy();
-        copy.as_ref().map(summary).unwrap_or_default()
+        self.hold_times().as_ref().map(summary).unwrap_or_default()
+    }
+
+    /// The same, each of them.
+    pub(super) fn hold_times(&self) -> Option<Histogram<u64>> {
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner).copy()
     }
 
     /// Changes an entry, if the lease has one.

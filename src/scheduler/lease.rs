@@ -135,7 +135,8 @@ impl Lease {
         Ok(split)
     }
 
-    /// Takes in another lease of the same scheduler. The label and level of this one stay.
+    /// Takes in another lease of the same scheduler. The label and level of this one stay, and how long it is held
+    /// counts from its own grant.
     ///
     /// # Errors
     /// [`MergeError`] when the other is of another scheduler; the error holds it, so nothing is lost.
@@ -144,6 +145,8 @@ impl Lease {
         if !std::ptr::eq(self.core, other.core) || !self.core.merge(&mut self.held, &mut other.held) {
             return Err(MergeError(other));
         }
+        // What it held is held on: nothing has ended that could be timed.
+        self.core.known.absorb(other.held);
         self.note_amounts();
         // The other drops with nothing left in it, and is counted down like any lease.
         Ok(())

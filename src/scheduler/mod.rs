@@ -19,6 +19,7 @@ mod reservation;
 mod revoked;
 mod scope;
 mod sections;
+mod span;
 mod tasks;
 mod trace;
 mod wake;
@@ -41,9 +42,10 @@ pub use growth::Growth;
 pub use lease::{Lease, MergeError};
 pub use module::{Module, ModuleBuilder};
 pub use period::Period;
+#[cfg(feature = "metrics")]
+pub(crate) use period::Timed;
 pub use reservation::Reservation;
 pub use revoked::Revoked;
-pub(crate) use revoked::Watched;
 pub use weak::WeakScheduler;
 
 /// The handle of a scheduler. Cheap to clone; all clones are the same scheduler.

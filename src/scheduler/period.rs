@@ -31,13 +31,26 @@ pub struct Period {
     scheduler: Scheduler,
     counted: Stats,
     waits: BTreeMap<(BudgetId, Priority), Histogram<u64>>,
+    holds: Option<Histogram<u64>>,
+}
+
+/// What took the times of a histogram.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "nobody asks for the times themselves"))]
+pub(crate) enum Timed<'a> {
+    /// Waits at the budget of this name, at a level.
+    Wait(&'a str, Priority),
+    /// Labelled leases that have ended.
+    Hold,
 }
 
 impl Scheduler {
     /// Begins a period, now. It keeps the scheduler open as every handle does.
     pub fn period(&self) -> Period {
-        let mut period = Period { scheduler: self.clone(), counted: self.stats(), waits: BTreeMap::new() };
+        let (counted, waits) = (self.stats(), BTreeMap::new());
+        let mut period = Period { scheduler: self.clone(), counted, waits, holds: None };
         period.next_waits(|_, _, _| ());
+        period.next_holds();
         period
     }
 
@@ -47,22 +60,22 @@ impl Scheduler {
         let mut counted = self.stats();
         counted.levels = Default::default();
         (counted.expired_offers, counted.inherited, counted.alerts) = (0, 0, 0);
-        Period { scheduler: self.clone(), counted, waits: BTreeMap::new() }
+        Period { scheduler: self.clone(), counted, waits: BTreeMap::new(), holds: None }
     }
 }
 
 impl Period {
     /// What happened since the last call, or since the period was made, and begins the next.
     ///
-    /// Counters and waits are of the period. What is now (capacities, what is free, who waits) is of this moment;
-    /// peaks, means and hold times are since the start.
+    /// Counters, waits and hold times are of the period. What is now (capacities, what is free, who waits) is of this
+    /// moment; peaks and means are since the start.
     #[expect(clippy::should_implement_trait, reason = "there is always a next period: it is no iterator")]
     pub fn next(&mut self) -> Stats {
-        self.next_with(|_, _, _| ())
+        self.next_with(|_, _| ())
     }
 
-    /// The same; `each` is shown the waits at each budget, by name, and level where there were any.
-    pub(crate) fn next_with(&mut self, mut each: impl FnMut(&str, Priority, &Histogram<u64>)) -> Stats {
+    /// The same; `each` is shown the times of whatever took any.
+    pub(crate) fn next_with(&mut self, mut each: impl FnMut(Timed<'_>, &Histogram<u64>)) -> Stats {
         let now = self.scheduler.stats();
         let mut period = now.clone();
         for (level, before) in period.levels.iter_mut().zip(&self.counted.levels) {
@@ -78,9 +91,12 @@ impl Period {
         self.next_waits(|id, level, waits| {
             if let Some(budget) = period.budgets.iter_mut().find(|budget| budget.id == id) {
                 budget.waits[level.index()] = summary(waits);
-                each(&budget.name, level, waits);
+                each(Timed::Wait(&budget.name, level), waits);
             }
         });
+        let holds = self.next_holds();
+        holds.iter().for_each(|holds| each(Timed::Hold, holds));
+        period.holds = holds.as_ref().map(summary).unwrap_or_default();
         period
     }
 
@@ -91,19 +107,26 @@ impl Period {
             for level in Priority::ALL {
                 let Some(all) = core.desk.lock().sink.waits(budget, level) else { continue };
                 let before = self.waits.insert((budget, level), all.clone());
-                let mut waits = all;
-                // Of the same shape, and nothing is ever taken out of them: it cannot fail.
-                if let Some(before) = before
-                    && waits.subtract(&before).is_err()
-                {
-                    continue;
-                }
-                if !waits.is_empty() {
+                if let Some(waits) = more(all, before.as_ref()) {
                     each(budget, level, &waits);
                 }
             }
         }
     }
+
+    /// How long the labelled leases were held that ended since the last call, if any did.
+    fn next_holds(&mut self) -> Option<Histogram<u64>> {
+        let all = self.scheduler.core.known.hold_times()?;
+        let before = self.holds.replace(all.clone());
+        more(all, before.as_ref())
+    }
+}
+
+/// What has been added to a histogram, if anything was.
+fn more(mut all: Histogram<u64>, before: Option<&Histogram<u64>>) -> Option<Histogram<u64>> {
+    // Of the same shape, and nothing is ever taken out of them: it cannot fail.
+    before.map_or(Ok(()), |before| all.subtract(before)).ok()?;
+    (!all.is_empty()).then_some(all)
 }
 
 fn less(level: &LevelStats, before: &LevelStats) -> LevelStats {

@@ -18,6 +18,7 @@ use crate::rt::sync::Ordering;
 use super::core::Core;
 use super::explain;
 use super::lease::Lease;
+use super::span::WaitSpan;
 use super::{report, scope, trace};
 
 /// Stands for a slot: not polled yet.
@@ -117,7 +118,9 @@ impl Reservation {
             Submitted::Waiting(slot) => {
                 self.slot = slot;
                 core.console.begin(slot, now);
-                trace::waits(&self.request);
+                if trace::is_heard() {
+                    self.tell_of_wait(slot);
+                }
                 Step::Waiting
             }
             Submitted::Refused(refusal) => {
@@ -126,10 +129,24 @@ impl Reservation {
         }
     }
 
+    #[cold]
+    fn tell_of_wait(&self, slot: u32) {
+        let span = WaitSpan::of(&self.request);
+        span.within(|| trace::waits(&self.request));
+        self.core.spans.keep(slot, span);
+    }
+
+    #[cold]
+    fn tell_of_grant(&self, span: &WaitSpan, lease: &Lease) {
+        span.note("granted");
+        span.within(|| trace::granted(&self.request, lease));
+    }
+
     /// A poll off the fast path.
     #[cold]
     #[inline(never)]
     fn poll_slowly(&mut self, cx: &Context<'_>) -> Poll<Result<Lease, ReserveError>> {
+        let span = if self.is_waiting() { self.core.spans.take(self.slot) } else { WaitSpan::default() };
         let step = match self.slot {
             DONE => Step::Waiting,
             0..DONE => self.look(cx),
@@ -148,20 +165,24 @@ impl Reservation {
             },
         };
         match step {
-            Step::Waiting => Poll::Pending,
+            Step::Waiting => {
+                self.core.spans.keep(self.slot, span);
+                Poll::Pending
+            }
             Step::Granted(held) => {
                 let waited = self.slot < DONE;
                 self.slot = DONE;
                 // A subscriber may panic: by then what was granted is in a lease.
                 let lease = Lease::granted(self.core, held, &mut self.request);
-                if waited {
-                    trace::granted(&self.request, &lease);
+                if waited && trace::is_heard() {
+                    self.tell_of_grant(&span, &lease);
                 }
                 Poll::Ready(Ok(lease))
             }
             Step::Failed(error) => {
                 self.slot = DONE;
-                trace::failed(&self.request, &error);
+                span.note("failed");
+                span.within(|| trace::failed(&self.request, &error));
                 Poll::Ready(Err(error))
             }
         }

@@ -25,6 +25,8 @@ pub(super) struct Revocations {
 struct Waiting {
     number: u64,
     waker: Waker,
+    /// It is also to hear when what is asked is a part that was split off.
+    parts: bool,
 }
 
 impl Revocations {
@@ -39,16 +41,30 @@ impl Revocations {
         waiting.into_iter().flatten().for_each(|waiting| wakes.discard(Some(waiting.waker)));
     }
 
+    /// A part of a lease was split off: those that watch the whole hear of both. Their wakers are this crate's own, so
+    /// to clone one runs no code of a caller's.
+    pub(super) fn share(&mut self, of: Held, part: Held) {
+        let (Some(of), Some(part)) = (of.place(), part.place()) else { return };
+        let all = self.waiting.get(&of).into_iter().flatten().filter(|waiting| waiting.parts);
+        let shared: Vec<Waker> = all.map(|waiting| waiting.waker.clone()).collect();
+        shared.into_iter().for_each(|waker| _ = self.enter(part, waker, true));
+    }
+
+    /// Keeps a waker. The number by which it is known.
+    fn enter(&mut self, place: u32, waker: Waker, parts: bool) -> u64 {
+        self.entered += 1;
+        self.waiting.entry(place).or_default().push(Waiting { number: self.entered, waker, parts });
+        self.entered
+    }
+
     /// Keeps a waker in place of the one that was kept under this number. The number by which it is known now.
     fn keep(&mut self, place: u32, number: Option<u64>, waker: Waker, wakes: &mut Wakes) -> u64 {
-        let all = self.waiting.entry(place).or_default();
-        if let Some(known) = all.iter_mut().find(|known| Some(known.number) == number) {
+        let mut all = self.waiting.get_mut(&place).into_iter().flatten();
+        if let Some(known) = all.find(|known| Some(known.number) == number) {
             wakes.discard(Some(std::mem::replace(&mut known.waker, waker)));
             return known.number;
         }
-        self.entered += 1;
-        all.push(Waiting { number: self.entered, waker });
-        self.entered
+        self.enter(place, waker, false)
     }
 
     /// Nobody waits under this number any more.
@@ -73,6 +89,10 @@ impl Lease {
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing: a lease that was asked stays asked.
+    ///
+    /// # Parts
+    /// What is [split](Lease::split) off can be asked for itself, without the rest, and has to be waited for itself. (A
+    /// [task](crate::tasks::Task::preemptible) is told of both.)
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -112,7 +132,9 @@ impl Future for Revoked<'_> {
         let (core, held) = (self.lease.core(), self.lease.held());
         let Some(place) = held.place().filter(|_| held.is_tagged()) else { return Poll::Pending };
         let number = self.kept.map(|(_, number)| number);
-        let polled = poll_revoked(core, held, place, number, cx.waker().clone());
+        let polled = poll_revoked(core, held, cx.waker().clone(), |revocations, waker, wakes| {
+            revocations.keep(place, number, waker, wakes)
+        });
         self.kept = polled.err().map(|number| (place, number));
         polled.map_or(Poll::Pending, Poll::Ready)
     }
@@ -128,13 +150,12 @@ impl Drop for Revoked<'_> {
     }
 }
 
-/// The revocation, if there is one; if not, the number under which the waker is kept.
+/// The revocation, if there is one; if not, the number under which the waker was kept.
 fn poll_revoked(
     core: &'static Core,
     held: Held,
-    place: u32,
-    number: Option<u64>,
     waker: Waker,
+    keep: impl FnOnce(&mut Revocations, Waker, &mut Wakes) -> u64,
 ) -> Result<Revocation, u64> {
     core.turn(|desk, turn, wakes| match desk.engine.revocation(held) {
         Some((by, until, arrived)) => {
@@ -142,37 +163,45 @@ fn poll_revoked(
             let grace = Duration::from_nanos(until.saturating_sub(turn.now));
             Ok(Revocation { by, grace, seniority: Seniority(arrived) })
         }
-        None => Err(desk.revocations.keep(place, number, waker, wakes)),
+        None => Err(keep(&mut desk.revocations, waker, wakes)),
     })
 }
 
-/// Watches a preemptible lease from outside, for those who have given it away. The scheduler has to be alive meanwhile.
+/// Watches a preemptible lease, and what is split off it, from outside, for those who have given it away. The scheduler
+/// has to be alive meanwhile.
 #[derive(Debug)]
 pub(crate) struct Watched {
     core: &'static Core,
     held: Held,
     number: u64,
+    seniority: Seniority,
 }
 
 impl Lease {
     /// Watches the lease after it was given away, if it is preemptible.
     pub(crate) fn watched(&self) -> Option<Watched> {
         let (core, held) = (self.core(), self.held());
-        let number = core.look(|desk, _| desk.engine.lent_number(held))?;
-        Some(Watched { core, held, number })
+        let (number, arrived) = core.look(|desk, _| desk.engine.lent(held))?;
+        Some(Watched { core, held, number, seniority: Seniority(arrived) })
     }
 }
 
 impl Watched {
-    /// The revocation, if the lease was asked to end; if not, the waker is woken when it is, or dropped with the lease.
+    /// The place in the queue that the request of the lease had.
+    pub(crate) fn seniority(&self) -> Seniority {
+        self.seniority
+    }
+
+    /// The revocation, if the lease was asked to end; if not, the waker is woken when it is, or a part of it, or
+    /// dropped with the lease. The waker is one whose clone runs no code of a caller's.
     pub(crate) fn poll(&self, waker: Waker) -> Poll<Revocation> {
-        let place = self.held.place().filter(|_| self.is_there());
-        let polled = place.and_then(|place| poll_revoked(self.core, self.held, place, None, waker).ok());
-        polled.map_or(Poll::Pending, Poll::Ready)
+        let Some(place) = self.held.place().filter(|_| self.is_there()) else { return Poll::Pending };
+        let keep = |revocations: &mut Revocations, waker, _: &mut Wakes| revocations.enter(place, waker, true);
+        poll_revoked(self.core, self.held, waker, keep).map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Whether the lease is still out.
     fn is_there(&self) -> bool {
-        self.core.look(|desk, _| desk.engine.lent_number(self.held)) == Some(self.number)
+        self.core.look(|desk, _| desk.engine.lent(self.held)).is_some_and(|(number, _)| number == self.number)
     }
 }

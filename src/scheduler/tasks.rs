@@ -1,5 +1,7 @@
 //! What the layer of tasks needs of a scheduler beside its public face.
 
+use std::time::Duration;
+
 use tokio::runtime::Handle;
 
 use crate::model::{BudgetId, Request, TaskStats};
@@ -24,6 +26,11 @@ impl Scheduler {
         };
         let largest = request.amounts().iter().map(part).max().unwrap_or(0);
         u64::try_from(largest).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// How long those have that are asked to give back what they hold.
+    pub(crate) fn grace(&self) -> Duration {
+        Duration::from_nanos(self.core.look(|desk, _| desk.engine.grace()))
     }
 
     /// The counters of its tasks. They are its own for as long as a handle of it lives.

@@ -1,47 +1,15 @@
 //! Wakers collected under the lock and used after it.
 
-use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::task::Waker;
 
-use super::scope;
+use super::trace::Notice;
 
 /// What is to become of a waker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Wake,
     Discard,
-}
-
-/// Somebody who holds something waits for holders that wait themselves, as far as anybody can tell.
-#[derive(Debug)]
-pub(super) struct Alert {
-    /// The number of the activity that waits.
-    pub activity: u64,
-    /// The label of what it waits for.
-    pub label: Option<Cow<'static, str>>,
-    /// The name of the budget that it lacks.
-    pub budget: Arc<str>,
-    /// The number of an activity that holds that.
-    pub holder: u64,
-}
-
-impl Alert {
-    fn raise(&self) {
-        let (activity, holder) = (scope::name_of(self.activity), scope::name_of(self.holder));
-        let label = self.label.as_deref().unwrap_or_default();
-        tracing::warn!(
-            target: "bursar",
-            activity = &*activity,
-            label,
-            budget = &*self.budget,
-            holder = &*holder,
-            "`{activity}` waits for {}, which `{holder}` holds, and each waits for the other or for others that do; \
-             name the activity in the requests to have it resolved",
-            self.budget
-        );
-    }
 }
 
 /// Wakers to wake, and wakers to drop, once the lock is gone, and what is to be said then. The first waker, usually the
@@ -52,7 +20,7 @@ impl Alert {
 pub(super) struct Wakes {
     first: Option<(Waker, Fate)>,
     rest: Vec<(Waker, Fate)>,
-    alerts: Vec<Alert>,
+    notices: Vec<Notice>,
 }
 
 impl Wakes {
@@ -71,8 +39,8 @@ impl Wakes {
 
     /// Has something said.
     #[cold]
-    pub(super) fn alert(&mut self, alert: Alert) {
-        self.alerts.push(alert);
+    pub(super) fn say(&mut self, notice: Notice) {
+        self.notices.push(notice);
     }
 
     #[inline]
@@ -94,8 +62,8 @@ impl Drop for Wakes {
         if !self.rest.is_empty() {
             std::mem::take(&mut self.rest).into_iter().for_each(contain);
         }
-        if !self.alerts.is_empty() {
-            self.alerts.iter().for_each(Alert::raise);
+        if !self.notices.is_empty() {
+            self.notices.iter().for_each(Notice::say);
         }
     }
 }
@@ -108,7 +76,7 @@ fn contain((waker, fate): (Waker, Fate)) {
         Fate::Discard => drop(waker),
     };
     if let Err(payload) = catch_unwind(AssertUnwindSafe(code)) {
-        tracing::error!(target: "bursar", "a waker panicked; its task may not be woken");
+        tracing::error!(target: "bursar::wake", "a waker panicked; its task may not be woken");
         // What it panicked with is the caller's too, and so is what that may panic with in turn.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
             std::mem::forget(payload);
@@ -118,6 +86,7 @@ fn contain((waker, fate): (Waker, Fate)) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
 

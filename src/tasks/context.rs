@@ -11,7 +11,6 @@ use crate::model::{Activity, Amounts};
 use crate::scheduler::{Growth, Lease};
 
 use super::control::{CANCEL, Control, HALTED, PREEMPT};
-use super::task::Preemptible;
 
 /// What a task has while it runs: its lease, what others ask of it, and a place for what is to survive a preemption.
 ///
@@ -36,7 +35,8 @@ impl TaskContext {
         &self.control.name
     }
 
-    /// Which attempt this is, counted from one. A run after a preemption counts as another.
+    /// Which run of the work this is, counted from one: also one after a preemption, and one of a
+    /// [job](super::Job) at another worker.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
@@ -46,7 +46,8 @@ impl TaskContext {
         self.lease.as_ref().expect("only the end of the context takes it")
     }
 
-    /// What it was granted, to be split, shrunk or merged.
+    /// What it was granted, to be split, shrunk or merged. A preemptible task is preempted as well when a part is asked
+    /// for that was split off; see [`Task::preemptible`](super::Task::preemptible) for parts that go elsewhere.
     pub fn lease_mut(&mut self) -> &mut Lease {
         self.lease.as_mut().expect("only the end of the context takes it")
     }
@@ -74,7 +75,7 @@ impl TaskContext {
     /// # Cancel safety
     /// It has no effect of its own. Dropping it does not undo that the task is to be interrupted.
     pub async fn checkpoint(&self) {
-        let preempted = self.control.preemptible != Preemptible::Never && self.control.has(PREEMPT);
+        let preempted = self.control.is_preemptible() && self.control.has(PREEMPT);
         if preempted || self.control.has(CANCEL) {
             self.control.set(HALTED);
             // Dropped by the task that polls it.
@@ -107,7 +108,7 @@ impl TaskContext {
         self.control.done.store(done, Ordering::Relaxed);
     }
 
-    /// Keeps something for the next run of this task, after a preemption or for another attempt, instead of what was
+    /// Keeps something for the next run of this work, after a preemption or for another attempt, instead of what was
     /// kept before. It is memory outside every budget.
     pub fn save<S: Clone + Send + 'static>(&self, data: S) {
         self.control.save(Box::new(data));
@@ -115,7 +116,7 @@ impl TaskContext {
 
     /// A copy of what was kept last, if that was of this type.
     pub fn saved<S: Clone + Send + 'static>(&self) -> Option<S> {
-        self.control.saved().as_ref().and_then(|data| data.downcast_ref::<S>()).cloned()
+        self.control.past().saved.as_ref().and_then(|data| data.downcast_ref::<S>()).cloned()
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Wake;
 
 use futures::task::AtomicWaker;
 use tokio::sync::Notify;
 
-use crate::model::Priority;
+use crate::model::{Priority, Seniority};
 use crate::scheduler::{Lease, Reservation};
 
 use super::task::Preemptible;
@@ -22,55 +22,99 @@ pub(super) const PREEMPT: u8 = 2;
 pub(super) const HALTED: u8 = 4;
 /// Has a higher priority than it waits with.
 pub(super) const RAISE: u8 = 8;
+/// Once preempted it does not wait again: whoever asked for that submits its work again.
+pub(super) const LEAVE: u8 = 16;
 
 /// Where a task is.
 pub(super) enum Stage {
     Queued(Reservation),
     Running,
     Pausing,
-    /// Taken back before it ran, by whoever will submit it again.
+    /// Taken back by whoever will submit its work again.
     Withdrawn,
     Ended,
+}
+
+/// What outlives a run, for the next one; also when that is of another task, which takes up the same work.
+#[derive(Default)]
+pub(super) struct Past {
+    /// How often it has begun to run.
+    pub attempts: u32,
+    pub preemptions: u32,
+    /// The place in the queue that it had when it was preempted.
+    pub seniority: Option<Seniority>,
+    pub saved: Option<Box<dyn Any + Send>>,
 }
 
 /// The task writes the stage; its handle asks for something by a flag and wakes it.
 pub(super) struct Control {
     pub name: Arc<str>,
-    pub preemptible: Preemptible,
+    preemptible: Preemptible,
+    /// How often it may be preempted.
+    most_preemptions: u32,
     flags: AtomicU8,
     waker: AtomicWaker,
     stage: Mutex<Stage>,
     level: AtomicU8,
-    pub attempts: AtomicU32,
-    pub preemptions: AtomicU32,
     pub done: AtomicU64,
     pub total: AtomicU64,
     pub cancelled: Notify,
     /// Whether it ran when it ended.
     pub ended_running: AtomicBool,
-    saved: Mutex<Option<Box<dyn Any + Send>>>,
+    past: Mutex<Past>,
     /// The attempt that runs, counted from one, and its lease if the context was dropped before the work was done.
     kept: Mutex<(u32, Option<Lease>)>,
 }
 
 impl Control {
-    pub(super) fn new(name: Arc<str>, preemptible: Preemptible, level: Priority, reservation: Reservation) -> Self {
+    /// Of a task that has not asked for anything yet.
+    pub(super) fn new(name: Arc<str>, preemptible: Preemptible, most_preemptions: u32, level: Priority) -> Self {
         Control {
             name,
             preemptible,
+            most_preemptions,
             flags: AtomicU8::new(0),
             waker: AtomicWaker::new(),
-            stage: Mutex::new(Stage::Queued(reservation)),
+            stage: Mutex::new(Stage::Pausing),
             level: AtomicU8::new(level as u8),
-            attempts: AtomicU32::new(0),
-            preemptions: AtomicU32::new(0),
             done: AtomicU64::new(0),
             total: AtomicU64::new(0),
             cancelled: Notify::new(),
             ended_running: AtomicBool::new(false),
-            saved: Mutex::new(None),
+            past: Mutex::default(),
             kept: Mutex::new((0, None)),
         }
+    }
+
+    /// Takes up the work of a task that is over, where that left it.
+    pub(super) fn follow(&self, before: &Control) {
+        let mut before = before.past();
+        let saved = before.saved.take();
+        *self.past() = Past { saved, ..*before };
+    }
+
+    /// Whether it can be preempted at all, however often it was.
+    pub(super) fn is_preemptible(&self) -> bool {
+        self.preemptible != Preemptible::Never
+    }
+
+    /// Whether it can be preempted once more: those that were as often as may be are asked no more.
+    pub(super) fn may_be_preempted(&self) -> bool {
+        self.is_preemptible() && self.past().preemptions < self.most_preemptions
+    }
+
+    /// Whether it has to stop where it stands to be preempted, as it was told.
+    pub(super) fn is_cut(&self) -> bool {
+        self.has(PREEMPT) && (self.has(HALTED) || self.preemptible == Preemptible::Anywhere)
+    }
+
+    /// Counts a preemption, after which it may wait again at the place that it had. How often it was preempted, and
+    /// whether that is more often than it allows.
+    pub(super) fn note_preemption(&self, seniority: Option<Seniority>) -> (u32, bool) {
+        let mut past = self.past();
+        past.preemptions += 1;
+        past.seniority = seniority.or(past.seniority);
+        (past.preemptions, past.preemptions > self.most_preemptions)
     }
 
     /// Its stage. Whoever polls or explains a reservation does so under this lock, which nobody else wants for longer.
@@ -104,7 +148,7 @@ impl Control {
 
     /// Tells an attempt, and none that comes after it, to give back what it holds.
     fn preempt(&self, attempt: u32) {
-        if self.attempts.load(Ordering::Relaxed) == attempt {
+        if self.attempts() == attempt {
             self.set(PREEMPT);
         }
     }
@@ -130,12 +174,12 @@ impl Control {
 
     pub(super) fn save(&self, data: Box<dyn Any + Send>) {
         // The old one drops without the lock.
-        let old = self.saved().replace(data);
+        let old = self.past().saved.replace(data);
         drop(old);
     }
 
-    pub(super) fn saved(&self) -> MutexGuard<'_, Option<Box<dyn Any + Send>>> {
-        self.saved.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn past(&self) -> MutexGuard<'_, Past> {
+        self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on what is kept is the lease of this attempt, or of none if it is zero. What was kept drops without the
@@ -156,8 +200,9 @@ impl Control {
         }
     }
 
+    /// How often it has begun to run.
     pub(super) fn attempts(&self) -> u32 {
-        self.attempts.load(Ordering::Relaxed)
+        self.past().attempts
     }
 }
 

@@ -12,9 +12,8 @@ use tokio::task::JoinHandle;
 use crate::model::{Explanation, Priority};
 
 use super::TaskError;
-use super::control::{CANCEL, Control, PREEMPT, RAISE, Stage};
+use super::control::{CANCEL, Control, LEAVE, PREEMPT, RAISE, Stage};
 use super::error::message;
-use super::task::Preemptible;
 
 /// Where a task is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,10 +126,13 @@ impl<T> TaskHandle<T> {
         self.leash().cancel();
     }
 
-    /// Tells a preemptible task that runs to give back what it holds and to wait for it again. Says whether it was
-    /// told: not if it does not run, or is not preemptible.
+    /// Tells a preemptible task that runs to give back what it holds, to whoever waits first, and to wait for it again
+    /// at the place in the queue that it had. Says whether it was told: not if it does not run, or is not preemptible.
+    ///
+    /// The scheduler does so by itself when a higher level waits for what the task holds, as often as the task
+    /// [allows](super::Task::preemptions); this is for reasons that it cannot know, and counts like any preemption.
     pub fn preempt(&self) -> bool {
-        let told = self.control.preemptible != Preemptible::Never && self.state() == TaskState::Running;
+        let told = self.control.is_preemptible() && self.state() == TaskState::Running;
         if told {
             self.control.set(PREEMPT);
         }
@@ -192,7 +194,7 @@ impl<T> TaskHandle<T> {
             state,
             priority: self.priority(),
             attempts: self.control.attempts(),
-            preemptions: self.control.preemptions.load(Ordering::Relaxed),
+            preemptions: self.control.past().preemptions,
             progress: self.progress(),
             wait,
         }
@@ -204,6 +206,27 @@ impl<T> TaskHandle<T> {
     }
 }
 
+/// How a task can be made to give up its place at a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Grip {
+    /// It waits for its resources: at once.
+    Waits,
+    /// It runs, and can be preempted.
+    Runs,
+    /// It cannot.
+    Firm,
+}
+
+/// What came of asking a task to give up its place.
+pub(super) enum Displaced {
+    /// It waited, and has.
+    Withdrawn(Withdrawn),
+    /// It is told to where it runs, and ends when it has.
+    Told,
+    /// It does not.
+    Stays,
+}
+
 /// A hold on a task whose handle is awaited elsewhere.
 #[derive(Debug, Clone)]
 pub(super) struct Leash {
@@ -211,16 +234,30 @@ pub(super) struct Leash {
 }
 
 impl Leash {
-    /// Takes the task back if it still waits for its resources: it then ends without having run, and whoever holds its
-    /// work may submit it again. It leaves the queue when what is returned drops.
-    pub(super) fn withdraw(&self) -> Option<Withdrawn> {
+    /// How the task could be made to give up its place.
+    pub(super) fn grip(&self) -> Grip {
+        match &*self.control.stage() {
+            Stage::Queued(_) => Grip::Waits,
+            Stage::Running if self.control.may_be_preempted() => Grip::Runs,
+            _ => Grip::Firm,
+        }
+    }
+
+    /// Takes the task back: it ends, and whoever holds its work submits that again. One that waits leaves the queue
+    /// when what is returned drops; one that runs is preempted as any other, and ends when that is done.
+    pub(super) fn displace(&self) -> Displaced {
         let mut stage = self.control.stage();
         match &*stage {
             Stage::Queued(_) => {
                 let queued = std::mem::replace(&mut *stage, Stage::Withdrawn);
-                Some(Withdrawn { queued: Some(queued), control: Arc::clone(&self.control) })
+                Displaced::Withdrawn(Withdrawn { queued: Some(queued), control: Arc::clone(&self.control) })
             }
-            _ => None,
+            Stage::Running if self.control.may_be_preempted() => {
+                drop(stage);
+                self.control.set(LEAVE | PREEMPT);
+                Displaced::Told
+            }
+            _ => Displaced::Stays,
         }
     }
 
@@ -229,9 +266,23 @@ impl Leash {
         matches!(&*self.control.stage(), Stage::Withdrawn)
     }
 
-    /// Whether it waits for its resources.
-    pub(super) fn waits(&self) -> bool {
-        matches!(&*self.control.stage(), Stage::Queued(_))
+    /// Whether it was told to give up its place while it ran.
+    pub(super) fn was_told(&self) -> bool {
+        self.control.has(LEAVE)
+    }
+
+    /// Whether it was asked to end.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.control.has(CANCEL)
+    }
+
+    /// How often its work has begun to run.
+    pub(super) fn attempts(&self) -> u32 {
+        self.control.attempts()
+    }
+
+    pub(super) fn control(&self) -> &Control {
+        &self.control
     }
 
     /// See [`TaskHandle::cancel`].

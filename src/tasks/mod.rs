@@ -26,8 +26,18 @@
 //!
 //! It *waits* in the scheduler's one queue, in the scheduler's one order, holding nothing; it *runs* with its lease in
 //! a tokio task of its own; it *ends* once, with its value or a [`TaskError`] that says why not. From running it goes
-//! back to waiting when it is preempted, and after a pause when it failed and is to be [tried again](Retry). Nothing is
-//! swallowed: [`Scheduler::task_stats`](crate::Scheduler::task_stats) counts every task in exactly one place.
+//! back to waiting when it is preempted, at the place in the queue that it had, and after a pause when it failed and is
+//! to be [tried again](Retry), as the last to arrive. Nothing is swallowed:
+//! [`Scheduler::task_stats`](crate::Scheduler::task_stats) counts every task in exactly one place.
+//!
+//! # Preemption
+//!
+//! A task that is marked [preemptible](Task::preemptible) runs with a lease that can be [asked to
+//! end](crate::Lease::revoked). When a higher level waits for what it holds, and the scheduler chooses it, its future
+//! is dropped where it awaits something or at its next [checkpoint](TaskContext::checkpoint), everything it held is
+//! kept for the one who waits, and it runs again later, from what it [saved](TaskContext::save). That happens a bounded
+//! [number of times](Task::preemptions), and never for an equal. [Jobs](Job::preemptible) of a dispatcher also give up
+//! their place at a worker that way.
 
 mod context;
 mod control;
@@ -36,12 +46,13 @@ mod error;
 mod handle;
 mod retry;
 mod run;
-mod spawn;
 mod stream;
 mod task;
 
+use std::panic::Location;
 use std::sync::Arc;
 
+use crate::observe::{self, TaskRow};
 use crate::scheduler::Scheduler;
 
 pub use crate::policy::balance;
@@ -71,13 +82,15 @@ impl Scheduler {
     ///
     /// # Panics
     /// If the task has a time to be complete by and the runtime has no time driver, as tokio's own timers do.
+    #[track_caller]
     pub fn submit<T: Send + 'static>(&self, task: Task<T>) -> TaskHandle<T> {
         let Some(runtime) = self.runtime() else { return self.refused(task) };
         // Timers are made in the runtime.
         let _inside = task.complete_by.is_some().then(|| runtime.enter());
         let run = Run::new(self, task);
         let control = Arc::clone(run.control());
-        let outcome = match spawn::spawn(&runtime, &control.name, run.run()) {
+        let row = TaskRow::new(Arc::clone(&control.name), Location::caller());
+        let outcome = match observe::spawn(&runtime, &control.name, run.run(row)) {
             Some(task) => Outcome::Spawned(task),
             None => Outcome::Refused(TaskError::NoRuntime { name: Arc::clone(&control.name) }),
         };

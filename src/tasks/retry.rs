@@ -37,7 +37,8 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// At most so many attempts in all, 10 ms apart at first and 10 s at most, after errors and panics of the task.
+    /// At most so many attempts in all, 10 ms apart at first and 10 s at most, after errors and panics of the task. A
+    /// run that was preempted is none of them.
     pub fn new(attempts: u32) -> Self {
         let (base, cap) = (Duration::from_millis(10), Duration::from_secs(10));
         Retry { attempts, base, cap, seed: 0, when: None }

@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
@@ -12,12 +12,12 @@ use futures::future::BoxFuture;
 use tokio::time::{Instant, Sleep};
 
 use crate::model::{Activity, Request, ReserveError, Seniority};
-use crate::observe::{Running as CountedRunning, TaskCounters, TaskEnd};
-use crate::scheduler::{Lease, Reservation, Scheduler, Watched};
+use crate::observe::{Running as CountedRunning, TaskCounters, TaskEnd, TaskRow};
+use crate::scheduler::{Lease, Reservation, Scheduler};
 
-use super::control::{CANCEL, Control, HALTED, PREEMPT, Preempt, RAISE, Stage};
+use super::control::{CANCEL, Control, HALTED, LEAVE, PREEMPT, Preempt, RAISE, Stage};
 use super::error::message;
-use super::task::{Factory, Preemptible};
+use super::task::Factory;
 use super::{BoxError, Retry, Task, TaskContext, TaskError};
 
 /// How long a preempted task that finds the queue full waits before it asks again: it is not shed for having been
@@ -34,10 +34,9 @@ pub(super) struct Run<T> {
     /// The latest time of its first grant.
     deadline: Option<Instant>,
     factory: Factory<T>,
-    preemptions: u32,
-    /// The place in the queue that it had when it was preempted.
-    seniority: Option<Seniority>,
     retry: Retry,
+    /// Runs that ended with an error, for which it was to be tried again.
+    failures: u32,
     activity: Option<Activity>,
     complete_by: Option<Limit>,
     /// What was granted when it was submitted.
@@ -90,44 +89,47 @@ impl Drop for Running {
 enum Attempt<T> {
     Value(T),
     Error(TaskError),
-    Preempted,
+    /// With the place in the queue that it had.
+    Preempted(Option<Seniority>),
 }
 
 impl<T: Send + 'static> Run<T> {
     /// Asks for its resources in the same call, so that tasks arrive in the order in which they are submitted and their
     /// deadlines count from now.
     pub(super) fn new(scheduler: &Scheduler, task: Task<T>) -> Self {
-        let Task { name, mut request, factory, preemptible, preemptions, retry, complete_by, is_activity } = task;
+        let Task { name, mut request, factory, preemptible, preemptions, retry, complete_by, is_activity, follows } =
+            task;
         let activity = is_activity.then(|| Activity::new(Arc::clone(&name)));
         if let Some(activity) = &activity {
             request = request.activity(activity);
         }
-        let marked = preemptible != Preemptible::Never && preemptions > 0;
-        let asked = if marked { request.clone().preemptible() } else { request.clone() };
-        let mut reservation = scheduler.reserve(asked);
-        let first = poll_once(&mut reservation);
-        let control = Arc::new(Control::new(name, preemptible, request.urgency(), reservation));
+        let control = Arc::new(Control::new(name, preemptible, preemptions, request.urgency()));
+        if let Some(before) = follows {
+            control.follow(before.control());
+        }
         let counters = scheduler.task_counters();
-        counters.submitted();
+        if counters.submitted() {
+            scheduler.publish_part("tasks", move || counters.stats().figures());
+        }
         let tally = Tally { counters, control: Arc::clone(&control), end: TaskEnd::Cancelled };
         let complete_by = complete_by.map(|within| Limit { within, sleep: Box::pin(sleep_until(within)) });
-        let scheduler = scheduler.clone();
-        let deadline = request.time_limit().and_then(|within| Instant::now().checked_add(within));
-        let request = request.deadline(Duration::MAX);
-        Run {
+        let now = Instant::now();
+        let deadline = request.time_limit().and_then(|within| now.checked_add(within));
+        let mut run = Run {
             tally,
             control,
-            scheduler,
-            request,
+            scheduler: scheduler.clone(),
+            request: request.deadline(Duration::MAX),
             deadline,
             factory,
-            preemptions,
-            seniority: None,
             retry,
+            failures: 0,
             activity,
             complete_by,
-            first,
-        }
+            first: None,
+        };
+        run.queue_at(now);
+        run
     }
 
     pub(super) fn control(&self) -> &Arc<Control> {
@@ -140,11 +142,14 @@ impl<T: Send + 'static> Run<T> {
     }
 
     #[expect(clippy::manual_async_fn, reason = "an async fn would keep its argument twice")]
-    pub(super) fn run(mut self) -> impl Future<Output = Result<T, TaskError>> + Send {
+    pub(super) fn run(mut self, mut row: TaskRow) -> impl Future<Output = Result<T, TaskError>> + Send {
         async move {
             // The whole of it: of the fields alone, a copy of the end would be kept and never counted.
             let run = &mut self;
-            let result = run.complete().await;
+            let result = {
+                let mut work = pin!(run.complete());
+                poll_fn(|cx| row.poll(work.as_mut(), cx)).await
+            };
             run.tally.end = result.as_ref().map_or_else(TaskError::end, |_| TaskEnd::Done);
             if let Err(error) = &result {
                 tracing::debug!(target: "bursar::task", %error, "ended without its value");
@@ -159,15 +164,19 @@ impl<T: Send + 'static> Run<T> {
                 Ok(lease) => match self.attempt(lease).await {
                     Attempt::Value(value) => return Ok(value),
                     Attempt::Error(error) => error,
-                    Attempt::Preempted => {
-                        self.note_preemption()?;
+                    Attempt::Preempted(seniority) => {
+                        self.note_preemption(seniority)?;
+                        if self.control.has(LEAVE) {
+                            return Err(self.leave());
+                        }
                         self.queue();
                         continue;
                     }
                 },
                 Err(error) => error,
             };
-            let Some(pause) = self.retry.after(&error, self.control.attempts().max(1)) else { return Err(error) };
+            let Some(pause) = self.retry.after(&error, self.failures + 1) else { return Err(error) };
+            self.failures += 1;
             self.tally.counters.retried();
             self.pause(pause).await?;
             self.queue();
@@ -182,7 +191,7 @@ impl<T: Send + 'static> Run<T> {
                 Some(first) => first,
                 None => poll_fn(|cx| self.poll_granted(cx)).await?,
             };
-            let preempted = self.control.preemptions.load(Ordering::Relaxed) > 0;
+            let preempted = self.control.past().preemptions > 0;
             match granted {
                 Ok(lease) => return Ok(lease),
                 Err(ReserveError::Shed { .. }) if preempted => {
@@ -196,8 +205,8 @@ impl<T: Send + 'static> Run<T> {
 
     fn poll_granted(&mut self, cx: &mut Context<'_>) -> Poll<Result<Result<Lease, ReserveError>, TaskError>> {
         self.control.listen(cx.waker());
-        if self.control.has(CANCEL) {
-            return Poll::Ready(Err(self.cancelled(false)));
+        if let Some(gone) = self.called_back() {
+            return Poll::Ready(Err(gone));
         }
         if self.control.clear(RAISE) != 0
             && let Some(granted) = self.ask_anew()
@@ -216,7 +225,7 @@ impl<T: Send + 'static> Run<T> {
 
     /// Asks again with the level that it has now, and gives up the old place only when it has the new one.
     fn ask_anew(&mut self) -> Option<Result<Lease, ReserveError>> {
-        let mut anew = self.scheduler.reserve(self.request_now());
+        let mut anew = self.scheduler.reserve(self.request_at(Instant::now()));
         let granted = poll_once(&mut anew);
         if let Some(Err(_)) = granted {
             // The queue is full, say. It keeps the place it has.
@@ -232,26 +241,31 @@ impl<T: Send + 'static> Run<T> {
     }
 
     /// What it asks for from now on: with what is left of its deadline, which is that of the first grant.
-    fn request_now(&self) -> Request {
+    fn request_at(&self, now: Instant) -> Request {
         let mut request = self.request.clone().priority(self.control.level());
-        if self.control.preemptible != Preemptible::Never
-            && self.control.preemptions.load(Ordering::Relaxed) < self.preemptions
-        {
-            // Who was preempted as often as may be is asked no more.
+        if self.control.may_be_preempted() {
             request = request.preemptible();
         }
-        if let Some(seniority) = self.seniority {
+        let (seniority, attempts) = {
+            let past = self.control.past();
+            (past.seniority, past.attempts)
+        };
+        if let Some(seniority) = seniority {
             request = request.seniority(seniority);
         }
-        match self.deadline.filter(|_| self.control.attempts() == 0) {
-            Some(deadline) => request.deadline(deadline.saturating_duration_since(Instant::now())),
+        match self.deadline.filter(|_| attempts == 0) {
+            Some(deadline) => request.deadline(deadline.saturating_duration_since(now)),
             None => request,
         }
     }
 
     /// Takes a place in the queue.
     fn queue(&mut self) {
-        let mut reservation = self.scheduler.reserve(self.request_now());
+        self.queue_at(Instant::now());
+    }
+
+    fn queue_at(&mut self, now: Instant) {
+        let mut reservation = self.scheduler.reserve(self.request_at(now));
         self.control.clear(RAISE);
         self.first = poll_once(&mut reservation);
         drop(self.control.move_to(Stage::Queued(reservation)));
@@ -259,12 +273,16 @@ impl<T: Send + 'static> Run<T> {
 
     /// Runs it once with what it was granted. Whatever it does, the lease ends with the future.
     async fn attempt(&mut self, lease: Lease) -> Attempt<T> {
-        if !self.begin() {
-            return Attempt::Error(self.cancelled(false));
+        if let Some(gone) = self.called_back().or_else(|| self.begin()) {
+            return Attempt::Error(gone);
         }
-        let attempt = self.control.attempts.fetch_add(1, Ordering::Relaxed) + 1;
+        let attempt = {
+            let mut past = self.control.past();
+            past.attempts += 1;
+            past.attempts
+        };
         let _running = Running::new(self.tally.counters, &self.control, attempt);
-        let watched = self.watch(&lease, attempt);
+        let seniority = self.watch(&lease, attempt);
         let context = TaskContext::new(lease, Arc::clone(&self.control), self.activity.clone(), attempt);
         let panicked = |control: &Control, payload| TaskError::Panicked {
             name: Arc::clone(&control.name),
@@ -276,46 +294,49 @@ impl<T: Send + 'static> Run<T> {
             Ok(future) => Some(future),
             Err(payload) => return Attempt::Error(panicked(&self.control, payload)),
         };
-        let outcome = poll_fn(|cx| self.poll_attempt(future.as_mut(), cx, attempt)).await;
-        if let Some(Poll::Ready(revocation)) = watched.map(|watched| watched.poll(Waker::noop().clone())) {
-            // It comes back to the place that it had.
-            self.seniority = Some(revocation.seniority);
-        }
+        let outcome = poll_fn(|cx| self.poll_attempt(future.as_mut(), cx, attempt, seniority)).await;
         // Dropped where it stands; a panic of something that it held is its own.
         match catch_unwind(AssertUnwindSafe(|| drop(future.take()))) {
             Ok(()) => outcome,
             Err(payload) => match outcome {
-                Attempt::Value(_) | Attempt::Preempted => Attempt::Error(panicked(&self.control, payload)),
+                Attempt::Value(_) | Attempt::Preempted(_) => Attempt::Error(panicked(&self.control, payload)),
                 error => error,
             },
         }
     }
 
-    /// Has the attempt told when its lease is asked to end.
-    fn watch(&self, lease: &Lease, attempt: u32) -> Option<Watched> {
+    /// Has the attempt told when its lease is asked to end, or a part of it. The place in the queue that the lease had.
+    fn watch(&self, lease: &Lease, attempt: u32) -> Option<Seniority> {
         let watched = lease.watched()?;
         let waker = Waker::from(Arc::new(Preempt { control: Arc::clone(&self.control), attempt }));
         if watched.poll(waker.clone()).is_ready() {
             waker.wake();
         }
-        Some(watched)
+        Some(watched.seniority())
     }
 
-    /// Goes from the queue to running, unless it was cancelled or withdrawn.
-    fn begin(&self) -> bool {
-        if self.control.has(CANCEL) {
-            return false;
+    /// Why it is not to wait or begin any more, if it is not: it was cancelled, or told to leave while it was about to
+    /// wait again.
+    fn called_back(&self) -> Option<TaskError> {
+        match (self.control.has(CANCEL), self.control.has(LEAVE)) {
+            (true, _) => Some(self.cancelled(false)),
+            (false, true) => Some(self.leave()),
+            (false, false) => None,
         }
+    }
+
+    /// Goes from the queue to running, unless it was withdrawn.
+    fn begin(&self) -> Option<TaskError> {
         let last = {
             let mut stage = self.control.stage();
             match &*stage {
-                Stage::Withdrawn => return false,
+                Stage::Withdrawn => return Some(self.cancelled(false)),
                 _ => std::mem::replace(&mut *stage, Stage::Running),
             }
         };
         drop(last);
         self.control.clear(PREEMPT | HALTED);
-        true
+        None
     }
 
     fn poll_attempt(
@@ -323,10 +344,11 @@ impl<T: Send + 'static> Run<T> {
         future: Option<&mut BoxFuture<'static, Result<T, BoxError>>>,
         cx: &mut Context<'_>,
         attempt: u32,
+        seniority: Option<Seniority>,
     ) -> Poll<Attempt<T>> {
         let Some(future) = future else { return Poll::Pending };
         self.control.listen(cx.waker());
-        let polled = match self.interruption() {
+        let polled = match self.interruption(seniority) {
             Some(interrupted) => return Poll::Ready(interrupted),
             None => catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))),
         };
@@ -340,7 +362,7 @@ impl<T: Send + 'static> Run<T> {
                 Poll::Ready(Attempt::Error(TaskError::Panicked { name: name(), attempt, message: message(payload) }))
             }
             // It may have come to a checkpoint.
-            Ok(Poll::Pending) => match self.interruption() {
+            Ok(Poll::Pending) => match self.interruption(seniority) {
                 Some(interrupted) => Poll::Ready(interrupted),
                 None => self.poll_limit(cx).map(Attempt::Error),
             },
@@ -348,23 +370,30 @@ impl<T: Send + 'static> Run<T> {
     }
 
     /// Whether it is to be stopped where it stands.
-    fn interruption(&self) -> Option<Attempt<T>> {
+    fn interruption(&self, seniority: Option<Seniority>) -> Option<Attempt<T>> {
         let control = &self.control;
-        let halted = control.has(HALTED);
-        if control.has(PREEMPT) && (halted || control.preemptible == Preemptible::Anywhere) {
-            return Some(Attempt::Preempted);
+        if control.is_cut() {
+            return Some(Attempt::Preempted(seniority));
         }
-        (halted && control.has(CANCEL)).then(|| Attempt::Error(self.cancelled(true)))
+        (control.has(HALTED) && control.has(CANCEL)).then(|| Attempt::Error(self.cancelled(true)))
     }
 
-    fn note_preemption(&self) -> Result<(), TaskError> {
+    fn note_preemption(&self, seniority: Option<Seniority>) -> Result<(), TaskError> {
         self.tally.counters.preempted();
-        let times = self.control.preemptions.fetch_add(1, Ordering::Relaxed) + 1;
+        let (times, too_often) = self.control.note_preemption(seniority);
         tracing::debug!(target: "bursar::task", name = &*self.control.name, times, "preempted");
-        match times > self.preemptions {
+        match too_often {
             true => Err(TaskError::PreemptedTooOften { name: Arc::clone(&self.control.name), times }),
             false => Ok(()),
         }
+    }
+
+    /// Ends, for whoever told it to leave its work to them. One that was cancelled has ended for good.
+    fn leave(&self) -> TaskError {
+        if !self.control.has(CANCEL) {
+            drop(self.control.move_to(Stage::Withdrawn));
+        }
+        self.cancelled(false)
     }
 
     /// Holds nothing for a while.
@@ -387,8 +416,12 @@ impl<T: Send + 'static> Run<T> {
     /// Ready when it should have been complete.
     fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<TaskError> {
         let Some(Limit { within, sleep }) = &mut self.complete_by else { return Poll::Pending };
-        let (name, attempts) = (Arc::clone(&self.control.name), self.control.attempts());
-        sleep.as_mut().poll(cx).map(|()| TaskError::Overdue { name, within: *within, attempts })
+        let overdue = |()| TaskError::Overdue {
+            name: Arc::clone(&self.control.name),
+            within: *within,
+            attempts: self.control.attempts(),
+        };
+        sleep.as_mut().poll(cx).map(overdue)
     }
 
     fn cancelled(&self, running: bool) -> TaskError {

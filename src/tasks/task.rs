@@ -10,10 +10,14 @@ use futures::future::BoxFuture;
 
 use crate::model::{Priority, Request};
 
+use super::handle::Leash;
 use super::{BoxError, Retry, TaskContext};
 
 /// Makes the future of an attempt.
 pub(super) type Factory<T> = Box<dyn FnMut(TaskContext) -> BoxFuture<'static, Result<T, BoxError>> + Send>;
+
+/// See [`Task::USUAL_PREEMPTIONS`].
+pub(super) const USUAL_PREEMPTIONS: u32 = 8;
 
 /// When a task may be told to give back what it holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,16 +45,18 @@ pub struct Task<T> {
     pub(super) retry: Retry,
     pub(super) complete_by: Option<Duration>,
     pub(super) is_activity: bool,
+    /// The task whose work it takes up.
+    pub(super) follows: Option<Leash>,
 }
 
 impl<T: Send + 'static> Task<T> {
     /// How often a preemptible task is preempted if it does not say so itself.
-    pub const USUAL_PREEMPTIONS: u32 = 8;
+    pub const USUAL_PREEMPTIONS: u32 = USUAL_PREEMPTIONS;
 
     /// Work that can fail only by a panic.
     ///
-    /// The name is for errors, reports and, where tokio is built with `--cfg tokio_unstable`, its console. It becomes
-    /// the label of nothing: a request that is to be listed among the holders says so itself.
+    /// The name is for errors, reports and tokio-console, with the feature `console` or `--cfg tokio_unstable`. It
+    /// becomes the label of nothing: a request that is to be listed among the holders says so itself.
     pub fn new<F, Fut>(name: impl Into<Arc<str>>, request: Request, mut work: F) -> Self
     where
         F: FnMut(TaskContext) -> Fut + Send + 'static,
@@ -78,6 +84,7 @@ impl<T: Send + 'static> Task<T> {
             retry: Retry::never(),
             complete_by: None,
             is_activity: false,
+            follows: None,
         }
     }
 
@@ -103,8 +110,14 @@ impl<T: Send + 'static> Task<T> {
         self
     }
 
-    /// It may be told to give back what it holds: its future is then dropped wherever it awaits something, and the
-    /// task waits again for its resources and begins anew. What it [saved](TaskContext::save) is there then.
+    /// It gives way to a higher level: when one waits for what the task holds, and the scheduler chooses it, its future
+    /// is dropped wherever it awaits something. The task then waits again for its resources, at the place in the queue
+    /// that it had, and begins anew; what it [saved](TaskContext::save) is there then. A future that does not await
+    /// anything for longer than [`Config::grace`](crate::Config::grace) is overdue, and others may be asked instead.
+    ///
+    /// What the future [splits](crate::Lease::split) off its lease counts as its own for this: when a part is chosen,
+    /// the task is preempted. A part that was given to somebody else, say to a blocking closure, does not end with the
+    /// future; whoever has it can [wait to be asked](crate::Lease::revoked) too.
     pub fn preemptible(mut self) -> Self {
         self.preemptible = Preemptible::Anywhere;
         self
@@ -116,8 +129,9 @@ impl<T: Send + 'static> Task<T> {
         self
     }
 
-    /// How often it may be preempted, [`USUAL_PREEMPTIONS`](Task::USUAL_PREEMPTIONS) if not said. Once more, and it
-    /// ends with [`TaskError::PreemptedTooOften`](super::TaskError::PreemptedTooOften).
+    /// How often it may be preempted, [`USUAL_PREEMPTIONS`](Task::USUAL_PREEMPTIONS) if not said. After that the
+    /// scheduler asks it no more. If it is [told to](super::TaskHandle::preempt) by hand once more, it ends with
+    /// [`TaskError::PreemptedTooOften`](super::TaskError::PreemptedTooOften).
     pub fn preemptions(mut self, most: u32) -> Self {
         self.preemptions = most;
         self

@@ -101,12 +101,13 @@ impl Account {
     ) -> Result<Held, AllocateError> {
         let refused = match self.attempt(lease, at, stream, bytes).await {
             Err(refused) if refused.is_shortage() => refused,
-            settled => return settled,
+            settled => return settled.inspect_err(|_| self.shared.entries[at].counters.refused()),
         };
-        match &self.shared.relief {
+        let relieved = match &self.shared.relief {
             Some(relief) if relief.relieve(&refused).await => self.attempt(lease, at, stream, bytes).await,
             _ => Err(refused),
-        }
+        };
+        relieved.inspect_err(|_| self.shared.entries[at].counters.refused())
     }
 
     async fn attempt(
@@ -176,6 +177,7 @@ impl Account {
         };
         let grown = grown.map_err(|source| no_room(entry, asked, short, source))?;
         lock(&self.state).holdings[at].reserved += grown;
+        entry.counters.grew();
         Ok(())
     }
 

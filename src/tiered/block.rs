@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::account::Charge;
+use super::shared::Entry;
 use crate::memory::{BlockId, Remains, Space, SpaceError, Stream};
 use crate::model::{Priority, SpaceId, Tier};
 use crate::scheduler::Scheduler;
@@ -132,8 +133,12 @@ impl Held {
         self.stream
     }
 
+    pub(super) fn entry(&self) -> &Entry {
+        self.charge.entry()
+    }
+
     pub(super) fn space(&self) -> &Arc<dyn Space> {
-        &self.charge.entry().space
+        &self.entry().space
     }
 
     pub(super) fn scheduler(&self) -> &Scheduler {

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::block::{Block, Held};
 use super::error::{CopyError, CopyFault};
+use super::figures::note_copied;
 use crate::memory::SpaceError;
 use crate::model::{BudgetId, MIB, Priority, Request, ReserveError};
 
@@ -138,6 +139,7 @@ impl<'a> Transfer<'a> {
                 let written = self.to.space().write(self.to.stream(), self.to.id(), at, &chunk).await;
                 written.map_err(|error| (CopyFault::Write(error), self.unknown()))?;
                 self.progress.0.fetch_add(chunk.len() as u64, Ordering::Release);
+                note_copied(self.from.entry(), self.to.entry(), chunk.len() as u64);
                 // Nobody takes it once all is read.
                 let _ = empty.send(chunk).await;
             }

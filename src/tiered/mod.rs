@@ -18,6 +18,12 @@
 //! of the space that its budget does not lend ([`Budget::reservation_limit`](crate::Budget::reservation_limit)), and
 //! then the budget itself, behind whoever waits for it.
 //!
+//! # What it shows
+//!
+//! Each space shows what is allocated, copied, spilled to a slower tier, outside of leases and refused among the
+//! figures of its scheduler ([`Snapshot::sections`](crate::Snapshot::sections), as `memory gpu0`), with those of its
+//! own, until the last handle, lease and block of the tiers are gone.
+//!
 //! # What ends when
 //!
 //! A block holds its part of the lease. When a lease is dropped, what no block uses comes back at once, and the rest
@@ -52,6 +58,7 @@ mod block;
 mod builder;
 mod copy;
 mod error;
+mod figures;
 mod lease;
 mod outside;
 mod over_use;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::error::AllocateError;
+use super::figures::Counters;
 use super::lock;
 use super::outside::Outside;
 use super::relief::Relief;
@@ -28,6 +29,7 @@ pub(super) struct Entry {
     pub(super) space: Arc<dyn Space>,
     pub(super) streams: StreamPool,
     pub(super) outside: Outside,
+    pub(super) counters: Counters,
     next_stream: AtomicUsize,
     totals: Mutex<Totals>,
 }
@@ -59,6 +61,7 @@ impl Entry {
             outside: Outside::new(budget, space.capacity() - limit),
             space,
             streams,
+            counters: Counters::default(),
             next_stream: AtomicUsize::new(0),
             totals: Mutex::default(),
         }
@@ -89,6 +92,12 @@ impl Entry {
         totals.blocks -= 1;
         totals.streams.entry(stream).or_default().fall(bytes);
         totals.in_flight -= if in_flight { bytes } else { 0 };
+    }
+
+    /// What is allocated, how much of that is in flight, and in how many blocks.
+    pub(super) fn allocations(&self) -> (Level, u64, u64) {
+        let totals = lock(&self.totals);
+        (totals.level, totals.in_flight, totals.blocks)
     }
 
     /// Lets the peaks begin again with what there is now.

@@ -9,6 +9,7 @@ use super::account::Account;
 use super::block::{Block, Held};
 use super::builder::TiersBuilder;
 use super::error::{AllocateError, ForeignLease};
+use super::figures::Shown;
 use super::lease::MemoryLease;
 use super::over_use::OverUse;
 use super::shared::Shared;
@@ -34,6 +35,10 @@ impl Tiers {
 
     pub(super) fn new(shared: Shared) -> Self {
         let shared = Arc::new(shared);
+        for (at, entry) in shared.entries.iter().enumerate() {
+            let shown = Shown { shared: Arc::downgrade(&shared), at };
+            shared.scheduler.publish_part(&format!("memory {}", entry.id), shown);
+        }
         let none = Amounts::new();
         let untracked = Account::new(Arc::clone(&shared), &none, OverUse::Ignore, Priority::Normal);
         Tiers { shared, untracked: Arc::new(untracked), ids: Arc::default() }

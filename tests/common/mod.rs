@@ -5,6 +5,7 @@
 pub mod log;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
@@ -101,6 +102,13 @@ pub fn take(scheduler: &Scheduler, request: Request) -> Lease {
 #[track_caller]
 pub fn free(scheduler: &Scheduler, id: BudgetId) -> u64 {
     scheduler.stats().budget(id).expect("configured").free
+}
+
+/// What a section of the snapshot shows under a name; `None` if there is no such section.
+pub fn shown(scheduler: &Scheduler, section: &str) -> Option<BTreeMap<String, u64>> {
+    let sections = scheduler.snapshot(0).sections;
+    let section = sections.into_iter().find(|known| &*known.name == section)?;
+    Some(section.figures.into_iter().map(|figure| (figure.name.into_owned(), figure.value)).collect())
 }
 
 /// Nothing waits, nothing is held, the books balance to the unit.

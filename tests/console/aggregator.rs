@@ -12,6 +12,7 @@
 mod common;
 mod server;
 
+use bursar::tasks::Task;
 use bursar::{Amounts, Config, GIB, Priority, Request, Scheduler};
 use common::{HOST, three_loans};
 use server::{Console, Model};
@@ -111,6 +112,25 @@ fn waits_by_the_thousand_are_counted_exactly_and_listed_in_part() {
         let ops = model.ops_of(HOST_ROW).len();
         assert!(ops < 1_000 && model.lost == 0, "{ops} ops, {} lost", model.lost);
         console.until("nothing is held", |model| shows(model, HOST_ROW, "in_use", "0 B")).await;
+    });
+}
+
+/// With and without `tokio_unstable`, and with it not twice.
+#[test]
+fn a_submitted_task_is_listed_once_by_its_name_with_its_wait() {
+    Console::watch(|mut console| async move {
+        let scheduler = scheduler(three_loans());
+        let hog = scheduler.reserve(Request::new().host(10)).await.unwrap();
+        let train = scheduler.submit(Task::new("train", Request::new().host(4), |_| async {}));
+        let listed = |model: &Model| model.ops_of(HOST_ROW).iter().any(|op| op.task.is_some());
+        let model = console.until("the wait", listed).await;
+        let op = model.ops_of(HOST_ROW)[0].task.and_then(|task| model.task_name(task));
+        assert_eq!(op, Some("train"));
+        let named: Vec<_> = model.tasks.values().filter(|task| task.name == "train").collect();
+        assert!(named.len() == 1 && !named[0].is_lost(), "{model:#?}");
+        drop(hog);
+        train.await.unwrap();
+        scheduler.shutdown().await.unwrap();
     });
 }
 

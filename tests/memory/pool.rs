@@ -2,7 +2,7 @@
 //! notes on an earlier pool, whose own tests asked for less.
 
 use bursar::memory::{HeapSource, Pool, PoolBlock, PoolConfig, SpaceError, Stream};
-use bursar::{GIB, KIB, MIB, SpaceId, Tier};
+use bursar::{Figures, GIB, KIB, MIB, SpaceId, Tier};
 
 use crate::hand::{GPU0, Hand, Owners, Random, audit};
 
@@ -45,6 +45,28 @@ fn a_freed_block_is_given_to_the_next_of_its_size_without_asking_the_source() {
     assert_eq!((again.address(), again.len(), pool.usage().hits), (address, 64 * KIB - 5, hits + 1));
     assert_eq!(pool.source().calls(), calls);
     end(&pool, vec![again]);
+}
+
+#[test]
+fn a_pool_shows_its_figures_as_long_as_there_is_a_handle_of_it() {
+    let pool = pool(GIB);
+    let shown = pool.figures();
+    let block = pool.allocate(64 * KIB, S).unwrap();
+    drop(pool.allocate(64 * KIB, S).unwrap());
+    let again = pool.allocate(64 * KIB, S).unwrap();
+    let value = |name| shown.figures().iter().find(|figure| figure.name == name).map(|figure| figure.value);
+    let usage = pool.usage();
+    // The first had to take a slab, and was given a few at once.
+    assert_eq!((usage.fallbacks, usage.grown), (1, 1));
+    assert_eq!(value("pool_allocated"), Some(128 * KIB));
+    assert_eq!([value("pool_hits"), value("pool_misses")], [Some(usage.hits), Some(usage.misses)]);
+    assert_eq!(value("pool_fallbacks"), Some(1));
+    assert!(!shown.is_gone());
+    drop(pool.clone());
+    assert!(!shown.is_gone());
+    drop(pool);
+    assert!(shown.is_gone() && shown.figures().is_empty());
+    drop((block, again));
 }
 
 #[test]

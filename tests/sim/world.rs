@@ -338,7 +338,7 @@ impl World {
                     assert_eq!(party(self.reserved[&self.slots[&slot]].tag), activity, "one of its own waits");
                     Seen::Alert { activity, budget, holder }
                 }
-                Effect::Revoke { place, level } => Seen::Revoked(self.owner_of(place), level),
+                Effect::Revoke { place, level, .. } => Seen::Revoked(self.owner_of(place), level),
                 Effect::Overdue { place, .. } => Seen::Overdue(self.owner_of(place)),
                 // Seen by the owner, who polled.
                 Effect::Regained { .. } => continue,

@@ -160,3 +160,49 @@ fn a_runtime_that_ends_takes_its_tasks_with_it_and_says_so() {
     assert_eq!(scheduler.task_stats().cancelled, 3);
     assert_accounted(&scheduler);
 }
+
+/// RROS P3: theirs loses tasks. Here every one is in exactly one place after every step, whatever it does and whatever
+/// is done to it, and every handle is told how it ended.
+#[tokio::test(start_paused = true)]
+async fn rros_p3_no_task_is_ever_neither_run_nor_queued_nor_cancelled_nor_reported() {
+    for seed in 0..5 {
+        let mut dice = fastrand::Rng::with_seed(seed);
+        let scheduler = with_gpu(20);
+        let mut handles = Vec::new();
+        for number in 0..200u64 {
+            let (kind, millis) = (dice.u8(..5), dice.u64(..20));
+            let mut task = Task::fallible("any", gpu(dice.u64(1..=22)), move |context| async move {
+                tokio::time::sleep(Duration::from_millis(millis)).await;
+                context.checkpoint().await;
+                match kind {
+                    0 => Err(BoxError::from("it fails")),
+                    1 => panic!("it panics"),
+                    _ => Ok(number),
+                }
+            });
+            task = task.priority(Priority::ALL[dice.usize(..5)]);
+            task = if dice.bool() { task.preemptible().preemptions(dice.u32(..3)) } else { task };
+            task = if dice.bool() { task.deadline(Duration::from_millis(dice.u64(1..100))) } else { task };
+            task = if dice.bool() { task.complete_by(Duration::from_millis(dice.u64(1..200))) } else { task };
+            handles.push(scheduler.submit(if dice.bool() { task.retry(Retry::new(2).seed(number)) } else { task }));
+            let any = &handles[dice.usize(..handles.len())];
+            match dice.u8(..10) {
+                0 => any.cancel(),
+                1 => any.abort(),
+                2 => _ = any.preempt(),
+                3 => _ = any.raise(Priority::ALL[dice.usize(..5)]),
+                _ => tokio::time::sleep(Duration::from_millis(dice.u64(..3))).await,
+            }
+            let stats = scheduler.task_stats();
+            assert_eq!(stats.submitted, stats.live + stats.ended(), "seed {seed}: {stats}");
+            assert_eq!(stats.submitted, number + 1);
+        }
+        let results = futures::future::join_all(handles).await;
+        let stats = scheduler.task_stats();
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count() as u64, stats.done, "seed {seed}");
+        assert!(results.iter().flatten().all(|number| *number < 200));
+        assert!([stats.done, stats.cancelled, stats.late, stats.refused].iter().all(|&count| count > 0), "{stats}");
+        assert_eq!(stats.ended(), 200, "seed {seed}: {stats}");
+        assert_accounted(&scheduler);
+    }
+}

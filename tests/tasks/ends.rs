@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use bursar::CloseReason;
-use bursar::tasks::{BoxError, Retry, Task, TaskError, TaskState};
+use bursar::tasks::{BoxError, Retry, Task, TaskContext, TaskError, TaskState};
+use bursar::{BudgetId, CloseReason, Priority};
 use tokio::time::Instant;
 
 use super::*;
@@ -16,7 +16,32 @@ fn failing(times: u32) -> Task<u32> {
     })
 }
 
-/// RROS S20 and test 4: theirs cannot tell a task that threw from one that ran or one that did not.
+/// RROS test 4, strictly: theirs runs a task whose deadline has passed, and one that cannot run vanishes. Here it runs
+/// in its time with what it asked for, is told when its time has passed, and stays queued as long as it has not.
+#[tokio::test(start_paused = true)]
+async fn rros_test_4_a_task_runs_within_its_deadline_or_is_told_that_it_is_late() {
+    let scheduler = Scheduler::builder().compute(100).spawn().unwrap();
+    let important = || {
+        let work = |context: TaskContext| async move { context.lease().get(BudgetId::COMPUTE) };
+        let task = Task::new("important", Request::new().compute(10), work).priority(Priority::High);
+        scheduler.submit(task.deadline(1_000 * MS))
+    };
+    assert_eq!(important().await.unwrap(), 10);
+    let hog = take(&scheduler, Request::new().compute(95));
+    let late = important();
+    tokio::time::sleep(999 * MS).await;
+    assert_eq!((late.state(), scheduler.task_stats().live), (TaskState::Queued, 1));
+    let error = late.await.unwrap_err();
+    assert!(matches!(error, TaskError::Late { .. }), "{error}");
+    let waits = important();
+    drop(hog);
+    assert_eq!(waits.await.unwrap(), 10);
+    let stats = scheduler.task_stats();
+    assert_eq!((stats.done, stats.late, stats.missed()), (2, 1, 1));
+    assert_accounted(&scheduler);
+}
+
+/// RROS S20: theirs cannot tell a task that threw from one that ran or one that did not.
 #[tokio::test(start_paused = true)]
 async fn rros_s20_an_error_and_a_panic_are_told_apart_and_from_success() {
     let scheduler = with_gpu(10);

@@ -67,6 +67,25 @@ async fn a_task_runs_with_its_lease_and_gives_it_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn tasks_are_shown_among_the_figures_of_the_scheduler_from_the_first_on() {
+    let scheduler = with_gpu(10);
+    assert_eq!(shown(&scheduler, "tasks"), None);
+    let first = scheduler.submit(Task::new("sum", gpu(4), |_| async {}));
+    first.await.unwrap();
+    let running = scheduler.submit(endless("train", gpu(10)));
+    let waiting = scheduler.submit(endless("more", gpu(1)));
+    settle().await;
+    let figures = shown(&scheduler, "tasks").expect("shown");
+    let now = ["submitted", "waiting", "running", "done", "failed"].map(|name| figures[name]);
+    assert_eq!(now, [3, 1, 1, 1, 0]);
+    running.abort();
+    waiting.abort();
+    settle().await;
+    assert_eq!(shown(&scheduler, "tasks").unwrap()["cancelled"], 2);
+    assert_accounted(&scheduler);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_task_grows_splits_and_reserves_as_one_activity() {
     let scheduler = with_gpu(10);
     let inner = scheduler.clone();

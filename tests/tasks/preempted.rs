@@ -53,7 +53,7 @@ async fn a_task_that_is_not_preemptible_or_does_not_run_is_never_cut() {
     assert_eq!(scheduler.task_stats().preemptions, 0);
 }
 
-/// P27 and P44: the number of preemptions is bounded, and the last is an error that says so.
+/// P27: the number of preemptions is bounded, and the last is an error that says so.
 #[tokio::test(start_paused = true)]
 async fn p27_a_task_is_preempted_as_often_as_it_allows_and_then_says_so() {
     let scheduler = with_gpu(10);
@@ -76,8 +76,8 @@ async fn p27_a_preempted_task_that_finds_the_queue_full_is_not_shed() {
     let task = scheduler.submit(counting(&Diary::default()));
     settle().await;
     let host = take(&scheduler, host(1));
-    // It has the only place in the queue, and everything that comes later has to wait behind it.
-    let mut both = queued(&scheduler, gpu(10).host(1));
+    // It has the only place in the queue, and everything below it has to wait behind it.
+    let mut both = queued(&scheduler, gpu(10).host(1).priority(Priority::High));
     assert!(task.preempt());
     tokio::time::sleep(20 * MS).await;
     assert!(scheduler.stats().levels.iter().any(|level| level.shed > 0));
@@ -146,5 +146,110 @@ async fn p27_a_task_that_was_preempted_as_often_as_it_allows_is_asked_no_more() 
     assert_eq!(task.await.unwrap(), 2);
     drop(granted(&mut again));
     assert_eq!(scheduler.task_stats().preemptions, 1);
+    assert_accounted(&scheduler);
+}
+
+/// P44: a pool that has room for one. Equals never take turns at each other, and the one that had to give way does not
+/// preempt back: one preemption in all, and each runs once it is its turn.
+#[tokio::test(start_paused = true)]
+async fn p44_in_a_tiny_pool_nobody_preempts_back_and_equals_do_not_preempt() {
+    let scheduler = with_gpu(10);
+    let diaries = [Diary::default(), Diary::default(), Diary::default()];
+    let submit = |at: usize, level| scheduler.submit(counting(&diaries[at]).priority(level));
+    let low = submit(0, Priority::Low);
+    let equal = submit(1, Priority::Low);
+    tokio::time::sleep(25 * MS).await;
+    assert_eq!((scheduler.task_stats().preemptions, equal.state()), (0, TaskState::Queued));
+    let high = submit(2, Priority::High);
+    assert_eq!((high.await.unwrap(), low.await.unwrap(), equal.await.unwrap()), (1, 2, 1));
+    assert_eq!(scheduler.task_stats().preemptions, 1);
+    assert_eq!(diaries.map(|diary| diary.read()), [vec!["from 0", "from 2"], vec!["from 0"], vec!["from 0"]]);
+    assert_accounted(&scheduler);
+}
+
+/// P27: many at once give way to one large request. They come back in the order they had, none is shed, and what they
+/// had done is not done again.
+#[tokio::test(start_paused = true)]
+async fn p27_after_many_were_preempted_at_once_they_all_come_back_in_order_and_go_on() {
+    let scheduler = with_gpu(100);
+    let diary = Diary::default();
+    let tasks: Vec<_> = (0..10).map(|_| scheduler.submit(counting(&diary).priority(Priority::Low))).collect();
+    tokio::time::sleep(25 * MS).await;
+    let late = scheduler.submit(counting(&Diary::default()).priority(Priority::Low));
+    let all =
+        scheduler.submit(Task::new("all", gpu(100), |_context| tokio::time::sleep(5 * MS)).priority(Priority::High));
+    all.await.unwrap();
+    settle().await;
+    assert_eq!((scheduler.task_stats().preemptions, late.state()), (10, TaskState::Queued));
+    for task in tasks {
+        assert_eq!(task.await.unwrap(), 2);
+    }
+    assert_eq!(diary.read(), [["from 0"; 10], ["from 2"; 10]].concat());
+    assert_eq!(late.await.unwrap(), 1);
+    assert_accounted(&scheduler);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_was_preempted_by_hand_comes_back_to_its_place() {
+    let scheduler = with_gpu(10);
+    let task = scheduler.submit(counting(&Diary::default()));
+    tokio::time::sleep(15 * MS).await;
+    let (mut later, mut last) = (queued(&scheduler, gpu(10)), queued(&scheduler, gpu(10)));
+    assert!(task.preempt());
+    settle().await;
+    // Whoever waits gets what it gave back; then it is its turn again.
+    drop(granted(&mut later));
+    settle().await;
+    assert_eq!((task.state(), task.explain().preemptions), (TaskState::Running, 1));
+    assert_waits(&mut last);
+    assert_eq!(task.await.unwrap(), 2);
+    drop(granted(&mut last));
+    assert_accounted(&scheduler);
+}
+
+/// The smallest set is the part alone; the task that has it is told, and gives everything back.
+#[tokio::test(start_paused = true)]
+async fn a_task_is_preempted_when_a_part_is_asked_for_that_it_split_off() {
+    let scheduler = with_gpu(10);
+    let task = Task::new("splits", gpu(10), |mut context| async move {
+        let part = context.lease_mut().split(&bundle(&[(GPU, 4)])).expect("it holds ten");
+        let smaller = context.lease_mut().split(&bundle(&[(GPU, 1)])).expect("it holds six");
+        if context.attempt() == 1 {
+            future::pending::<()>().await;
+        }
+        (part.get(GPU), smaller.get(GPU), context.lease().get(GPU))
+    });
+    let task = scheduler.submit(task.priority(Priority::Idle).preemptible());
+    settle().await;
+    let mut urgent = queued(&scheduler, gpu(1).priority(Priority::Critical));
+    assert_eq!(scheduler.stats().level(Priority::Idle).revoked, 1, "one of the three leases");
+    settle().await;
+    let lease = granted(&mut urgent);
+    assert_eq!((task.explain().preemptions, free(&scheduler, GPU)), (1, 9));
+    drop(lease);
+    assert_eq!(task.await.unwrap(), (4, 1, 5));
+    assert_accounted(&scheduler);
+}
+
+/// A part that somebody else has does not end with the future of the task; who has it is asked as well.
+#[tokio::test(start_paused = true)]
+async fn a_part_that_was_given_away_is_asked_for_itself_too() {
+    let scheduler = with_gpu(10);
+    let task = Task::new("gives", gpu(10), |mut context| async move {
+        if context.attempt() == 1 {
+            let part = context.lease_mut().split(&bundle(&[(GPU, 4)])).expect("it holds ten");
+            tokio::spawn(async move {
+                let revocation = part.revoked().await;
+                assert_eq!(revocation.by, Priority::Critical);
+            });
+            future::pending::<()>().await;
+        }
+    });
+    let task = scheduler.submit(task.priority(Priority::Idle).preemptible());
+    settle().await;
+    let mut urgent = queued(&scheduler, gpu(10).priority(Priority::Critical));
+    settle().await;
+    drop(granted(&mut urgent));
+    task.await.unwrap();
     assert_accounted(&scheduler);
 }

@@ -112,7 +112,7 @@ async fn a_queued_task_explains_what_blocks_it_and_who_holds_that() {
     assert_accounted(&scheduler);
 }
 
-/// RROS S13, where theirs drops the task and says that it was run; and property P3.
+/// RROS S13, where theirs drops the task and says that it was run.
 #[tokio::test(start_paused = true)]
 async fn rros_s13_a_task_whose_resources_are_gone_when_it_comes_up_waits_for_them() {
     let scheduler = Scheduler::builder().compute(100).spawn().unwrap();

@@ -10,6 +10,7 @@ use bursar::{BudgetId, KIB, MIB, Priority, Request, ReserveError, Scheduler, Spa
 use tokio::time::Instant;
 
 use crate::backends::space;
+use crate::common;
 use crate::paper::GPU0;
 
 const GPU1: SpaceId = SpaceId { tier: Tier::Gpu, index: 1 };
@@ -183,6 +184,30 @@ async fn a_block_that_goes_in_the_middle_ends_the_copy_with_what_was_done() {
     remover.await.unwrap().unwrap();
     assert_eq!(broken.fault, CopyFault::Read(SpaceError::StaleBlock { block: id }));
     assert!(broken.done > 0 && broken.done < 8 * MIB && broken.unknown == MIB, "{broken}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_space_shows_what_is_allocated_copied_spilled_and_refused_until_its_tiers_are_gone() {
+    let machine = machine().await;
+    let lease = machine.lease(2 * MIB).await;
+    let mut on_host = lease.allocate_in(HOST0, MIB).await.unwrap();
+    let mut on_device = lease.allocate_in(GPU0, MIB).await.unwrap();
+    copy(&on_host, &mut on_device).await.unwrap();
+    copy(&on_device, &mut on_host).range(0, 0, 1_000).await.unwrap();
+    assert!(lease.allocate_in(GPU0, 2 * MIB).await.is_err());
+    let figures = |space| common::shown(&machine.scheduler, space).expect("shown");
+    let names = ["allocated", "blocks", "copied_in", "copied_out", "spilled", "refused"];
+    let [device, host] = ["memory gpu0", "memory host0"].map(figures);
+    assert_eq!(names.map(|name| device[name]), [MIB, 1, MIB, 1_000, 1_000, 1]);
+    assert_eq!(names.map(|name| host[name]), [MIB, 1, 1_000, MIB, 0, 0]);
+    // The figures of the pool below are with them.
+    assert_eq!((host["pool_allocated"], host["pool_hits"] + host["pool_misses"]), (MIB, 1));
+    drop((lease, on_device));
+    let scheduler = machine.scheduler.clone();
+    drop(machine);
+    assert_eq!(common::shown(&scheduler, "memory host0").map(|host| host["blocks"]), Some(1));
+    drop(on_host);
+    assert_eq!(common::shown(&scheduler, "memory host0"), None);
 }
 
 /// However many copies there are, blocks and leases come back.

@@ -2,6 +2,8 @@
 
 mod backends;
 mod blocks;
+#[path = "../common/mod.rs"]
+mod common;
 mod copies;
 mod ids;
 mod known_bugs;

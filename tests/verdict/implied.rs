@@ -52,7 +52,7 @@ fn r12_scopes_that_wait_for_each_other_raise_an_alert_once_and_get_no_verdict() 
     step(&mut rig, 100);
     assert_eq!((rig.scheduler.stats().alerts, verdicts(&rig.scheduler)), (2, (0, 0)));
     assert!(!one.is_woken() && !two.is_woken());
-    let warnings = lines.of("bursar");
+    let warnings = lines.of("bursar::alert");
     let [(Level::WARN, first), (Level::WARN, second)] = &warnings[..] else { panic!("{warnings:?}") };
     assert!(first.contains("`probe side` waits for host0.memory, which `build side` holds"), "{first}");
     assert!(first.contains("label=\"rows\""), "{first}");

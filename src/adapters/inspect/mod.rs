@@ -7,7 +7,8 @@
 //! * `/json`: a [`Snapshot`](crate::Snapshot) as JSON, with one sentence for each wait beside it (`explained`).
 //! * `/events`: the same once a second, as server-sent events.
 //!
-//! `?limit=` says how many waits, holders, modules and sections are shown at most: 20 if not said, 200 at most.
+//! `?limit=` says how many waits, holders, modules and sections are shown at most: 20 if not said, 200 at most. Of a
+//! section 64 figures are shown.
 //! `?every_ms=` says how often there is an event: from 100 to 60,000.
 //!
 //! ```no_run
@@ -63,8 +64,8 @@ const PAGE: &str = include_str!("page.html");
 
 /// Only the style and the script of the page, by their hashes, and only this server is asked for anything.
 const POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-ZeaHwGDd8RaHqI/2utIgUTQRiWd4ZJD6drzCTNdsE68='; \
-    script-src 'sha256-9/iK76OblNRx/g5biDwf341ZTEy0hKWvMjbC9A51mIg='; \
+    style-src 'sha256-MoyeuPlIEF/xQoKIvS1lNQkBuYaPf8RjPIszBEa4w0w='; \
+    script-src 'sha256-vVQwJu/uyDRk9D2+IdRZOZ+FVCdWfDg3kUG5KF/gX/w='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// What those who gave the scheduler up are told.

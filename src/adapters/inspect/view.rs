@@ -9,6 +9,8 @@ use crate::model::Snapshot;
 
 /// The longest name or label that is sent, in characters.
 const TEXT: usize = 200;
+/// Figures of a section that are sent at most.
+const FIGURES: usize = 64;
 
 #[derive(Serialize)]
 struct View<'a> {
@@ -21,13 +23,12 @@ struct View<'a> {
     published: usize,
 }
 
-/// A snapshot of at most `limit` waits and holders; at most as many modules, sections and figures of a section are
-/// sent.
+/// A snapshot of at most `limit` waits and holders; at most as many modules and sections are sent.
 pub(super) fn json(mut snapshot: Snapshot, limit: usize) -> Result<String, serde_json::Error> {
     let (registered, published) = (snapshot.modules.len(), snapshot.sections.len());
     snapshot.modules.truncate(limit);
     snapshot.sections.truncate(limit);
-    snapshot.sections.iter_mut().for_each(|section| section.figures.truncate(limit));
+    snapshot.sections.iter_mut().for_each(|section| section.figures.truncate(FIGURES));
     shorten_names(&mut snapshot);
     let explained = snapshot.waiting.iter().map(ToString::to_string).collect();
     serde_json::to_string(&View { snapshot: &snapshot, explained, registered, published })

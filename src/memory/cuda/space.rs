@@ -17,7 +17,7 @@ use crate::memory::pool::{Pool, PoolConfig};
 use crate::memory::streams::StreamPool;
 use crate::memory::turns::{Turn, Turns, check_range};
 use crate::memory::{BlockSize, Remains, Space, Stream};
-use crate::model::{MIB, SpaceId};
+use crate::model::{Figure, MIB, SpaceId};
 
 /// What the driver gives memory in.
 const GRANULE: u64 = 2 * MIB;
@@ -234,6 +234,10 @@ impl Space for CudaSpace {
 
     fn used(&self) -> u64 {
         self.pool.usage().allocated
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        self.pool.usage().figures()
     }
 
     fn footprint(&self, bytes: u64) -> u64 {

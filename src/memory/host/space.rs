@@ -11,7 +11,7 @@ use crate::memory::error::SpaceError;
 use crate::memory::pool::{Pool, PoolConfig};
 use crate::memory::turns::{Turns, check_range};
 use crate::memory::{BlockSize, Remains, Space, Stream};
-use crate::model::{KIB, SpaceId};
+use crate::model::{Figure, KIB, SpaceId};
 
 /// What is copied before other tasks of the thread get a turn, some 25 us.
 const PIECE: usize = 256 * KIB as usize;
@@ -118,6 +118,10 @@ impl Space for HostSpace {
 
     fn used(&self) -> u64 {
         self.pool.usage().allocated
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        self.pool.usage().figures()
     }
 
     fn footprint(&self, bytes: u64) -> u64 {

@@ -51,6 +51,8 @@ pub(super) struct Central<S: Source> {
     /// Bytes of slabs, also of those that are being taken.
     pub(super) reserved: u64,
     pub(super) peak_reserved: u64,
+    /// How many requests neither a cache nor a quick look here could serve.
+    pub(super) fallbacks: u64,
     /// How many slabs were ever taken.
     pub(super) grown: u64,
     /// How many requests were refused.
@@ -69,6 +71,7 @@ impl<S: Source> Central<S> {
             limit,
             reserved: 0,
             peak_reserved: 0,
+            fallbacks: 0,
             grown: 0,
             refused: 0,
         }

@@ -49,7 +49,7 @@ use super::{Lock, STREAMS, Stream, thread};
 use crate::model::SpaceId;
 
 pub use source::{Slab, Source, SourceError};
-pub use usage::PoolUsage;
+pub use usage::{PoolFigures, PoolUsage};
 
 /// No request can be larger.
 const LARGEST: u64 = 1 << 62;

@@ -36,6 +36,7 @@ impl<S: Source> Shared<S> {
     #[cold]
     pub(super) fn in_need(&self, wanted: Rounded, asked: u64, stream: Stream) -> Result<Cut, SpaceError> {
         let _turn = self.turn();
+        self.central.lock().fallbacks += 1;
         // Somebody else may have grown while this thread waited.
         if let Some(cut) = self.cut(wanted.bytes, Look::Quick) {
             return Ok(cut);

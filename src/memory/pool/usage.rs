@@ -1,7 +1,10 @@
 //! What a pool has, in figures.
 
-use super::Pool;
+use std::sync::{Arc, Weak};
+
 use super::source::Source;
+use super::{Keep, Pool};
+use crate::model::{Figure, Figures, Unit};
 
 /// The accounts of a pool in bytes. While no call is under way they are exact, and
 /// `reserved == allocated + cached + pending + free`.
@@ -37,6 +40,9 @@ pub struct PoolUsage {
     pub hits: u64,
     /// Allocations that it could not.
     pub misses: u64,
+    /// The misses that what is free for everybody could not serve either: slabs were taken, or what others keep or wait
+    /// for was called in.
+    pub fallbacks: u64,
     /// How often a slab was taken.
     pub grown: u64,
     /// Allocations that were refused for want of memory.
@@ -52,7 +58,61 @@ impl PoolUsage {
     }
 }
 
+impl PoolUsage {
+    /// The same as figures to be shown beside others.
+    pub(crate) fn figures(&self) -> Vec<Figure> {
+        let bytes = [
+            ("pool_reserved", self.reserved),
+            ("pool_allocated", self.allocated),
+            ("pool_cached", self.cached),
+            ("pool_pending", self.pending),
+            ("pool_free", self.free),
+            ("pool_largest_free", self.largest_free),
+        ];
+        let so_far = [
+            ("pool_hits", self.hits),
+            ("pool_misses", self.misses),
+            ("pool_fallbacks", self.fallbacks),
+            ("pool_refused", self.refused),
+        ];
+        let bytes = bytes.into_iter().map(|(name, value)| Figure::gauge(name, value, Unit::Bytes));
+        bytes.chain(Figure::counts(&[], &so_far)).collect()
+    }
+}
+
+/// The figures of a pool until its last handle is gone: what [`Pool::figures`] returns.
+#[derive(Debug)]
+pub struct PoolFigures<S: Source>(Weak<[Keep<S>]>);
+
+impl<S: Source> Figures for PoolFigures<S> {
+    fn figures(&self) -> Vec<Figure> {
+        self.0.upgrade().map(|keeps| Pool { keeps }.usage().figures()).unwrap_or_default()
+    }
+
+    fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+}
+
 impl<S: Source> Pool<S> {
+    /// Its figures, to be shown beside those of a scheduler. They do not keep the pool. The spaces of
+    /// [`Tiers`](crate::tiered::Tiers) show theirs without this.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use bursar::memory::{HeapSource, Pool, PoolConfig};
+    /// use bursar::{MIB, Scheduler, SpaceId, Tier};
+    ///
+    /// let scheduler = Scheduler::builder().host(64 * MIB).spawn()?;
+    /// let staging = Pool::new(SpaceId { tier: Tier::Host, index: 0 }, HeapSource::new(), PoolConfig::host(64 * MIB));
+    /// scheduler.publish("staging", staging.figures());
+    /// assert_eq!(&*scheduler.snapshot(0).sections[0].name, "staging");
+    /// # Ok(()) }
+    /// ```
+    pub fn figures(&self) -> PoolFigures<S> {
+        PoolFigures(Arc::downgrade(&self.keeps))
+    }
+
     /// What it has. Visits the cache of every thread.
     pub fn usage(&self) -> PoolUsage {
         let shared = self.shared();
@@ -81,6 +141,7 @@ impl<S: Source> Pool<S> {
         usage.largest_free = central.largest();
         usage.slabs = central.slabs() as u64;
         usage.peak_reserved = central.peak_reserved;
+        usage.fallbacks = central.fallbacks;
         usage.grown = central.grown;
         usage.refused = central.refused;
         usage

@@ -23,6 +23,9 @@
 //! * **What nobody asked for is not made.** While no subscriber listens, the scheduler task has no tick, and a wait
 //!   costs a relaxed load more. An op is linked to the budget and the task that are entered, so both are, for as long
 //!   as the emission takes: nothing else happens inside, or it would be taken for ours.
+//! * **Tasks have names.** The scheduler task, submitted tasks and dispatchers are tokio tasks under their names with
+//!   `--cfg tokio_unstable`. Without it tokio tells the console of no task at all, so these show themselves ([`task`]),
+//!   at most 2,048 at once; the other tasks of the service are not shown then, nor are ops of waits in them.
 //! * **A subscriber may panic** (the console does, see above). That ends neither the scheduler task nor a wait.
 //!
 //! Amounts are text: exact, readable (`40 GiB`), and replaced as a whole.
@@ -35,8 +38,11 @@ mod emit;
 mod off;
 #[cfg(feature = "console")]
 mod sampler;
-#[cfg(feature = "console")]
+mod spawn;
+#[cfg(all(feature = "console", not(tokio_unstable)))]
 mod task;
+#[cfg(not(all(feature = "console", not(tokio_unstable))))]
+mod unseen;
 #[cfg(feature = "console")]
 mod waits;
 
@@ -45,9 +51,14 @@ use std::sync::Arc;
 use crate::model::{BudgetId, Priority, Unit};
 
 #[cfg(not(feature = "console"))]
-pub(crate) use off::{Console, Sampler, spawn};
+pub(crate) use off::{Console, Sampler};
+pub(crate) use spawn::spawn;
+#[cfg(all(feature = "console", not(tokio_unstable)))]
+pub(crate) use task::TaskRow;
+#[cfg(not(all(feature = "console", not(tokio_unstable))))]
+pub(crate) use unseen::TaskRow;
 #[cfg(feature = "console")]
-pub(crate) use {sampler::Sampler, task::spawn, waits::Waits as Console};
+pub(crate) use {sampler::Sampler, waits::Waits as Console};
 
 /// What a budget looks like now.
 #[derive(Debug, Clone)]

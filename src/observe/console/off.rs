@@ -1,9 +1,6 @@
 //! Without the feature `console` there is nobody to be shown anything.
 
-use std::future::Future;
 use std::panic::Location;
-
-use tokio::runtime::Handle;
 
 use super::{Asking, Figures};
 
@@ -55,12 +52,4 @@ impl Sampler {
     }
 
     pub(crate) fn close(&mut self, _: &Console, _: impl FnOnce() -> Vec<Figures>) {}
-}
-
-/// Spawns a task.
-pub(crate) fn spawn<F>(runtime: &Handle, _: &'static str, _: &'static Location<'static>, task: F)
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    runtime.spawn(task);
 }

@@ -36,8 +36,9 @@ pub enum Policy {
     PriorityBased,
     /// Where the task is expected to be done first, by what tasks have taken there per unit of cost.
     Predictive,
-    /// Two workers by chance, and of them the one with the smaller product of recent peak service time and what is on
-    /// its way there.
+    /// Two workers by chance and the best two of the choice before, and of them the one with the smallest product of
+    /// recent peak service time and what is on its way there. What the balancer sent counts at once, also while the
+    /// figures that it is given do not have it yet.
     TwoChoices {
         /// What fixes the chance.
         seed: u64,
@@ -104,13 +105,14 @@ pub struct Balancer {
     /// Whose turn it is.
     turn: usize,
     dice: Dice,
+    memory: two_choices::Memory,
 }
 
 impl Balancer {
     /// Nothing is remembered yet.
     pub fn new(policy: Policy) -> Self {
         let seed = if let Policy::TwoChoices { seed } = policy { seed } else { 0 };
-        Balancer { policy, turn: 0, dice: Dice::new(seed) }
+        Balancer { policy, turn: 0, dice: Dice::new(seed), memory: two_choices::Memory::default() }
     }
 
     /// The policy.
@@ -134,7 +136,7 @@ impl Balancer {
             Policy::LeastLoaded => least_loaded::choose(&able, workers),
             Policy::PriorityBased => priority_based::choose(job, &able, workers, &mut self.turn),
             Policy::Predictive => predictive::choose(job, &able, workers),
-            Policy::TwoChoices { .. } => two_choices::choose(job, &able, workers, &mut self.dice),
+            Policy::TwoChoices { .. } => two_choices::choose(job, &able, workers, &mut self.dice, &mut self.memory),
             Policy::Affinity => affinity::choose(job, &able, workers),
         })
     }

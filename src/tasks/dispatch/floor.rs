@@ -1,14 +1,14 @@
 //! Who waits where and who runs where: the books of a dispatcher. No clock, no lock, no task.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::Priority;
-use crate::observe::Times;
 use crate::policy::Rank;
-use crate::policy::balance::{Balancer, Job, Placed, Service, State, Worker, even_out};
+use crate::policy::balance::{Balancer, Job, Placed, State, Worker, even_out};
+use crate::tasks::handle::Grip;
 
-use super::health::Health;
+use super::desk::Desk;
 
 pub(super) type JobId = u64;
 pub(super) type WorkerId = u64;
@@ -18,8 +18,8 @@ pub(super) type WorkerId = u64;
 pub(super) enum Action {
     /// A job gets a seat.
     Start { job: JobId, worker: WorkerId },
-    /// A job that has a seat, and still waits for its resources, has to give it up to a more urgent one.
-    Withdraw { job: JobId },
+    /// A job that has a seat has to give it up to a more urgent one.
+    Displace { job: JobId, by: JobId },
 }
 
 /// What is known of a job.
@@ -39,83 +39,6 @@ enum Place {
     Seated(WorkerId),
     /// Waits for another attempt.
     Away,
-}
-
-/// A worker.
-#[derive(Debug)]
-pub(super) struct Desk {
-    pub id: WorkerId,
-    pub capacity: u32,
-    pub queue: BTreeMap<Rank, JobId>,
-    pub seated: BTreeSet<JobId>,
-    pub running_cost: u64,
-    pub queued_cost: u64,
-    /// By how much its reports differ from what is known here.
-    offset: i128,
-    keys: BTreeSet<Arc<str>>,
-    pub service: Service,
-    pub times: Times,
-    pub done: u64,
-    pub failed: u64,
-    pub health: Health,
-    pub draining: bool,
-    /// It has been deregistered, and ends with its last running task.
-    pub left: bool,
-}
-
-impl Desk {
-    pub(super) fn new(id: WorkerId, capacity: u32) -> Self {
-        Desk {
-            id,
-            capacity: capacity.max(1),
-            queue: BTreeMap::new(),
-            seated: BTreeSet::new(),
-            running_cost: 0,
-            queued_cost: 0,
-            offset: 0,
-            keys: BTreeSet::new(),
-            service: Service::default(),
-            times: Times::default(),
-            done: 0,
-            failed: 0,
-            health: Health::default(),
-            draining: false,
-            left: false,
-        }
-    }
-
-    pub(super) fn load(&self) -> u64 {
-        let load = i128::from(self.running_cost) + i128::from(self.queued_cost) + self.offset;
-        u64::try_from(load.max(0)).unwrap_or(u64::MAX)
-    }
-
-    pub(super) fn state(&self) -> State {
-        match (self.draining || self.left, self.health.is_failing()) {
-            (true, _) => State::Draining,
-            (false, true) => State::Failing,
-            (false, false) => State::Active,
-        }
-    }
-
-    /// How many it runs at once now: one while it has to show that it does not fail any more.
-    fn seats(&self) -> usize {
-        if self.health.is_on_probation() { 1 } else { self.capacity as usize }
-    }
-
-    fn has_room(&self) -> bool {
-        self.state() != State::Draining && self.seated.len() < self.seats()
-    }
-
-    fn view(&self, key: Option<&Arc<str>>) -> Worker {
-        Worker {
-            load: self.load(),
-            tasks: (self.seated.len() + self.queue.len()) as u64,
-            capacity: u32::try_from(self.seats()).unwrap_or(u32::MAX),
-            service: self.service.clone(),
-            state: self.state(),
-            holds_key: key.is_some_and(|key| self.keys.contains(key)),
-        }
-    }
 }
 
 /// The books.
@@ -168,6 +91,18 @@ impl Floor {
         self.desks.iter_mut().find(|desk| desk.id == id)
     }
 
+    pub(super) fn rank_of(&self, job: JobId) -> Option<Rank> {
+        Some(self.jobs.get(&job)?.0.rank)
+    }
+
+    /// The worker where a job has a seat.
+    pub(super) fn desk_of(&mut self, job: JobId) -> Option<&mut Desk> {
+        match self.jobs.get(&job)?.1 {
+            Place::Seated(worker) => self.desk(worker),
+            _ => None,
+        }
+    }
+
     /// A job comes, or comes back with the rank it had.
     pub(super) fn arrive(&mut self, job: JobId, card: Card) {
         self.nowhere.insert(card.rank, job);
@@ -209,6 +144,7 @@ impl Floor {
             Place::Seated(worker) => {
                 if let Some(desk) = self.desk(worker) {
                     desk.seated.remove(&job);
+                    desk.told.remove(&job);
                     desk.running_cost = desk.running_cost.saturating_sub(card.cost);
                 }
                 self.sweep();
@@ -294,8 +230,9 @@ impl Floor {
     }
 
     /// Settles everything: each job gets a worker, queued ones move where they lie better, seats that are free are
-    /// taken. `waits` says whether a job that has a seat still waits for its resources.
-    pub(super) fn turn(&mut self, now: u64, waits: impl Fn(JobId) -> bool) -> Vec<Action> {
+    /// taken, and who sits where a more urgent one waits gives way. `grip` says how a job that has a seat could be made
+    /// to.
+    pub(super) fn turn(&mut self, now: u64, grip: impl Fn(JobId) -> Grip) -> Vec<Action> {
         // Workers that failed may have another try.
         self.desks.iter_mut().for_each(|desk| desk.health.tick(now));
         self.assign();
@@ -307,7 +244,7 @@ impl Floor {
             self.seat(job, worker);
             actions.push(Action::Start { job, worker });
         }
-        actions.extend(self.displaced(waits));
+        actions.extend(self.displaced(now, grip));
         actions
     }
 
@@ -362,7 +299,7 @@ impl Floor {
     }
 
     /// The first job of a queue, if its worker does not hold its key.
-    fn first_that_may_move(&self, desk: &Desk) -> Option<(Rank, JobId)> {
+    pub(super) fn first_that_may_move(&self, desk: &Desk) -> Option<(Rank, JobId)> {
         let (rank, job) = desk.queue.first_key_value()?;
         let (card, _) = self.jobs.get(job)?;
         let stays = card.key.as_ref().is_some_and(|key| desk.keys.contains(key));
@@ -380,23 +317,19 @@ impl Floor {
         }
         self.jobs.insert(job, (card, Place::Seated(worker)));
     }
-
-    /// For each worker whose next job is more urgent than one that sits there and waits: that one.
-    fn displaced(&self, waits: impl Fn(JobId) -> bool) -> Vec<Action> {
-        let last_waiting = |desk: &Desk| {
-            let (head, _) = desk.queue.first_key_value()?;
-            let seated = desk.seated.iter().filter_map(|job| Some((self.jobs.get(job)?.0.rank, *job)));
-            let below = seated.filter(|(rank, job)| rank.level() > head.level() && waits(*job));
-            below.max_by_key(|(rank, _)| *rank).map(|(_, job)| Action::Withdraw { job })
-        };
-        self.desks.iter().filter(|desk| desk.state() == State::Active).filter_map(last_waiting).collect()
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::policy::balance::Policy;
+
+    /// Nobody gives up a seat.
+    fn firm(_job: JobId) -> Grip {
+        Grip::Firm
+    }
 
     fn floor(policy: Policy, desks: u64) -> Floor {
         let mut floor = Floor::new(Balancer::new(policy), 4);
@@ -440,13 +373,24 @@ mod tests {
                 (_, Some(job)) => floor.come_back(job),
                 _ => floor.tick(),
             }
-            floor.turn(step, |job| job % 2 == 0);
+            let grips = [Grip::Waits, Grip::Runs, Grip::Firm];
+            for action in floor.turn(step, |job| grips[job as usize % 3]) {
+                match action {
+                    Action::Displace { job, .. } if job % 3 == 0 => floor.come_back(job),
+                    Action::Displace { job, by } => floor.note_told(job, by, step + 5),
+                    Action::Start { .. } => {}
+                }
+            }
+            // A job that was told stops some time later.
+            let told: Vec<JobId> = floor.desks.iter().flat_map(|desk| desk.told.keys().copied()).collect();
+            told.into_iter().filter(|_| dice.u8(..4) == 0).for_each(|job| floor.come_back(job));
             let seated: usize = floor.desks.iter().map(|desk| desk.seated.len()).sum();
             let away = floor.jobs.values().filter(|(_, place)| *place == Place::Away).count();
             assert_eq!(floor.queued() + seated + away, live.len());
             assert!(live.iter().eq(floor.jobs.keys()));
             for desk in &floor.desks {
                 assert!(desk.seated.len() <= desk.capacity as usize);
+                assert!(desk.told.keys().all(|job| desk.seated.contains(job)));
                 let cost = |jobs: &mut dyn Iterator<Item = &JobId>| jobs.map(|job| floor.jobs[job].0.cost).sum::<u64>();
                 assert_eq!(desk.queued_cost, cost(&mut desk.queue.values()));
                 assert_eq!(desk.running_cost, cost(&mut desk.seated.iter()));
@@ -458,32 +402,32 @@ mod tests {
     fn an_urgent_job_takes_the_place_of_one_that_waits_and_none_that_runs() {
         let mut floor = floor(Policy::LeastLoaded, 1);
         arrive(&mut floor, 1, Priority::Low, 5);
-        assert_eq!(floor.turn(0, |_| true), [start(1, 1)]);
+        assert_eq!(floor.turn(0, |_| Grip::Waits), [start(1, 1)]);
         arrive(&mut floor, 2, Priority::Critical, 5);
-        assert_eq!(floor.turn(0, |_| false), []);
-        assert_eq!(floor.turn(0, |_| true), [Action::Withdraw { job: 1 }]);
+        assert_eq!(floor.turn(0, firm), []);
+        assert_eq!(floor.turn(0, |_| Grip::Waits), [Action::Displace { job: 1, by: 2 }]);
         floor.come_back(1);
-        assert_eq!(floor.turn(0, |_| true), [start(2, 1)]);
+        assert_eq!(floor.turn(0, |_| Grip::Waits), [start(2, 1)]);
         arrive(&mut floor, 3, Priority::Critical, 5);
-        assert_eq!(floor.turn(0, |_| true), [], "equals never displace each other");
+        assert_eq!(floor.turn(0, |_| Grip::Waits), [], "equals never displace each other");
     }
 
     #[test]
     fn a_worker_with_room_takes_what_waits_elsewhere_but_its_own_first_inside_a_level() {
         let mut floor = floor(Policy::RoundRobin, 2);
         (1..=4).for_each(|job| arrive(&mut floor, job, Priority::Normal, 1));
-        assert_eq!(floor.turn(0, |_| false), [start(1, 1), start(2, 2)]);
+        assert_eq!(floor.turn(0, firm), [start(1, 1), start(2, 2)]);
         // Three is queued at the first, four at the second.
         floor.remove(2);
-        assert_eq!(floor.turn(0, |_| false), [start(4, 2)]);
+        assert_eq!(floor.turn(0, firm), [start(4, 2)]);
         floor.remove(4);
-        assert_eq!(floor.turn(0, |_| false), [start(3, 2)]);
+        assert_eq!(floor.turn(0, firm), [start(3, 2)]);
         assert_eq!(floor.moves, 1);
         arrive(&mut floor, 5, Priority::Normal, 1);
         arrive(&mut floor, 6, Priority::Normal, 1);
         arrive(&mut floor, 7, Priority::High, 1);
-        floor.turn(0, |_| false);
+        floor.turn(0, firm);
         floor.remove(3);
-        assert_eq!(floor.turn(0, |_| false), [start(7, 2)]);
+        assert_eq!(floor.turn(0, firm), [start(7, 2)]);
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::model::{Priority, Request};
-use crate::tasks::task::Preemptible;
+use crate::tasks::task::{Preemptible, USUAL_PREEMPTIONS};
 use crate::tasks::{Retry, TaskError};
 
 use super::floor::JobId;
@@ -24,6 +24,7 @@ pub struct Job<I> {
     pub(super) request: Request,
     pub(super) retry: Retry,
     pub(super) preemptible: Preemptible,
+    pub(super) preemptions: u32,
     pub(super) complete_by: Option<Duration>,
     pub(super) key: Option<Arc<str>>,
 }
@@ -37,6 +38,7 @@ impl<I> Job<I> {
             request,
             retry: Retry::never(),
             preemptible: Preemptible::Never,
+            preemptions: USUAL_PREEMPTIONS,
             complete_by: None,
             key: None,
         }
@@ -74,9 +76,25 @@ impl<I> Job<I> {
         self
     }
 
-    /// See [`Task::preemptible`](crate::tasks::Task::preemptible).
+    /// It gives way to a higher level while it runs: when the scheduler chooses it because one waits for what it holds,
+    /// as [`Task::preemptible`](crate::tasks::Task::preemptible) says, and when a job of a higher level finds all seats
+    /// of the workers taken. It is then queued again where it was, at this worker or another, and its handler is called
+    /// again; what it [saved](crate::tasks::TaskContext::save) is there then.
     pub fn preemptible(mut self) -> Self {
         self.preemptible = Preemptible::Anywhere;
+        self
+    }
+
+    /// The same, but its handler is dropped only at a [checkpoint](crate::tasks::TaskContext::checkpoint).
+    pub fn preemptible_at_checkpoints(mut self) -> Self {
+        self.preemptible = Preemptible::AtCheckpoints;
+        self
+    }
+
+    /// How often it may be preempted, [`USUAL_PREEMPTIONS`](crate::tasks::Task::USUAL_PREEMPTIONS) if not said. After
+    /// that it is asked no more.
+    pub fn preemptions(mut self, most: u32) -> Self {
+        self.preemptions = most;
         self
     }
 }

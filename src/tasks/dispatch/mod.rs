@@ -1,5 +1,7 @@
 //! One kind of job, several workers: each job goes to one of them, by a policy.
 
+mod desk;
+mod displace;
 mod floor;
 mod health;
 mod job;
@@ -10,9 +12,11 @@ mod worker;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::observe::{self, TaskRow};
 use crate::policy::balance::{Balancer, Policy};
 use crate::scheduler::Scheduler;
 
@@ -22,7 +26,7 @@ pub use worker::{Handler, OnLeave, WorkerBuilder, WorkerHandle};
 
 use super::TaskError;
 use floor::Floor;
-use shared::Shared;
+use shared::{Shared, Shown};
 
 /// A dispatcher about to be started: what [`Scheduler::dispatcher`] returns.
 #[derive(Debug, Clone)]
@@ -68,6 +72,7 @@ impl DispatcherBuilder {
     ///
     /// # Errors
     /// [`TaskError::NoRuntime`] if there is neither.
+    #[track_caller]
     pub fn spawn<I: Send + Sync + 'static, O: Send + 'static>(self) -> Result<Dispatcher<I, O>, TaskError> {
         let DispatcherBuilder { scheduler, name, policy, tick, moves_per_turn, hopeless } = self;
         let no_runtime = || TaskError::NoRuntime { name: Arc::clone(&name) };
@@ -75,8 +80,10 @@ impl DispatcherBuilder {
         let _inside = runtime.enter();
         let floor = Floor::new(Balancer::new(policy), moves_per_turn);
         let shared = Arc::new(Shared::new(scheduler, Arc::clone(&name), floor, hopeless));
-        let task = super::spawn::spawn(&runtime, &name, pump::pump(Arc::clone(&shared), tick));
+        let row = TaskRow::new(Arc::clone(&name), Location::caller());
+        let task = observe::spawn(&runtime, &name, pump::pump(Arc::clone(&shared), tick, row));
         task.ok_or_else(no_runtime)?;
+        shared.scheduler.publish_part(&format!("dispatcher {name}"), Shown(Arc::downgrade(&shared)));
         Ok(Dispatcher { alive: Arc::new(Alive(shared)) })
     }
 }
@@ -88,7 +95,8 @@ impl DispatcherBuilder {
 /// and runs with them. Until it runs it can go elsewhere: queued jobs are evened out when a worker comes or goes, or
 /// says how [loaded](WorkerHandle::report_load) it is; a worker without work takes what waits elsewhere; a job of a
 /// higher level goes where there is room first, and takes the place of one of a lower level that has a place and still
-/// waits for its resources. What runs is never moved.
+/// waits for its resources, or of one that runs and is [preemptible](Job::preemptible). Nothing else that runs is ever
+/// moved. Who gives way is queued again where it was, before those that came later, and goes on from what it saved.
 ///
 /// When the last clone is dropped, what was submitted is still done, as far as there are workers.
 ///

@@ -1,6 +1,7 @@
 //! The task of a dispatcher: gives jobs to workers, takes their results, and nothing else does.
 
-use std::future;
+use std::future::{self, poll_fn};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::model::Request;
-use crate::tasks::handle::{Leash, Withdrawn};
+use crate::observe::TaskRow;
+use crate::tasks::handle::{Displaced, Grip, Leash, Withdrawn};
 use crate::tasks::{Task, TaskError};
 
 use super::floor::{Action, JobId, WorkerId};
@@ -19,11 +21,20 @@ use super::shared::{Entry, Hands, Shared, State};
 /// A job that has been handed to the scheduler has ended there.
 struct Landing<O> {
     job: JobId,
-    result: Result<O, TaskError>,
-    /// It was taken back, and is queued again already.
-    withdrawn: bool,
+    end: End<O>,
     /// How long it ran, if it did.
     ran: Option<Duration>,
+    /// It is not wanted any more.
+    cancelled: bool,
+}
+
+/// What became of it there.
+enum End<O> {
+    Result(Result<O, TaskError>),
+    /// It was taken back while it waited, and is queued again already.
+    Withdrawn,
+    /// It was told to give up its seat while it ran, and has.
+    GaveWay,
 }
 
 type Flights<O> = FuturesUnordered<BoxFuture<'static, Landing<O>>>;
@@ -65,7 +76,16 @@ struct Launch<O> {
 type Began = Arc<Mutex<Option<Instant>>>;
 
 /// Runs until the last handle of the dispatcher is gone and every job has ended.
-pub(super) async fn pump<I, O>(shared: Arc<Shared<I, O>>, tick: Duration)
+pub(super) async fn pump<I, O>(shared: Arc<Shared<I, O>>, tick: Duration, mut row: TaskRow)
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+{
+    let mut work = pin!(take_turns(shared, tick));
+    poll_fn(|cx| row.poll(work.as_mut(), cx)).await;
+}
+
+async fn take_turns<I, O>(shared: Arc<Shared<I, O>>, tick: Duration)
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
@@ -110,15 +130,15 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
         let mut guard = self.state();
         let state = &mut *guard;
         loop {
-            let entries = &state.entries;
-            let waits =
-                |job: JobId| entries.get(&job).and_then(|entry| entry.leash.as_ref()).is_some_and(|l| l.waits());
-            let actions = state.floor.turn(now, waits);
+            let leash = |job: JobId| state.entries.get(&job)?.leash.as_ref();
+            let actions = state.floor.turn(now, |job| leash(job).map_or(Grip::Firm, Leash::grip));
             let before = freed.len();
             for action in actions {
                 match action {
                     Action::Start { job, worker } => launches.extend(state.prepare(job, worker)),
-                    Action::Withdraw { job } => freed.extend(state.displace(job)),
+                    Action::Displace { job, by } => {
+                        freed.extend(state.displace(job, by, now.saturating_add(self.grace)))
+                    }
                 }
             }
             // The place is free for the more urgent one.
@@ -126,7 +146,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
                 break;
             }
         }
-        let next_limit = state.limits.iter().find(|(_, job)| !state.floor.is_seated(*job)).map(|(at, _)| *at);
+        let next_limit = state.limits.iter().find(|&&(at, job)| state.is_limit(at, job)).map(|(at, _)| *at);
         let queued = state.floor.queued() > 0;
         if state.floor.is_uneven() {
             self.changed.notify_one();
@@ -162,18 +182,28 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
         }
         let landing = async move {
             let result = handle.await;
+            let end = match (leash.is_withdrawn(), leash.was_told()) {
+                (false, _) => End::Result(result),
+                (true, false) => End::Withdrawn,
+                (true, true) => End::GaveWay,
+            };
             let began = *began.lock().unwrap_or_else(PoisonError::into_inner);
-            Landing { job, result, withdrawn: leash.is_withdrawn(), ran: began.map(|began| began.elapsed()) }
+            Landing { job, end, ran: began.map(|began| began.elapsed()), cancelled: leash.is_cancelled() }
         };
         landing.boxed()
     }
 
-    /// Takes a result. Returns the pause before another attempt, if there is to be one.
+    /// Takes what became of a job. Returns the pause before another attempt, if there is to be one.
     fn land(&self, landing: Landing<O>) -> Option<BoxFuture<'static, JobId>> {
-        let Landing { job, result, withdrawn, ran } = landing;
-        if withdrawn {
-            return None;
-        }
+        let Landing { job, end, ran, cancelled } = landing;
+        let result = match end {
+            End::Result(result) => result,
+            End::Withdrawn => return None,
+            End::GaveWay => {
+                self.take_back(job, cancelled);
+                return None;
+            }
+        };
         let now = self.now();
         let mut state = self.state();
         let failed = matches!(&result, Err(TaskError::Failed { .. } | TaskError::Panicked { .. }));
@@ -181,10 +211,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
             state.floor.note(job, u64::try_from(ran.as_nanos()).unwrap_or(u64::MAX), failed, now);
         }
         let pause = match (&result, state.entries.get_mut(&job)) {
-            (Err(error), Some(entry)) => {
-                entry.leash = None;
-                entry.retry.after(error, entry.attempts)
-            }
+            (Err(error), Some(entry)) if !cancelled => entry.another_attempt(error),
             _ => None,
         };
         let (entry, paused) = match pause {
@@ -195,7 +222,11 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
             }
             None => (state.take(job), None),
         };
-        state.stats.done += u64::from(result.is_ok());
+        match &result {
+            Ok(_) => state.stats.done += 1,
+            Err(error) if entry.is_some() => state.note_end(error),
+            Err(_) => {}
+        }
         let gone = state.sweep_hands();
         drop(state);
         drop(gone);
@@ -207,15 +238,32 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
         paused.map(|pause| tokio::time::sleep(pause).map(move |()| job).boxed())
     }
 
+    /// A job has given up its seat, and is queued again where it was.
+    fn take_back(&self, job: JobId, cancelled: bool) {
+        let mut state = self.state();
+        state.stats.preempted += 1;
+        state.floor.come_back(job);
+        if cancelled {
+            // It was told so while it stopped.
+            state.cancels.push(job);
+        }
+        let gone = state.sweep_hands();
+        drop(state);
+        drop(gone);
+        self.landed.notify_waiters();
+    }
+
     /// Ends jobs without a seat whose time has come.
     fn expire(&self, now: Instant) {
         let mut state = self.state();
-        let due = state.limits.range(..=(now, JobId::MAX)).map(|(_, job)| *job);
-        let due: Vec<JobId> = due.filter(|job| !state.floor.is_seated(*job)).collect();
+        let due = state.limits.range(..=(now, JobId::MAX)).filter(|&&(at, job)| state.is_limit(at, job));
+        let due: Vec<JobId> = due.map(|(_, job)| *job).collect();
         let over: Vec<Entry<I, O>> = due.into_iter().filter_map(|job| state.take(job)).collect();
+        state.stats.late += over.len() as u64;
         drop(state);
         for entry in over {
-            let Entry { name, submitted, attempts, reply, .. } = entry;
+            let attempts = entry.attempts();
+            let Entry { name, submitted, reply, .. } = entry;
             let within = now.saturating_duration_since(submitted);
             let _ = reply.send(Err(TaskError::Overdue { name, within, attempts }));
         }
@@ -236,10 +284,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static> State<I, O> {
     /// Makes a task of a job that has got a seat.
     fn prepare(&mut self, job: JobId, worker: WorkerId) -> Option<Launch<O>> {
         let (entry, hands) = (self.entries.get_mut(&job)?, self.hands.get(&worker)?);
-        entry.attempts += 1;
         let now = Instant::now();
         let mut request = entry.request.clone();
-        request = match entry.deadline.filter(|_| entry.attempts == 1) {
+        request = match entry.deadline.filter(|_| entry.attempts() == 0) {
             Some(deadline) => request.deadline(deadline.saturating_duration_since(now)),
             None => request.deadline(Duration::MAX),
         };
@@ -248,21 +295,33 @@ impl<I: Send + Sync + 'static, O: Send + 'static> State<I, O> {
         }
         let began = Began::default();
         let mut task = task_of(entry, hands, request, &began);
-        task.preemptible = entry.preemptible;
+        (task.preemptible, task.preemptions) = (entry.preemptible, entry.preemptions);
+        task.follows = entry.leash.clone();
         task.complete_by = entry.complete_by.map(|by| by.saturating_duration_since(now));
         Some(Launch { job, task, began })
     }
 
-    /// Takes a job back that waits for its resources, if it still does.
-    fn displace(&mut self, job: JobId) -> Option<Withdrawn> {
-        let entry = self.entries.get_mut(&job)?;
-        let withdrawn = entry.leash.as_ref()?.withdraw()?;
-        entry.leash = None;
-        // It has not run.
-        entry.attempts -= 1;
-        self.floor.come_back(job);
-        self.stats.displaced += 1;
-        Some(withdrawn)
+    /// Has a job give up its seat to another: at once if it still waits for its resources, else when it has stopped. It
+    /// is waited for until then.
+    fn displace(&mut self, job: JobId, by: JobId, until: u64) -> Option<Withdrawn> {
+        match self.entries.get(&job)?.leash.as_ref()?.displace() {
+            Displaced::Withdrawn(withdrawn) => {
+                self.floor.come_back(job);
+                self.stats.displaced += 1;
+                Some(withdrawn)
+            }
+            Displaced::Told => {
+                self.floor.note_told(job, by, until);
+                None
+            }
+            // It has just begun, or ended.
+            Displaced::Stays => None,
+        }
+    }
+
+    /// Whether a job is over at a time: it has no seat, and was to begin or to be complete by then.
+    fn is_limit(&self, at: Instant, job: JobId) -> bool {
+        !self.floor.is_seated(job) && self.entries.get(&job).and_then(Entry::limit) == Some(at)
     }
 }
 

@@ -1,13 +1,13 @@
 //! What a dispatcher, its workers, its jobs and its task share.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use crate::model::Request;
+use crate::model::{Figure, Figures, Request};
 use crate::observe::summary;
 use crate::policy::Rank;
 use crate::scheduler::{Module, Scheduler};
@@ -15,7 +15,8 @@ use crate::tasks::handle::Leash;
 use crate::tasks::task::Preemptible;
 use crate::tasks::{Retry, TaskError};
 
-use super::floor::{Card, Desk, Floor, JobId, WorkerId};
+use super::desk::Desk;
+use super::floor::{Card, Floor, JobId, WorkerId};
 use super::job::{Cancels, Job, JobHandle};
 use super::stats::{DispatcherStats, WorkerStats};
 use super::worker::{Handler, OnLeave, WorkerBuilder};
@@ -29,19 +30,34 @@ pub(super) struct Entry<I, O> {
     pub request: Request,
     pub retry: Retry,
     pub preemptible: Preemptible,
+    pub preemptions: u32,
     /// The latest times of its begin and of its completion.
     pub deadline: Option<Instant>,
     pub complete_by: Option<Instant>,
     pub submitted: Instant,
-    pub attempts: u32,
+    /// Attempts that ended with an error, after which it was to be tried again.
+    pub failures: u32,
+    /// Its last task, whether that has ended or not.
     pub leash: Option<Leash>,
     pub reply: Reply<O>,
 }
 
 impl<I, O> Entry<I, O> {
+    /// How often it has begun to run.
+    pub(super) fn attempts(&self) -> u32 {
+        self.leash.as_ref().map_or(0, Leash::attempts)
+    }
+
+    /// The pause before another attempt, if there is to be one after this error.
+    pub(super) fn another_attempt(&mut self, error: &TaskError) -> Option<Duration> {
+        let pause = self.retry.after(error, self.failures + 1)?;
+        self.failures += 1;
+        Some(pause)
+    }
+
     /// When it is over for a job that has no seat.
     pub(super) fn limit(&self) -> Option<Instant> {
-        let deadline = self.deadline.filter(|_| self.attempts == 0);
+        let deadline = self.deadline.filter(|_| self.attempts() == 0);
         deadline.into_iter().chain(self.complete_by).min()
     }
 }
@@ -58,7 +74,7 @@ pub(super) struct State<I, O> {
     pub floor: Floor,
     pub entries: BTreeMap<JobId, Entry<I, O>>,
     pub hands: BTreeMap<WorkerId, Hands<I, O>>,
-    /// The times by which jobs without a seat are over.
+    /// The times by which jobs are to begin and to be complete.
     pub limits: BTreeSet<(Instant, JobId)>,
     pub cancels: Vec<JobId>,
     /// No more jobs come.
@@ -78,6 +94,8 @@ pub(super) struct Shared<I, O> {
     /// A job has ended.
     pub landed: Notify,
     pub start: Instant,
+    /// How long a job that is told to give up its seat is waited for, in nanoseconds.
+    pub grace: u64,
     /// Refuse what this part of the tasks of every worker would be too slow for.
     pub hopeless: Option<f64>,
 }
@@ -98,8 +116,10 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
             last_id: 0,
             stats: DispatcherStats::default(),
         };
+        let grace = u64::try_from(scheduler.grace().as_nanos()).unwrap_or(u64::MAX);
         Shared {
             scheduler,
+            grace,
             name,
             state: Mutex::new(state),
             changed: Notify::new(),
@@ -119,7 +139,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
     }
 
     pub(super) fn submit(self: &Arc<Self>, job: Job<I>) -> JobHandle<O> {
-        let Job { name, item, request, retry, preemptible, complete_by, key } = job;
+        let Job { name, item, request, retry, preemptible, preemptions, complete_by, key } = job;
         let cost = self.scheduler.cost(&request);
         let now = Instant::now();
         let at = |within: Duration| now.checked_add(within);
@@ -131,10 +151,11 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
             request,
             retry,
             preemptible,
+            preemptions,
             deadline,
             complete_by: complete_by.and_then(at),
             submitted: now,
-            attempts: 0,
+            failures: 0,
             leash: None,
             reply,
         };
@@ -150,7 +171,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
                 let _ = entry.reply.send(Err(error));
             }
             None => {
-                state.limits.extend(entry.limit().map(|limit| (limit, id)));
+                let limits = entry.deadline.into_iter().chain(entry.complete_by);
+                state.limits.extend(limits.map(|limit| (limit, id)));
                 let rank = self.rank(&entry, id);
                 let priority = entry.request.urgency();
                 state.floor.arrive(id, Card { priority, rank, cost, key });
@@ -251,6 +273,11 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
         self.changed.notify_one();
     }
 
+    /// Whether its task has ended: nothing happens here any more.
+    fn has_ended(&self) -> bool {
+        self.state().ended
+    }
+
     /// The last handle is gone.
     pub(super) fn close(&self) {
         self.state().closing = true;
@@ -285,15 +312,34 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
     }
 }
 
+/// The figures of a dispatcher, for as long as it does anything.
+pub(super) struct Shown<I, O>(pub(super) Weak<Shared<I, O>>);
+
+impl<I: Send + Sync + 'static, O: Send + 'static> Figures for Shown<I, O> {
+    fn figures(&self) -> Vec<Figure> {
+        self.0.upgrade().map(|shared| shared.stats().figures()).unwrap_or_default()
+    }
+
+    fn is_gone(&self) -> bool {
+        self.0.upgrade().is_none_or(|shared| shared.has_ended())
+    }
+}
+
 impl<I, O> State<I, O> {
+    /// Counts a job that ended without its value.
+    pub(super) fn note_end(&mut self, error: &TaskError) {
+        match error {
+            TaskError::Failed { .. } | TaskError::Panicked { .. } => self.stats.failed += 1,
+            TaskError::Late { .. } | TaskError::Overdue { .. } => self.stats.late += 1,
+            _ => {}
+        }
+    }
+
     /// Takes a job out, for its end.
     pub(super) fn take(&mut self, job: JobId) -> Option<Entry<I, O>> {
         let entry = self.entries.remove(&job)?;
         self.stats.ended += 1;
         self.floor.remove(job);
-        if let Some(limit) = entry.limit() {
-            self.limits.remove(&(limit, job));
-        }
         for limit in entry.deadline.into_iter().chain(entry.complete_by) {
             self.limits.remove(&(limit, job));
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::WaitSummary;
+use crate::model::{Figure, WaitSummary};
 use crate::policy::balance::State;
 
 /// A dispatcher at one moment. `submitted` is `queued`, those at workers, those that pause, and `ended`.
@@ -15,6 +15,10 @@ pub struct DispatcherStats {
     pub ended: u64,
     /// Those that ended with their value.
     pub done: u64,
+    /// Those that ended because their handler gave an error or panicked, and were not to be tried again.
+    pub failed: u64,
+    /// Those that missed a time: that of their begin or that of their completion.
+    pub late: u64,
     /// Those that wait for a place at a worker.
     pub queued: u64,
     /// Those of the queued that no worker takes.
@@ -23,6 +27,10 @@ pub struct DispatcherStats {
     pub moves: u64,
     /// How often a job gave up its place, before it ran, to a more urgent one.
     pub displaced: u64,
+    /// How often a job gave up its place while it ran, to a more urgent one. What gave way because the scheduler chose
+    /// it kept its place, and is not counted here but in [`TaskStats::preemptions`](crate::TaskStats::preemptions), as
+    /// all preemptions are.
+    pub preempted: u64,
     /// How often a job was tried again.
     pub retries: u64,
     /// The workers, in the order in which they were registered.
@@ -30,6 +38,29 @@ pub struct DispatcherStats {
 }
 
 impl DispatcherStats {
+    /// The same as figures to be shown beside others. Workers are counted together.
+    pub(super) fn figures(&self) -> Vec<Figure> {
+        let failing = self.workers.iter().filter(|worker| worker.state == State::Failing).count() as u64;
+        let now = [
+            ("queued", self.queued),
+            ("unassigned", self.unassigned),
+            ("running", self.workers.iter().map(|worker| worker.running).sum()),
+            ("workers", self.workers.len() as u64),
+            ("failing_workers", failing),
+        ];
+        let so_far = [
+            ("submitted", self.submitted),
+            ("done", self.done),
+            ("failed", self.failed),
+            ("late", self.late),
+            ("preempted", self.preempted),
+            ("moved", self.moves),
+            ("displaced", self.displaced),
+            ("retries", self.retries),
+        ];
+        Figure::counts(&now, &so_far)
+    }
+
     /// The worker with this name.
     pub fn worker(&self, name: &str) -> Option<&WorkerStats> {
         self.workers.iter().find(|worker| &*worker.name == name)

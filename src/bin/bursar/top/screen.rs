@@ -10,7 +10,7 @@ use ratatui::widgets::{Paragraph, Widget};
 use crate::text::{table, thousands, time};
 
 use super::address::Address;
-use super::view::{Budget, Holder, View, amount};
+use super::view::{Budget, Figure, Holder, View, amount};
 
 /// The widest label that is shown in a table.
 const LABEL: usize = 32;
@@ -74,7 +74,11 @@ fn always(view: &View, columns: usize) -> Vec<Line<'static>> {
         alerts => format!(", {} alerts: see its log", thousands(alerts)),
     };
     let sums = [stats.waiting, stats.leases, stats.grants()].map(thousands);
-    let sums = format!("{} waiting, {} leases, {} grants since the start{alerts}", sums[0], sums[1], sums[2]);
+    let dormant = match stats.dormant {
+        0 => String::new(),
+        dormant => format!(", {} dormant", thousands(dormant)),
+    };
+    let sums = format!("{} waiting{dormant}, {} leases, {} grants since the start{alerts}", sums[0], sums[1], sums[2]);
     let mut lines = vec![Line::raw(sums), Line::default()];
     lines.extend(budgets(&stats.budgets, columns));
     lines.push(Line::default());
@@ -173,10 +177,11 @@ fn levels(view: &View) -> Vec<Line<'static>> {
 fn lists(view: &View, columns: usize) -> Vec<Vec<Line<'static>>> {
     let columns = columns.min(SENTENCE);
     let mut lists = Vec::new();
-    if view.stats.waiting > 0 {
+    let waiting = view.stats.waiting + view.stats.dormant;
+    if waiting > 0 {
         let sentences = view.explained.iter().enumerate();
         let lines = sentences.flat_map(|(at, why)| wrapped(&format!("{:>2}. ", at + 1), why, columns));
-        let all = thousands(view.stats.waiting);
+        let all = thousands(waiting);
         let title = format!("Waiting now, most urgent first: {} of {all}", view.explained.len());
         lists.push(titled(title, lines));
     }
@@ -196,8 +201,10 @@ fn lists(view: &View, columns: usize) -> Vec<Vec<Line<'static>>> {
     }
     if !view.sections.is_empty() {
         let lines = view.sections.iter().flat_map(|section| {
-            let figures =
-                section.figures.iter().map(|figure| format!("{} {}", figure.name, amount(figure.unit, figure.value)));
+            let figures = section.figures.iter().filter(|figure| !figure.is_idle());
+            // Spaces at which no line is broken.
+            let text = |figure: &Figure| format!("{}\u{a0}{}", figure.name, amount(figure.unit, figure.value));
+            let figures = figures.map(|figure| text(figure).replace(['_', ' '], "\u{a0}"));
             wrapped(&format!("{}: ", short(&section.name)), &figures.collect::<Vec<_>>().join(", "), columns)
         });
         lists.push(titled("Other parts of the service".into(), lines));

@@ -25,6 +25,9 @@ pub struct Stats {
     pub budgets: Vec<Budget>,
     pub levels: [Level; Priority::COUNT],
     pub waiting: u64,
+    /// Older services do not say.
+    #[serde(default)]
+    pub dormant: u64,
     pub waiting_at: [u64; Priority::COUNT],
     pub leases: u64,
     pub alerts: u64,
@@ -100,8 +103,23 @@ pub struct Section {
 #[derive(Debug, Clone, Deserialize)]
 pub struct Figure {
     pub name: String,
+    pub kind: Kind,
     pub value: u64,
     pub unit: Unit,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    Counter,
+    Gauge,
+}
+
+impl Figure {
+    /// Whether it counts what has never happened.
+    pub fn is_idle(&self) -> bool {
+        self.kind == Kind::Counter && self.value == 0
+    }
 }
 
 impl Budget {

@@ -28,7 +28,7 @@ fn snapshot() -> Value {
                   "granted": 14_416, "deficit": 0, "waiting": 0, "waits": waits, "per_second": 0,
                   "usage": { "mean": 0, "recent": [] } },
             ],
-            "levels": levels, "waiting": 5, "waiting_at": [0, 5, 0, 0, 0], "leases": 2, "alerts": 0,
+            "levels": levels, "waiting": 5, "dormant": 1, "waiting_at": [0, 5, 0, 0, 0], "leases": 2, "alerts": 0,
             "closed": null,
         },
         "explained": [why, why, why, why, why],
@@ -41,7 +41,11 @@ fn snapshot() -> Value {
         ],
         "labelled": 2,
         "modules": [{ "name": "vision", "weight": 3, "waiting": 0, "parked": 1 }],
-        "sections": [{ "name": "pool", "figures": [{ "name": "hits", "value": 7, "unit": "count" }] }],
+        "sections": [{ "name": "pool", "figures": [
+            { "name": "cache_hits", "kind": "counter", "value": 7, "unit": "count" },
+            { "name": "never", "kind": "counter", "value": 0, "unit": "count" },
+            { "name": "cached", "kind": "gauge", "value": 0, "unit": "bytes" },
+        ] }],
     })
 }
 
@@ -66,7 +70,7 @@ fn drawn(seen: &Seen, columns: u16, rows: u16) -> Vec<String> {
 fn a_terminal_shows_budgets_levels_waits_and_holders() {
     let shown = drawn(&Seen { view: Some(view()), error: None }, 120, 40);
     assert_eq!(shown[0], "bursar http://127.0.0.1:9500/bursar  open  q quits");
-    assert_eq!(shown[1], "5 waiting, 2 leases, 1,408 grants since the start");
+    assert_eq!(shown[1], "5 waiting, 1 dormant, 2 leases, 1,408 grants since the start");
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
     let bar = |filled: usize| "█".repeat(filled) + &"░".repeat(20 - filled);
     let gpu = format!("gpu0.memory {} 97 % 39.0 GiB 40.0 GiB 5 304.0 ms 20.0 GiB ▁▄█", bar(19));
@@ -77,7 +81,7 @@ fn a_terminal_shows_budgets_levels_waits_and_holders() {
     assert_eq!(words(&shown[6]), attention);
     assert_eq!(words(&shown[10]), "HIGH 5 8 1,400 304.0 ms 2 14 20 9");
     let at = |text: &str| shown.iter().position(|line| line.contains(text)).unwrap_or_else(|| panic!("no {text}"));
-    assert!(at("Waiting now, most urgent first: 5 of 5") < at(" 1. `chat` has waited 111 ms"));
+    assert!(at("Waiting now, most urgent first: 5 of 6") < at(" 1. `chat` has waited 111 ms"));
     assert!(shown[at(" 1. `chat`") + 1].starts_with("    "), "the sentence goes on below");
     assert_eq!(words(&shown[at("batch   ")]), "batch vision LOW 61.5 s 39.0 GiB gpu0.memory");
     assert!(
@@ -85,7 +89,7 @@ fn a_terminal_shows_budgets_levels_waits_and_holders() {
         "{}",
         shown[at("loud")]
     );
-    assert_eq!(words(&shown[at("pool: ")]), "pool: hits 7");
+    assert_eq!(words(&shown[at("pool: ")]), "pool: cache hits 7, cached 0 B");
 }
 
 #[test]
@@ -96,7 +100,7 @@ fn a_small_terminal_keeps_budgets_and_levels_and_shows_a_part_of_each_list() {
         assert!(shown.iter().any(|line| line.contains(part)), "no {part} in {shown:#?}");
     }
     let tiny = drawn(&Seen { view: Some(view()), error: None }, 20, 3);
-    assert_eq!(tiny[1], "5 waiting, 2 leases,");
+    assert_eq!(tiny[1], "5 waiting, 1 dormant");
 }
 
 #[test]

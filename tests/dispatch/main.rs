@@ -1,6 +1,9 @@
 //! Dispatchers: jobs of one kind, several workers, on paused time.
 
+#[path = "../common/mod.rs"]
 mod common;
+
+mod preempted;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -118,6 +121,51 @@ async fn jobs_wait_for_a_worker_and_never_get_lost_without_one() {
     let service = house.times.stats().workers[0].service;
     assert!(service.count == 5 && (5_000_000..=6_100_000).contains(&service.p50), "{service:?}");
     drop(worker);
+    house.assert_accounted();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dispatcher_is_shown_until_it_has_done_all_and_one_of_the_same_name_beside_it() {
+    let house = House::new(10, Policy::LeastLoaded);
+    let other: Times = house.scheduler.dispatcher("times").spawn().unwrap();
+    let (worker, broken) = (house.worker("first", 1), other.worker("broken").register(Broken("fails")));
+    let good: Vec<_> = (0..3).map(|_| house.submit(5, Priority::Normal)).collect();
+    settle().await;
+    let late = house.times.submit(job(5).deadline(Duration::from_millis(1)));
+    let failed = other.submit(job(1));
+    settle().await;
+    let figures = shown(&house.scheduler, "dispatcher times").expect("shown");
+    assert_eq!(["submitted", "queued", "running", "workers"].map(|name| figures[name]), [4, 3, 1, 1]);
+    all(good).await;
+    assert!(late.await.is_err() && failed.await.is_err());
+    let figures = shown(&house.scheduler, "dispatcher times").expect("shown");
+    assert_eq!(["done", "late", "failed", "running"].map(|name| figures[name]), [3, 1, 0, 0]);
+    let figures = shown(&house.scheduler, "dispatcher times 2").expect("shown beside it");
+    assert_eq!(["submitted", "done", "failed"].map(|name| figures[name]), [1, 0, 1]);
+    drop((other, broken));
+    settle().await;
+    assert_eq!(shown(&house.scheduler, "dispatcher times 2"), None);
+    let House { scheduler, times, .. } = house;
+    let last = times.submit(job(5));
+    settle().await;
+    drop((times, worker));
+    settle().await;
+    assert_eq!(shown(&scheduler, "dispatcher times").map(|figures| figures["running"]), Some(1));
+    last.await.unwrap();
+    settle().await;
+    assert_eq!(shown(&scheduler, "dispatcher times"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dispatcher_counts_how_often_its_jobs_had_to_give_way() {
+    let house = House::new(10, Policy::LeastLoaded);
+    let _worker = house.worker("first", 1);
+    let batch = Job::new("batch", 50, gpu(10)).priority(Priority::Idle).preemptible();
+    let batch = house.times.submit(batch);
+    settle().await;
+    drop(house.scheduler.reserve(gpu(1).priority(Priority::Critical)).await.unwrap());
+    assert_eq!(batch.await.unwrap(), "first");
+    assert_eq!((house.times.stats().preempted, house.scheduler.task_stats().preemptions), (1, 1));
     house.assert_accounted();
 }
 
@@ -365,6 +413,7 @@ async fn a_dispatcher_that_is_dropped_does_what_it_was_given() {
 /// Attack: hundreds of jobs of random levels, costs and times, workers that come, go, fail and hang, and cancels.
 #[tokio::test(start_paused = true)]
 async fn whatever_workers_and_callers_do_every_job_has_one_end() {
+    let mut preempted = 0;
     for seed in 0..3 {
         let mut dice = fastrand::Rng::with_seed(seed);
         let house = House::new(20, Policy::TwoChoices { seed });
@@ -379,6 +428,7 @@ async fn whatever_workers_and_callers_do_every_job_has_one_end() {
             if dice.u8(..4) == 0 {
                 job = job.retry(Retry::new(3).seed(step));
             }
+            job = if dice.bool() { job.preemptible().preemptions(dice.u32(..3)) } else { job };
             let handle = house.times.submit(job);
             if dice.u8(..10) == 0 {
                 handle.cancel();
@@ -400,7 +450,9 @@ async fn whatever_workers_and_callers_do_every_job_has_one_end() {
         workers.push(house.worker("last", 8));
         futures::future::join_all(waiting).await;
         assert_eq!(ended.load(Ordering::Relaxed), 300, "seed {seed}");
+        preempted += house.times.stats().preempted;
         drop(workers);
         house.assert_accounted();
     }
+    assert!(preempted > 0);
 }
