@@ -51,7 +51,8 @@ use crate::model::SpaceId;
 pub use blocks::BlockId;
 #[cfg(feature = "cuda")]
 pub use cuda::{
-    CudaConfig, CudaDevice, CudaError, CudaPin, CudaSource, CudaSpace, DeviceBlock, DeviceEvent, DeviceSlab, DeviceView,
+    CudaConfig, CudaDevice, CudaError, CudaPin, CudaSource, CudaSpace, DeviceBlock, DeviceElement, DeviceEvent,
+    DeviceSlab, DeviceView, ViewError,
 };
 #[cfg(unix)]
 pub use disk::{DiskBlock, DiskConfig, DiskSpace, Durability};
@@ -172,4 +173,11 @@ pub trait Space: Send + Sync + Debug {
     /// # Errors
     /// As [`write`](Space::write).
     async fn read(&self, stream: Stream, block: BlockId, offset: u64, into: &mut [u8]) -> Result<(), SpaceError>;
+
+    /// The CUDA device that this is, for what only kernels and cudarc can do with its blocks. A space around another
+    /// one passes this on.
+    #[cfg(feature = "cuda")]
+    fn cuda(&self) -> Option<&CudaSpace> {
+        None
+    }
 }

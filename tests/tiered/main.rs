@@ -3,6 +3,8 @@
 mod backends;
 mod blocks;
 mod copies;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod ids;
 mod known_bugs;
 mod paper;

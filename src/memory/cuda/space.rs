@@ -11,6 +11,7 @@ use super::copy::Staging;
 use super::pin::CudaPin;
 use super::probe::{CudaError, count, failed, reason};
 use super::source::{CudaSource, bind};
+use super::view::{DeviceElement, DeviceView, ViewError};
 use crate::memory::blocks::{BlockId, Blocks};
 use crate::memory::error::SpaceError;
 use crate::memory::pool::{Pool, PoolConfig};
@@ -187,6 +188,16 @@ impl CudaSpace {
         self.turns.take(stream).await
     }
 
+    /// A block of this device as a slice of cudarc's. It keeps the memory; who calls this says what it borrows.
+    pub(crate) fn view_of<'a, T: DeviceElement>(&self, id: BlockId) -> Result<DeviceView<'a, T>, ViewError> {
+        DeviceView::keep(self.block(id)?)
+    }
+
+    /// Where a block begins on the device.
+    pub(crate) fn address_of(&self, id: BlockId) -> Result<u64, SpaceError> {
+        self.blocks.with(id, |block| block.address())
+    }
+
     /// What keeps a block.
     pub(super) fn block(&self, id: BlockId) -> Result<Arc<DeviceBlock>, SpaceError> {
         self.blocks.get(id)
@@ -271,5 +282,9 @@ impl Space for CudaSpace {
 
     async fn read(&self, stream: Stream, block: BlockId, offset: u64, into: &mut [u8]) -> Result<(), SpaceError> {
         self.read_slice(stream, block, offset, into).await
+    }
+
+    fn cuda(&self) -> Option<&CudaSpace> {
+        Some(self)
     }
 }
