@@ -30,6 +30,8 @@
 //! ```
 
 mod blocks;
+#[cfg(any(feature = "cuda", test))]
+mod crew;
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(unix)]
@@ -38,6 +40,8 @@ mod error;
 mod host;
 mod pool;
 mod simulated;
+#[cfg(any(feature = "cuda", test))]
+mod staged;
 mod streams;
 mod thread;
 mod turns;

@@ -397,6 +397,38 @@ async fn many_copies_at_once_share_the_memory_that_they_go_through() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_slices_are_copied_whole_by_several_threads_and_given_up_at_any_time() {
+    let Some(gpu) = open(GIB) else { return };
+    let id = gpu.allocate(150 * MIB).await.unwrap();
+    let mut from = vec![0; 150 << 20];
+    numbered(&mut from);
+    for length in [32 << 20, (32 << 20) + 1, (100 << 20) + 5, 150 << 20] {
+        gpu.write(A, id, 0, &from[..length]).await.unwrap();
+        let mut back = vec![0; length];
+        gpu.read(B, id, 0, &mut back).await.unwrap();
+        assert!(back == from[..length]);
+    }
+    for _ in 0..5 {
+        let mut slice = vec![9; 100 << 20];
+        let gate = Gate::shut(gpu.cuda_stream(A));
+        let mut given_up = Box::pin(gpu.write(A, id, 0, &slice));
+        assert!(futures::poll!(given_up.as_mut()).is_pending());
+        drop(given_up);
+        slice.fill(1);
+        let mut given_up = Box::pin(gpu.read(A, id, 0, &mut slice));
+        assert!(futures::poll!(given_up.as_mut()).is_pending());
+        drop(given_up);
+        drop(gate);
+        gpu.cuda_stream(A).synchronize().unwrap();
+        assert!(slice.iter().all(|&byte| byte == 1));
+    }
+    gpu.write(A, id, 0, &from).await.unwrap();
+    let mut back = vec![0; 150 << 20];
+    gpu.read(A, id, 0, &mut back).await.unwrap();
+    assert!(back == from);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_on_another_stream_comes_after_the_work_of_a_block_that_had_the_memory_before() {
     let Some(gpu) = open(GIB) else { return };
     let mut block = gpu.allocate_block(MIB, Stream(0)).unwrap();
