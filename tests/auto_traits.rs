@@ -75,7 +75,8 @@ assert_impl_all!(Explanation: Clone, Eq, std::fmt::Display);
 plain!(memory::BlockId, memory::SpaceError, memory::Stream, memory::SimulatedDevice, memory::HostSpace);
 plain!(memory::HostBlock, memory::HeapSource, memory::HeapSlab, memory::StreamPool, memory::StreamLease);
 plain!(memory::Pool<memory::HeapSource>, memory::PoolBlock<memory::HeapSource>, memory::PoolConfig, memory::PoolUsage);
-plain!(memory::SourceError);
+plain!(memory::SourceError, memory::NumaError);
+assert_impl_all!(memory::NumaError: std::error::Error, Clone, Eq);
 #[cfg(unix)]
 plain!(memory::DiskSpace, memory::DiskBlock, memory::DiskConfig, memory::Durability);
 #[cfg(feature = "cuda")]

@@ -61,7 +61,7 @@ pub use cuda::{
 #[cfg(unix)]
 pub use disk::{DiskBlock, DiskConfig, DiskSpace, Durability};
 pub use error::SpaceError;
-pub use host::{HeapSlab, HeapSource, HostBlock, HostSpace, PagePin};
+pub use host::{HeapSlab, HeapSource, HostBlock, HostSpace, NumaError, PagePin};
 pub use pool::{Pool, PoolBlock, PoolConfig, PoolUsage, Slab, Source, SourceError};
 pub use simulated::SimulatedDevice;
 pub use streams::{StreamLease, StreamPool};
