@@ -1,6 +1,7 @@
 //! The driver's two ways to give memory: `cuMemAlloc`, and mapping (`cuMemAddressReserve`, `cuMemCreate`, `cuMemMap`,
-//! `cuMemSetAccess`). What a slab costs, what it costs to grow, what it costs to give one back while the device is busy,
-//! and what comes together again of slabs that were given back here and there. Says which is the better one for a pool.
+//! `cuMemSetAccess`). What a slab costs, what it costs to grow, what it costs to give one back while the device is
+//! busy, and what comes together again of slabs that were given back here and there. Says which is the better one for a
+//! pool.
 
 use std::mem::zeroed;
 use std::time::Instant;

@@ -52,8 +52,8 @@ impl Link for Staging<'_> {
         let device = self.space.block(self.block)?;
         let (to, from) = (device.address() + self.start + range.start as u64, staged.memory.address());
         #[allow(unsafe_code)]
-        // SAFETY: the range lies in the block and is no longer than a chunk. The flight keeps both, and nobody looks into
-        // the memory before it has landed.
+        // SAFETY: the range lies in the block and is no longer than a chunk. The flight keeps both, and nobody looks
+        // into the memory before it has landed.
         let flight = unsafe { self.space.take_off(self.way, self.stream, to, from, range.len(), (staged, device)) };
         self.flights.add(flight?);
         Ok(())

@@ -73,8 +73,8 @@ impl CudaConfig {
 ///
 /// A copy comes after what is queued on its stream and on the block's own. Slices are copied through pinned memory of
 /// the space, 64 MiB of it at most, as fast as one core copies memory, and from 32 MiB on as fast as
-/// [several](CudaConfig::copy_threads) do; [`write_from`](CudaSpace::write_from) and [`read_into`](CudaSpace::read_into) copy a pinned
-/// [`HostBlock`](crate::memory::HostBlock) directly.
+/// [several](CudaConfig::copy_threads) do; [`write_from`](CudaSpace::write_from) and
+/// [`read_into`](CudaSpace::read_into) copy a pinned [`HostBlock`](crate::memory::HostBlock) directly.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
