@@ -31,8 +31,8 @@ pub fn run(gpu: &CudaSpace, options: &Options) {
     println!("every other slab of 64 MiB given back: {held} MiB, of which cuMemAlloc gives {largest} MiB in one piece");
     let dear = slabs.1 / slabs.0;
     let why = format!(
-        "a slab of 64 MiB costs {dear:.1} times as much to map, growing {growth:.1} times; cuMemAlloc gives {:.0} % of what \
-         came back in pieces in one piece again, mapping gives all of it",
+        "a slab of 64 MiB costs {dear:.1} times as much to map, growing {growth:.1} times; cuMemAlloc gives {:.0} % of \
+         what came back in pieces in one piece again, mapping gives all of it",
         share * 100.0
     );
     let better = if share >= 0.9 && dear >= 1.0 { "cuMemAlloc" } else { "mapping" };
