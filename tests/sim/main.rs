@@ -7,6 +7,7 @@
 //! ```
 //!
 //! * `BURSAR_SIM_FACTOR=50` tries fifty times as much, of everything.
+//! * `BURSAR_SIM_SHARE=3/16` tries the third of sixteen equal shares of that, for sixteen processes.
 //! * `BURSAR_SIM_SEED=17` tries that seed only: what a failure prints.
 
 mod alone;

@@ -11,13 +11,23 @@ fn factor() -> u64 {
     number("BURSAR_SIM_FACTOR").unwrap_or(1).max(1)
 }
 
-/// Seeds that each test tries, until it had `events` events: the one in the variable `BURSAR_SIM_SEED`, or 1, 2, 3 …
+/// Seeds that each test tries, until it had `events` events: the one in the variable `BURSAR_SIM_SEED`, or 1, 2, 3 …;
+/// of these the share that `BURSAR_SIM_SHARE` names.
 pub fn seeds(events: u64, per_trace: u64) -> impl Iterator<Item = u64> {
+    let (share, of) = share();
     let (first, last) = match single_seed() {
         Some(seed) => (seed, seed),
-        None => (1, (events * factor()).div_ceil(per_trace)),
+        None => (share, (events * factor()).div_ceil(per_trace)),
     };
-    first..=last
+    (first..=last).step_by(of)
+}
+
+/// `3/16`: the third, the nineteenth and so on, so that sixteen processes share the work.
+fn share() -> (u64, usize) {
+    let Ok(text) = std::env::var("BURSAR_SIM_SHARE") else { return (1, 1) };
+    let parts = text.split_once('/').and_then(|(share, of)| Some((share.parse().ok()?, of.parse().ok()?)));
+    let share = parts.filter(|&(share, of)| 1 <= share && share <= of as u64);
+    share.unwrap_or_else(|| panic!("BURSAR_SIM_SHARE is `{text}`, which is no share such as `3/16`"))
 }
 
 /// The only seed to try, if there is one.
