@@ -85,6 +85,7 @@ impl Crew {
         };
         let (ended, all) = (Mutex::default(), Condvar::new());
         let work = Arc::new(Work { next: AtomicUsize::new(0), count, piece, ended, all });
+        // From here on nothing may unwind before all are done.
         self.post(&work);
         work.run();
         if let Some(panic) = work.wait() {
@@ -101,8 +102,11 @@ impl Crew {
         for _ in self.board.here.load(Ordering::Acquire)..wanted {
             self.board.here.fetch_add(1, Ordering::AcqRel);
             let here = Here(Arc::clone(&self.board));
-            // If it never comes, because the runtime shuts down for instance, nobody waits for it.
-            drop(runtime.spawn_blocking(move || here.help()));
+            // If it never comes, because the runtime shuts down for instance, nobody waits for it. Tokio panics when
+            // the system has no thread left; but others may be at work already, which must not be left.
+            if catch_unwind(AssertUnwindSafe(|| drop(runtime.spawn_blocking(move || here.help())))).is_err() {
+                return;
+            }
         }
     }
 }

@@ -72,7 +72,7 @@ async fn scenario_13_of_the_pool_a_limit_of_a_mebibyte_serves_two_halves_and_aga
 }
 
 /// 17: a failing request was counted three or seven times, and left a trace in the books.
-/// 14: the ladder from 8 MiB to 256 KiB. What is free decides the rung, and a factor that is none is refused beforehand.
+/// 14: the ladder from 8 MiB to 256 KiB. What is free decides the rung; a factor that is none is refused beforehand.
 #[tokio::test]
 async fn scenario_14_of_the_pool_every_rung_of_the_ladder_is_taken_when_no_higher_one_is_free() {
     let paper = Paper::new(8 * MIB, 1);

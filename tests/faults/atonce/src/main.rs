@@ -1,7 +1,7 @@
 //! Puts all mutants of a list into one program.
 //!
-//! `cargo mutants --list --json` says what would be broken where. cargo-mutants itself builds the library once for each of
-//! them, which is most of its time. This program writes all of them into the sources, so that the variable `MUTANT`
+//! `cargo mutants --list --json` says what would be broken where. cargo-mutants itself builds the library once for each
+//! of them, which is most of its time. This program writes all of them into the sources, so that the variable `MUTANT`
 //! chooses the one that is alive and the library is built once:
 //!
 //! ```text
