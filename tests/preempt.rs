@@ -2,10 +2,12 @@
 
 mod common;
 
-use std::task::Poll;
+use std::future::Future;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use bursar::{Amounts, Budget, Config, Lease, Order, Priority, Request, Revocation};
+use bursar::{Activity, Amounts, Budget, Config, Lease, Order, Priority, Request, Revocation};
 use common::{GPU, HOST, MS, Rig, assert_untouched, assert_waits, gpu, granted, queued, take};
 use tokio_test::task;
 
@@ -331,4 +333,127 @@ fn r9_a_minimum_asks_back_and_stays_behind_what_is_critical() {
     drop(granted(&mut urgent));
     drop(granted(&mut own));
     assert_untouched(&rig.scheduler);
+}
+
+/// The reference model found this, and what follows.
+#[test]
+fn c3_work_that_is_taken_up_again_goes_by_its_deadline_if_it_has_one() {
+    let rig = Rig::loans(10, 10);
+    let victim = take(&rig.scheduler, Request::new().host(10u64).priority(Priority::Idle).preemptible());
+    let urgent = queued(&rig.scheduler, Request::new().host(1u64).priority(Priority::Critical));
+    let seniority = asked(&victim).expect("it was asked").seniority;
+    rig.jump(100 * MS);
+    let held = take(&rig.scheduler, gpu(10));
+    let mut later = queued(&rig.scheduler, gpu(10).deadline(60 * MS).seniority(seniority));
+    let mut sooner = queued(&rig.scheduler, gpu(10).deadline(50 * MS));
+    drop(held);
+    drop(granted(&mut sooner));
+    drop(granted(&mut later));
+    drop((victim, urgent));
+}
+
+#[test]
+fn c8_a_part_that_is_split_off_is_as_old_as_the_whole() {
+    let rig = Rig::loans(10, 10);
+    let mut old = take(&rig.scheduler, idle(6));
+    let young = take(&rig.scheduler, idle(4));
+    let part = old.split(&Amounts::of(GPU, 2)).unwrap();
+    let _first = queued(&rig.scheduler, critical(1));
+    assert_eq!([&old, &part, &young].map(|lease| asked(lease).is_some()), [false, false, true]);
+    drop(young);
+    let _second = queued(&rig.scheduler, critical(4));
+    assert_eq!([&old, &part].map(|lease| asked(lease).is_some()), [false, true]);
+}
+
+#[test]
+fn r9_what_is_asked_back_of_a_module_leaves_it_its_minimum() {
+    let rig = Rig::loans(10, 10);
+    let vision = rig.scheduler.module("vision").minimum(GPU, 4).register().unwrap();
+    let speech = rig.scheduler.module("speech").minimum(GPU, 3).register().unwrap();
+    let [old, young] = [0, 1].map(|_| take(&rig.scheduler, gpu(2).of(&speech).preemptible()));
+    let [_stays, goes] = [4, 2].map(|units| take(&rig.scheduler, gpu(units)));
+    let mut own = queued(&rig.scheduler, gpu(4).of(&vision));
+    // One unit of speech's four is lent, and the younger of its leases has it.
+    assert!(asked(&old).is_none() && asked(&young).is_none(), "two more would not do");
+    drop(goes);
+    assert!(asked(&old).is_none() && asked(&young).is_some());
+    drop(young);
+    drop(granted(&mut own));
+}
+
+#[test]
+fn r9_a_lease_inside_a_minimum_is_not_asked_because_its_module_has_more_of_something_else() {
+    let rig = Rig::loans(10, 10);
+    let vision = rig.scheduler.module("vision").minimum(GPU, 4).minimum(HOST, 4).register().unwrap();
+    let speech = rig.scheduler.module("speech").minimum(GPU, 3).register().unwrap();
+    let inside = take(&rig.scheduler, gpu(3).of(&speech).preemptible());
+    let beyond = take(&rig.scheduler, Request::new().host(10u64).of(&speech).preemptible());
+    let _others = take(&rig.scheduler, gpu(6));
+    let _own = queued(&rig.scheduler, gpu(4).host(4u64).of(&vision));
+    assert!(asked(&inside).is_none() && asked(&beyond).is_none(), "the one is not lent, and the other not enough");
+}
+
+#[test]
+fn c8_nobody_is_asked_to_end_for_what_itself_waits_for() {
+    let rig = Rig::loans(10, 10);
+    let query = Activity::new("query");
+    let own = take(&rig.scheduler, idle(6).activity(&query));
+    let others = take(&rig.scheduler, gpu(4));
+    let mut more = queued(&rig.scheduler, gpu(4).priority(Priority::Low).activity(&query));
+    assert!(asked(&own).is_none());
+    drop(others);
+    drop(granted(&mut more));
+}
+
+#[test]
+fn r8_a_level_that_is_inherited_from_who_reached_it_by_waiting_asks_nobody_to_end() {
+    let mut rig = Rig::new(common::three_loans().with_aging_step(10 * MS));
+    let query = Activity::new("query");
+    let low = |request: Request| request.priority(Priority::Low);
+    let _held = take(&rig.scheduler, low(gpu(10)).activity(&query));
+    let hog = take(&rig.scheduler, Request::new().host(10u64).preemptible());
+    let _rises = queued(&rig.scheduler, low(gpu(1)));
+    rig.jump(5 * MS);
+    let _inherits = queued(&rig.scheduler, low(Request::new().host(1u64)).activity(&query));
+    for _ in 0..5 {
+        rig.pass(10 * MS);
+    }
+    assert!(asked(&hog).is_none());
+    // What is inherited from a request of a higher level counts.
+    let _high = queued(&rig.scheduler, gpu(1).priority(Priority::High));
+    assert_eq!(asked(&hog).map(|revocation| revocation.by), Some(Priority::High));
+}
+
+#[test]
+fn c8_who_is_asked_because_a_lease_changed_hands_has_the_whole_grace() {
+    let rig = Rig::loans(10, 10);
+    let mut old = take(&rig.scheduler, idle(5));
+    let young = take(&rig.scheduler, idle(5));
+    let _urgent = queued(&rig.scheduler, critical(5));
+    assert!(asked(&young).is_some() && asked(&old).is_none());
+    rig.jump(60 * MS);
+    old.merge(young).unwrap();
+    assert_eq!(asked(&old).map(|revocation| revocation.grace), Some(100 * MS));
+}
+
+#[test]
+fn who_gives_up_waiting_for_a_revocation_leaves_no_waker_behind() {
+    struct Silent;
+    impl Wake for Silent {
+        fn wake(self: Arc<Self>) {}
+    }
+    let rig = Rig::loans(10, 10);
+    let hog = take(&rig.scheduler, idle(10));
+    let [first, second] = [0, 1].map(|_| Arc::new(Silent));
+    let mut revoked = Box::pin(hog.revoked());
+    let mut poll = |with: &Arc<Silent>| {
+        let waker = Waker::from(Arc::clone(with));
+        assert!(revoked.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    };
+    poll(&first);
+    assert_eq!(Arc::strong_count(&first), 2);
+    poll(&second);
+    assert_eq!((Arc::strong_count(&first), Arc::strong_count(&second)), (1, 2));
+    drop(revoked);
+    assert_eq!(Arc::strong_count(&second), 1);
 }

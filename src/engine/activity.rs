@@ -349,18 +349,21 @@ impl Engine {
         let flagged = turn.books.give(held);
         self.unlend(held);
         self.lose(turn, tag, &amounts);
+        self.advance(turn);
         // The owner is at the desk whether anybody waits for it or not.
         if flagged.is_some() {
-            self.released(turn, amounts.set());
+            self.dirty.mark(amounts.set());
         }
     }
 
     /// A part of a lease now belongs to somebody else.
-    pub fn handed_over(&mut self, turn: &Turn<'_>, amounts: &Amounts, from: Tag, to: Tag) {
+    pub fn handed_over(&mut self, turn: &mut Turn<'_>, amounts: &Amounts, from: Tag, to: Tag) {
         if from != to {
             self.lose(turn, from, amounts);
             self.gain(turn, to, amounts);
         }
+        self.note_lent_changed();
+        self.advance(turn);
     }
 
     /// An activity begins, or ends, a wait outside the scheduler.

@@ -302,13 +302,15 @@ impl Engine {
 
     /// The rank of a request that arrives now.
     pub(super) fn rank_of(&self, asked: &Asked<'_>, now: u64) -> Rank {
-        let now = arrived_of(&asked.terms, now);
+        let arrived = arrived_of(&asked.terms, now);
         let order_by = match &self.shares {
             // Growth goes before admission at equal priority (C7).
             _ if asked.terms.as_ref().is_some_and(|terms| terms.grows) => 0,
             Some(shares) => shares.start(asked.level, asked.module),
             // Deadlines end waits, but do not order them.
-            None if asked.deadline == u64::MAX || self.holds.is_some() => now.saturating_add(self.settings.edf_horizon),
+            None if asked.deadline == u64::MAX || self.holds.is_some() => {
+                arrived.saturating_add(self.settings.edf_horizon)
+            }
             None => now.saturating_add(asked.deadline),
         };
         if self.is_guaranteed(asked) {

@@ -111,10 +111,10 @@ impl Modules {
         module.and_then(|module| module.share(id)).map_or(u64::MAX, |share| share.cap)
     }
 
-    /// Whether a module has more of a budget than its minimum; who is of no module has none.
-    pub(super) fn borrows(&self, tag: Tag, id: BudgetId) -> bool {
+    /// How much of a budget a module has beyond its minimum; all of it if it has no minimum, or is none.
+    pub(super) fn borrowed(&self, tag: Tag, id: BudgetId) -> u64 {
         let share = self.all.get(&tag.module).and_then(|module| module.share(id));
-        share.is_none_or(|share| share.used > share.minimum)
+        share.map_or(u64::MAX, |share| share.used.saturating_sub(share.minimum))
     }
 
     /// Whether a bundle is wholly inside what a module has not used of its minimum.

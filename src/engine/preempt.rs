@@ -4,30 +4,50 @@
 //! them, a smallest set of these (`policy::victims`) is asked to end within `grace`. Meanwhile the beneficiary goes
 //! first in its level and its claim is hard, so that what comes back gathers for it and only a higher level may take it
 //! (R13). There is one such set at a time. It is done when the beneficiary waits no more, when all have ended, or when
-//! the grace is over; whoever has not ended then is overdue: it is reported, and never asked again.
+//! the scheduler task finds that the grace is over; whoever has not ended then is overdue: it is reported, and never
+//! asked again.
 //!
-//! Levels are those of requests, or inherited, never aged (R8); equals do not preempt. A waiter inside the unused
-//! minimum of its module may ask whoever of another module has more than its own minimum, as that is lent (R9).
+//! * Whom to ask is looked for at the end of every turn that looked at all that it had to, for the first few in each
+//!   line in order of rank. What such a filing lacks is what it would do with, less what is free beyond the claims of
+//!   higher ranks and the reserve for growth, and less what those hold who were asked before and still have time.
+//! * Levels are those of requests, or inherited, never aged (R8): a holder asks for the highest level among its request
+//!   and those that wait, directly or through other holders, for what its activity holds. Equals do not preempt, and
+//!   nobody is asked to end for what its own activity waits for.
+//! * A waiter inside the unused minimum of its module may also ask leases of other modules that are not critical, for
+//!   what was lent to these (R9): the last to be asked of a module's leases, by which it has more than its minimum.
+//!   What is left of the module is never less than that.
+//! * A part that is split off a lease is as old as the whole, and was asked if that was. What a lease takes in is asked
+//!   if that lease is.
+//!
+//! The place and the claim stay with the beneficiary for as long as it waits, also when the grace is over and nobody
+//! has ended. What was asked for it may still come back, and to take them away again would hand what some of a set gave
+//! up to somebody who asked nobody for it, just before others are asked to make up for it. Others lose no more by it
+//! than they do to anybody who was passed too often (R2, R3): a claim holds nothing, keeps no holder from going on, and
+//! ends with the wait; and every grace makes one such claim at most. If the beneficiary rises by waiting, it comes to
+//! its place in the new level: whoever goes before it there was above it before.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ledger::Held;
-use crate::model::{BudgetId, Priority};
+use crate::ledger::{Books, Held};
+use crate::model::{Amounts, BudgetId, Priority, Tag};
 use crate::policy::{Candidate, Rank, choose_victims};
 
+use super::borrowed::Borrowed;
 use super::lines::Filing;
 use super::queue::State;
+use super::reach::Reach;
 use super::{Effect, Engine, Turn};
 
 /// In how many leases the search for victims looks; those of lowest level and least age.
 const CANDIDATES: usize = 1_024;
 
-/// How many in each line are asked whether somebody could give way to them, if those in front cannot be helped.
+/// How many in each line are asked whether somebody could give way to them, if those in front cannot be helped; and
+/// count among those who wait for what a holder has.
 const HEADS: usize = 8;
 
-/// The order in which leases are asked: level and grant, the last first, and the place.
-type Order = (Reverse<Priority>, Reverse<u64>, u32);
+/// The order in which leases are asked: level, grant and part, the last first, and the place.
+type Order = (Reverse<Priority>, Reverse<(u64, u64)>, u32);
 
 /// How a preemptible lease stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +62,10 @@ enum Standing {
 #[derive(Debug)]
 struct Lent {
     held: Held,
-    /// Grants are numbered.
+    /// The number of its grant; a part that was split off is as old as the whole.
     granted: u64,
+    /// Its own number: grants and parts are counted together.
+    number: u64,
     /// When its request arrived.
     arrived: u64,
     standing: Standing,
@@ -68,7 +90,10 @@ pub(super) struct Preemption {
     /// The others.
     asked: BTreeSet<u32>,
     underway: Option<Underway>,
-    granted: u64,
+    /// What those hold whom nobody has asked; found anew once any of them has come, gone or changed.
+    reach: Option<Reach>,
+    /// Grants and parts so far.
+    made: u64,
 }
 
 impl Preemption {
@@ -77,10 +102,23 @@ impl Preemption {
         self.underway.as_ref().map_or(u64::MAX, |underway| underway.until)
     }
 
+    /// A lease is there that may be asked. `part_of`: the number of the grant that it is a part of.
+    fn enter(&mut self, held: Held, arrived: u64, part_of: Option<u64>) {
+        if let Some(place) = held.place() {
+            self.reach = None;
+            self.made += 1;
+            let (number, granted) = (self.made, part_of.unwrap_or(self.made));
+            let lent = Lent { held, granted, number, arrived, standing: Standing::Quiet };
+            self.quiet.insert(lent.order(place));
+            self.lent.insert(place, lent);
+        }
+    }
+
     /// Notes that a lease was asked to end. Its level, if there is such a lease.
     fn ask(&mut self, place: u32, standing: Standing) -> Option<Priority> {
         let lent = self.lent.get_mut(&place)?;
         lent.standing = standing;
+        self.reach = None;
         let level = lent.held.level();
         self.quiet.remove(&lent.order(place));
         self.asked.insert(place);
@@ -91,7 +129,7 @@ impl Preemption {
 impl Lent {
     /// Where it stands among those that nobody has asked.
     fn order(&self, place: u32) -> Order {
-        (Reverse(self.held.level()), Reverse(self.granted), place)
+        (Reverse(self.held.level()), Reverse((self.granted, self.number)), place)
     }
 }
 
@@ -105,19 +143,15 @@ impl Engine {
 
     /// A preemptible lease was granted to a request that arrived then.
     pub(super) fn lend(&mut self, held: Held, arrived: u64) {
-        if let Some(place) = held.place() {
-            self.preemption.granted += 1;
-            let lent = Lent { held, granted: self.preemption.granted, arrived, standing: Standing::Quiet };
-            self.preemption.quiet.insert(lent.order(place));
-            self.preemption.lent.insert(place, lent);
-        }
+        self.preemption.enter(held, arrived, None);
     }
 
-    /// A part of a preemptible lease was split off. What was asked of the whole is asked of it too.
+    /// A part of a preemptible lease was split off. It is as old as the whole, and what was asked of that is asked of
+    /// it too.
     pub fn lend_part(&mut self, of: Held, part: Held) {
         let Some(whole) = of.place().and_then(|place| self.preemption.lent.get(&place)) else { return };
-        let (arrived, standing) = (whole.arrived, whole.standing);
-        self.lend(part, arrived);
+        let (arrived, granted, standing) = (whole.arrived, whole.granted, whole.standing);
+        self.preemption.enter(part, arrived, Some(granted));
         let Some(place) = part.place().filter(|_| standing != Standing::Quiet) else { return };
         self.preemption.ask(place, standing);
         if let Some(underway) = &mut self.preemption.underway
@@ -127,13 +161,26 @@ impl Engine {
         }
     }
 
-    /// A lease is no more, or nobody will ever end it.
+    /// What some lease holds has changed, or whom it belongs to.
     #[inline]
-    pub fn unlend(&mut self, held: Held) {
+    pub(super) fn note_lent_changed(&mut self) {
+        self.preemption.reach = None;
+    }
+
+    /// Nobody will ever end a lease.
+    pub fn forgotten(&mut self, turn: &mut Turn<'_>, held: Held) {
+        self.unlend(held);
+        self.advance(turn);
+    }
+
+    /// A lease is no more.
+    #[inline]
+    pub(super) fn unlend(&mut self, held: Held) {
         if !self.preemption.lent.is_empty()
             && let Some(place) = held.place()
             && let Some(lent) = self.preemption.lent.remove(&place)
         {
+            self.preemption.reach = None;
             self.preemption.quiet.remove(&lent.order(place));
             self.preemption.asked.remove(&place);
             if let Some(underway) = &mut self.preemption.underway {
@@ -144,7 +191,7 @@ impl Engine {
 
     /// The number of a preemptible lease, by which it is told from a later one in its place.
     pub fn lent_number(&self, held: Held) -> Option<u64> {
-        Some(self.preemption.lent.get(&held.place()?)?.granted)
+        Some(self.preemption.lent.get(&held.place()?)?.number)
     }
 
     /// For which level a lease was asked to end, until when, and when its request arrived. `None` while it was not.
@@ -156,34 +203,45 @@ impl Engine {
         }
     }
 
-    /// Asks whoever has to give way, if nobody is on the way already.
+    /// Asks whoever has to give way, if nobody is on the way already. Whether it asked anybody.
     #[inline]
-    pub(super) fn preempt(&mut self, turn: &mut Turn<'_>) {
-        if !self.preemption.quiet.is_empty() && self.waiting > 0 {
-            self.preempt_for_heads(turn);
-        }
+    pub(super) fn preempt(&mut self, turn: &mut Turn<'_>) -> bool {
+        let Preemption { underway, quiet, .. } = &self.preemption;
+        let concerned = underway.is_some() || (!quiet.is_empty() && self.waiting > 0);
+        concerned && self.preempt_for_heads(turn)
     }
 
     #[cold]
-    fn preempt_for_heads(&mut self, turn: &mut Turn<'_>) {
+    fn preempt_for_heads(&mut self, turn: &mut Turn<'_>) -> bool {
         if self.preemption.underway.as_ref().is_some_and(|underway| self.goes_on(underway)) {
-            return;
+            return false;
         }
         self.preemption.underway = None;
-        let mut heads: Vec<(Rank, Filing)> = Vec::new();
-        for id in BudgetId::in_set(turn.books.budgets()) {
-            let mut next = self.queue.head(id);
-            for _ in 0..HEADS {
-                let Some((rank, filing)) = next else { break };
-                heads.push((rank, filing));
-                next = self.queue.next(id, (rank, filing.alternative()), Some(filing));
-            }
+        if self.preemption.quiet.is_empty() {
+            return false;
         }
+        if self.preemption.reach.is_none() {
+            self.preemption.reach = Some(self.reach(turn.books));
+        }
+        let budgets = BudgetId::in_set(turn.books.budgets());
+        let mut heads: Vec<(Rank, Filing)> = budgets.flat_map(|id| self.first_in(id)).collect();
         heads.sort_unstable_by_key(|&(rank, filing)| (rank, filing.alternative()));
         let found = heads.into_iter().find_map(|(_, filing)| Some((filing, self.victims_for(turn, filing)?)));
-        if let Some((filing, victims)) = found {
+        found.is_some_and(|(filing, victims)| {
             self.ask_to_end(turn, filing, victims);
+            true
+        })
+    }
+
+    /// How much could come back at most.
+    fn reach(&self, books: &Books) -> Reach {
+        let mut reach = Reach::default();
+        for &(Reverse(level), _, place) in &self.preemption.quiet {
+            if let Some(amounts) = self.preemption.lent.get(&place).and_then(|lent| books.placed(lent.held)) {
+                reach.add(level, amounts);
+            }
         }
+        reach
     }
 
     /// Whether those who were asked are still to be waited for.
@@ -203,55 +261,83 @@ impl Engine {
         }
         let level = self.unaged_level(slot);
         let guaranteed = self.queue.flexible(slot).is_some_and(|flexible| flexible.guaranteed);
-        let lowest = self.preemption.quiet.first().map_or(Priority::Critical, |&(Reverse(lowest), ..)| lowest);
-        if lowest <= level && !guaranteed {
-            return None;
-        }
-        let mut lacks = self.missing_loans(turn, filing);
+        let in_question = |&&(Reverse(of), ..): &&Order| guaranteed || of > level;
+        // Nobody is, as a rule.
+        self.preemption.quiet.first().filter(in_question)?;
+        let (books, own) = (&*turn.books, self.tag(slot));
+        let mut lacks = self.missing_loans(books, filing);
+        let mut borrowed = Borrowed::new(&self.modules);
         // What others were asked for and have not given back yet is on its way.
-        let asked = |lent: &&Lent| matches!(lent.standing, Standing::Asked { until, .. } if until > self.now);
-        for lent in self.preemption.asked.iter().filter_map(|place| self.preemption.lent.get(place)).filter(asked) {
-            let back = |id: BudgetId| turn.books.placed(lent.held).map_or(0, |amounts| amounts.get(id));
-            lacks.iter_mut().for_each(|(id, units)| *units = units.saturating_sub(back(*id)));
+        for (tag, amounts) in self.coming_back(books) {
+            lacks.iter_mut().for_each(|(id, units)| *units = units.saturating_sub(amounts.get(*id)));
+            borrowed.give_back(tag, amounts);
         }
         lacks.retain(|&(_, units)| units > 0);
-        let books = &*turn.books;
-        let own = self.tag(slot).module;
-        let gives_way = |held: Held| {
-            let tag = books.tag(held);
-            let borrows = || lacks.iter().any(|&(id, _)| self.modules.borrows(tag, id));
-            let lent_minimum = guaranteed && held.level() > Priority::Critical && tag.module != own && borrows();
-            held.level() > level || lent_minimum
-        };
-        let candidate = |&(Reverse(level), Reverse(granted), place): &Order| {
+        let below = if guaranteed { Priority::Critical } else { level };
+        if lacks.is_empty() || !self.preemption.reach.as_ref()?.has(&lacks, below) {
+            return None;
+        }
+        let candidate = |&(Reverse(of), Reverse((granted, _)), place): &Order| {
             let held = self.preemption.lent.get(&place)?.held;
-            let amounts = books.placed(held)?;
-            let helps = lacks.iter().any(|&(id, _)| amounts.get(id) > 0);
-            (helps && gives_way(held)).then_some((place, Candidate { level, granted, amounts }))
+            let (tag, amounts) = (books.tag(held), books.placed(held)?);
+            let mut lacking = lacks.iter().map(|&(id, _)| id).filter(|&id| amounts.get(id) > 0).peekable();
+            let helps = lacking.peek().is_some();
+            let lent = guaranteed && of > Priority::Critical && tag.module != own.module;
+            let lent = lent && lacking.any(|id| borrowed.is_any(tag, id));
+            if guaranteed {
+                borrowed.give_back(tag, amounts);
+            }
+            // Nobody ends for what itself waits for.
+            let own_activity = own.activity != 0 && tag.party() == own.party();
+            let gives_way = helps && !own_activity && (of > level || lent);
+            gives_way.then_some((place, Candidate { level: of, granted, amounts }))
         };
-        let found = self.preemption.quiet.iter().filter_map(candidate).take(CANDIDATES);
+        let found = self.preemption.quiet.iter().take_while(in_question).filter_map(candidate).take(CANDIDATES);
         let (places, candidates): (Vec<_>, Vec<_>) = found.unzip();
         let chosen = choose_victims(&lacks, &candidates)?;
         Some(chosen.into_iter().map(|at| places[at]).collect())
     }
 
+    /// Whom those belong to, and what they hold, that were asked and still have time.
+    fn coming_back<'a>(&'a self, books: &'a Books) -> impl Iterator<Item = (Tag, &'a Amounts)> {
+        let asked = self.preemption.asked.iter().filter_map(|place| self.preemption.lent.get(place));
+        let in_time = |lent: &&Lent| matches!(lent.standing, Standing::Asked { until, .. } if until > self.now);
+        asked.filter(in_time).filter_map(|lent| Some((books.tag(lent.held), books.placed(lent.held)?)))
+    }
+
     /// What a filing lacks of loans, beyond what higher ranks claim. Rates come back by themselves.
-    fn missing_loans(&self, turn: &mut Turn<'_>, filing: Filing) -> Vec<(BudgetId, u64)> {
+    fn missing_loans(&self, books: &Books, filing: Filing) -> Vec<(BudgetId, u64)> {
         let who = self.claimant(filing.slot());
-        let asks = self.queue.asks(filing.slot(), filing.alternative()).bundle().without(turn.books.rates());
+        let asks = self.queue.asks(filing.slot(), filing.alternative()).bundle().without(books.rates());
         let lack = |(id, units): (BudgetId, u64)| {
-            let kept = self.claimed_above(id, who, u64::MAX).saturating_add(self.kept(turn.books, id, who));
-            let lack = units.saturating_add(kept).saturating_sub(turn.books.free(id));
-            (lack > 0).then(|| (id, lack.saturating_add(turn.books.deficit(id))))
+            let kept = self.claimed_above(id, who, u64::MAX).saturating_add(self.kept(books, id, who));
+            let lack = units.saturating_add(kept).saturating_sub(books.free(id));
+            (lack > 0).then(|| (id, lack.saturating_add(books.deficit(id))))
         };
         asks.iter().filter_map(lack).collect()
     }
 
-    /// The level of a waiter's request, or the one it has inherited if that is higher (R8).
+    /// The highest level of a waiter's request and of those that wait, directly or through other holders, for what its
+    /// activity holds. What anybody has gained by waiting does not count (R8).
     fn unaged_level(&self, slot: u32) -> Priority {
-        let waiter = self.queue.get(slot);
-        let inherits = self.queue.flexible(slot).is_some_and(|flexible| flexible.own_rank.is_some());
-        if inherits { waiter.base.min(waiter.rank.level()) } else { waiter.base }
+        let mut level = self.queue.get(slot).base;
+        let mut awaited = self.claimant(slot).holds;
+        let mut seen = 0;
+        while let Some(id) = BudgetId::first_of(awaited & !seen) {
+            seen |= id.bit();
+            for (_, filing) in self.first_in(id) {
+                level = level.min(self.queue.get(filing.slot()).base);
+                awaited |= self.claimant(filing.slot()).holds;
+            }
+        }
+        level
+    }
+
+    /// The first few in a line, which are those that count here.
+    fn first_in(&self, id: BudgetId) -> impl Iterator<Item = (Rank, Filing)> {
+        let next =
+            move |&(rank, filing): &(Rank, Filing)| self.queue.next(id, (rank, filing.alternative()), Some(filing));
+        std::iter::successors(self.queue.head(id), next).take(HEADS)
     }
 
     fn ask_to_end(&mut self, turn: &mut Turn<'_>, filing: Filing, victims: Vec<u32>) {

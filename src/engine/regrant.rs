@@ -109,12 +109,9 @@ impl Engine {
             // What holders may have, or what a cap leaves room for, is to be looked at.
             return Settled::Breath;
         }
-        if settled == Settled::Done {
-            self.preempt(turn);
-            if !self.dirty.is_clean() {
-                // Somebody goes first in its level now.
-                return Settled::Breath;
-            }
+        if settled == Settled::Done && self.preempt(turn) {
+            // Somebody goes first in its level now.
+            return Settled::Breath;
         }
         if self.unnamed != 0 {
             let gone = std::mem::take(&mut self.unnamed);

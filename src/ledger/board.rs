@@ -84,6 +84,13 @@ impl Board {
         })
     }
 
+    /// The place of the bundle of an offer that lies there, which stays where it is.
+    #[cfg(any(feature = "test-util", bursar_loom))]
+    pub fn lies_at(&self, slot: u32) -> Option<u32> {
+        let word = self.word(slot, |word| word.load(Ordering::Acquire));
+        (word & STATE == OFFERED).then_some(word >> 2)
+    }
+
     #[inline]
     fn place(slot: u32) -> (usize, usize) {
         let from_first = u64::from(slot) + u64::from(FIRST);

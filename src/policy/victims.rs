@@ -1,8 +1,9 @@
 //! Who gives way: a smallest set of leases whose end gives a higher rank what it lacks (C8).
 //!
-//! Taken from the least urgent and youngest on until enough comes together, then each that is not needed after all is
-//! spared, the most urgent and oldest first. So nobody is in the set without whom it would be enough, and what is lost
-//! is of low rank and little age. Kubernetes' scheduler chooses pods to preempt the same way ("reprieve").
+//! Taken from the least urgent and youngest on until enough comes together, passing over those that hold nothing of
+//! what is still missing; then each that is not needed after all is spared, the most urgent and oldest first. So nobody
+//! is in the set without whom it would be enough, and what is lost is of low rank and little age. Kubernetes' scheduler
+//! chooses pods to preempt the same way ("reprieve").
 
 use crate::model::{Amounts, BudgetId, Priority};
 
@@ -11,7 +12,8 @@ use crate::model::{Amounts, BudgetId, Priority};
 pub(crate) struct Candidate<'a> {
     /// The level it was granted at.
     pub level: Priority,
-    /// Grants are numbered: the larger, the younger, and the less is lost.
+    /// Grants are numbered: the larger, the younger, and the less is lost. Parts of one grant have the same, and are
+    /// taken in the order in which they are given.
     pub granted: u64,
     /// What comes back when it ends.
     pub amounts: &'a Amounts,

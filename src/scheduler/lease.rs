@@ -170,9 +170,9 @@ impl Lease {
     /// [`std::mem::forget`], which in addition makes [`shutdown`](crate::Scheduler::shutdown) wait for ever.)
     pub fn forget(self) {
         self.core.known.amend(self.held, |holder| holder.forgotten = true);
-        self.core.turn(|desk, _, _| {
+        self.core.turn(|desk, turn, _| {
             desk.sink.forgot();
-            desk.engine.unlend(self.held);
+            desk.engine.forgotten(turn, self.held);
         });
         std::mem::forget(self);
     }

@@ -13,29 +13,52 @@ use super::core::Core;
 use super::lease::Lease;
 use super::wake::Wakes;
 
-/// Those that wait until their leases are asked to end, by place.
+/// Those that wait until their leases are asked to end.
 #[derive(Debug, Default)]
-pub(super) struct Revocations(BTreeMap<u32, Vec<Waker>>);
+pub(super) struct Revocations {
+    /// By the place of the lease.
+    waiting: BTreeMap<u32, Vec<Waiting>>,
+    entered: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    number: u64,
+    waker: Waker,
+}
 
 impl Revocations {
     /// Wakes those that wait for this lease to be asked.
     pub(super) fn wake(&mut self, place: u32, wakes: &mut Wakes) {
-        self.0.remove(&place).into_iter().flatten().for_each(|waker| wakes.push(waker));
+        self.waiting.remove(&place).into_iter().flatten().for_each(|waiting| wakes.push(waiting.waker));
     }
 
     /// The lease is no more.
     pub(super) fn forget(&mut self, held: Held, wakes: &mut Wakes) {
-        let wakers = held.place().and_then(|place| self.0.remove(&place));
-        wakers.into_iter().flatten().for_each(|waker| wakes.discard(Some(waker)));
+        let waiting = held.place().and_then(|place| self.waiting.remove(&place));
+        waiting.into_iter().flatten().for_each(|waiting| wakes.discard(Some(waiting.waker)));
     }
 
-    /// Keeps a waker, unless the same task waits there already.
-    fn keep(&mut self, place: u32, waker: Waker, wakes: &mut Wakes) {
-        let known = self.0.entry(place).or_default();
-        if known.iter().any(|known| known.will_wake(&waker)) {
-            wakes.discard(Some(waker));
-        } else {
-            known.push(waker);
+    /// Keeps a waker in place of the one that was kept under this number. The number by which it is known now.
+    fn keep(&mut self, place: u32, number: Option<u64>, waker: Waker, wakes: &mut Wakes) -> u64 {
+        let all = self.waiting.entry(place).or_default();
+        if let Some(known) = all.iter_mut().find(|known| Some(known.number) == number) {
+            wakes.discard(Some(std::mem::replace(&mut known.waker, waker)));
+            return known.number;
+        }
+        self.entered += 1;
+        all.push(Waiting { number: self.entered, waker });
+        self.entered
+    }
+
+    /// Nobody waits under this number any more.
+    fn give_up(&mut self, place: u32, number: u64, wakes: &mut Wakes) {
+        let Some(all) = self.waiting.get_mut(&place) else { return };
+        if let Some(at) = all.iter().position(|known| known.number == number) {
+            wakes.discard(Some(all.swap_remove(at).waker));
+        }
+        if all.is_empty() {
+            self.waiting.remove(&place);
         }
     }
 }
@@ -69,7 +92,7 @@ impl Lease {
     /// # drop(urgent); Ok(()) }
     /// ```
     pub fn revoked(&self) -> Revoked<'_> {
-        Revoked { lease: self }
+        Revoked { lease: self, kept: None }
     }
 }
 
@@ -78,31 +101,48 @@ impl Lease {
 #[must_use = "it does nothing unless it is awaited"]
 pub struct Revoked<'a> {
     lease: &'a Lease,
+    /// Place and number of the waker that the desk keeps.
+    kept: Option<(u32, u64)>,
 }
 
 impl Future for Revoked<'_> {
     type Output = Revocation;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Revocation> {
-        let held = self.lease.held();
-        match held.place().filter(|_| held.is_tagged()) {
-            Some(place) => poll_revoked(self.lease.core(), held, place, cx.waker().clone()),
-            None => Poll::Pending,
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Revocation> {
+        let (core, held) = (self.lease.core(), self.lease.held());
+        let Some(place) = held.place().filter(|_| held.is_tagged()) else { return Poll::Pending };
+        let number = self.kept.map(|(_, number)| number);
+        let polled = poll_revoked(core, held, place, number, cx.waker().clone());
+        self.kept = polled.err().map(|number| (place, number));
+        polled.map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl Drop for Revoked<'_> {
+    fn drop(&mut self) {
+        if let Some((place, number)) = self.kept {
+            // Declared first, dropped last: after the desk is free.
+            let mut wakes = Wakes::default();
+            self.lease.core().desk.lock().revocations.give_up(place, number, &mut wakes);
         }
     }
 }
 
-fn poll_revoked(core: &'static Core, held: Held, place: u32, waker: Waker) -> Poll<Revocation> {
+/// The revocation, if there is one; if not, the number under which the waker is kept.
+fn poll_revoked(
+    core: &'static Core,
+    held: Held,
+    place: u32,
+    number: Option<u64>,
+    waker: Waker,
+) -> Result<Revocation, u64> {
     core.turn(|desk, turn, wakes| match desk.engine.revocation(held) {
         Some((by, until, arrived)) => {
             wakes.discard(Some(waker));
             let grace = Duration::from_nanos(until.saturating_sub(turn.now));
-            Poll::Ready(Revocation { by, grace, seniority: Seniority(arrived) })
+            Ok(Revocation { by, grace, seniority: Seniority(arrived) })
         }
-        None => {
-            desk.revocations.keep(place, waker, wakes);
-            Poll::Pending
-        }
+        None => Err(desk.revocations.keep(place, number, waker, wakes)),
     })
 }
 
@@ -124,12 +164,11 @@ impl Lease {
 }
 
 impl Watched {
-    /// The revocation, if the lease was asked to end; if not, the waker is woken when it is.
+    /// The revocation, if the lease was asked to end; if not, the waker is woken when it is, or dropped with the lease.
     pub(crate) fn poll(&self, waker: Waker) -> Poll<Revocation> {
-        match self.held.place().filter(|_| self.is_there()) {
-            Some(place) => poll_revoked(self.core, self.held, place, waker),
-            None => Poll::Pending,
-        }
+        let place = self.held.place().filter(|_| self.is_there());
+        let polled = place.and_then(|place| poll_revoked(self.core, self.held, place, None, waker).ok());
+        polled.map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Whether the lease is still out.

@@ -39,6 +39,13 @@ fn modules_with_shares() {
 }
 
 #[test]
+fn leases_that_are_asked_to_end() {
+    let least = [(Case::Revoked, 250), (Case::EndedInGrace, 150), (Case::Overdue, 50)];
+    all::<Model>(&Profile::preemption(), 10_000, &least);
+    all::<Model>(&Profile::preemption_of_holders(), 10_000, &least);
+}
+
+#[test]
 fn many_budgets_and_rates() {
     all::<Model>(&Profile::eight_with_rates(), 20_000, &[(Case::RateBlocked, 350), (Case::Moved, 800)]);
     all::<Model>(&Profile::wide_bundles(), 4_000, &[(Case::Offered, 120)]);

@@ -1,6 +1,6 @@
 //! Who has what, as far as the owners themselves know: what the next event of a trace is chosen from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ask::{Asks, part_of, rest_of, sum_of};
 use crate::event::{Event, Seen};
@@ -20,6 +20,8 @@ pub struct Crowd {
     owners: BTreeMap<u32, Owner>,
     /// The numbers of the modules that are registered.
     modules: Vec<u64>,
+    /// Those who were asked to end.
+    asked: BTreeSet<u32>,
     /// Whether a release may not have reached the engine yet.
     late: bool,
     clock: u64,
@@ -35,11 +37,13 @@ impl Crowd {
         match event {
             Event::Cancel(id) if matches!(self.owners.get(id), Some(Owner::Queued { .. })) => {
                 self.owners.remove(id);
+                self.asked.remove(id);
             }
             Event::Poll(id) => self.wake(*id, false),
             Event::Release { id, late } => {
                 if let Some(Owner::Holding(_)) = self.owners.get(id) {
                     self.owners.remove(id);
+                    self.asked.remove(id);
                     self.late |= late;
                 }
             }
@@ -47,6 +51,9 @@ impl Crowd {
             Event::Split { id, by, into } => {
                 if let Some(part) = self.part(*id, by) {
                     self.owners.insert(*into, Owner::Holding(part));
+                    if self.asked.contains(id) {
+                        self.asked.insert(*into);
+                    }
                 }
             }
             Event::Merge { id, other } => self.merge(*id, *other),
@@ -66,6 +73,8 @@ impl Crowd {
             Seen::Waits(id) => drop(self.owners.insert(*id, Owner::Queued { woken: false })),
             Seen::Offered { id, .. } | Seen::Ended { id, .. } => self.wake(*id, true),
             Seen::Collected { id, .. } => drop(self.owners.remove(id)),
+            Seen::Revoked(id, _) => drop(self.asked.insert(*id)),
+            Seen::Expired(id) => drop(self.asked.remove(id)),
             Seen::Registered(number, Ok(())) => self.modules.push(*number),
             _ => {}
         }
@@ -90,6 +99,7 @@ impl Crowd {
         {
             let sum = sum_of(to, from);
             self.owners.remove(&other);
+            self.asked.remove(&other);
             self.owners.insert(id, Owner::Holding(sum));
         }
     }
@@ -111,6 +121,11 @@ impl Crowd {
     /// Owners of leases.
     pub fn holding(&self) -> Vec<u32> {
         self.iter().filter(|(_, owner)| matches!(owner, Owner::Holding(_))).map(|(id, _)| id).collect()
+    }
+
+    /// Owners of leases that were asked to end and that do so: one in four is stubborn.
+    pub fn yielding(&self) -> Vec<u32> {
+        self.holding().into_iter().filter(|id| self.asked.contains(id) && id % 4 > 0).collect()
     }
 
     pub fn is_empty(&self) -> bool {

@@ -20,12 +20,29 @@ pub struct Arrival {
     pub tag: Tag,
     /// It is more for a lease that is held already.
     pub grows: bool,
+    /// When its work first arrived, if that was before.
+    pub seniority: Option<u64>,
 }
 
 impl Arrival {
     /// One that waits, has no deadline and belongs to nobody.
     pub fn plain(id: u32, ask: Ask, level: Priority) -> Arrival {
-        Arrival { id, ask, level, deadline: None, wait: true, past: true, tag: Tag::NOBODY, grows: false }
+        Arrival {
+            id,
+            ask,
+            level,
+            deadline: None,
+            wait: true,
+            past: true,
+            tag: Tag::NOBODY,
+            grows: false,
+            seniority: None,
+        }
+    }
+
+    /// Whether nothing sets it apart from any other of its level, so that the engine need not hear of it.
+    pub fn is_nobodys(&self) -> bool {
+        self.tag == Tag::NOBODY && self.seniority.is_none()
     }
 }
 
@@ -180,6 +197,10 @@ pub enum Seen {
     },
     /// A module was to be registered.
     Registered(u64, Result<(), ModuleError>),
+    /// A lease, or an offer, of this level was asked to end.
+    Revoked(u32, Priority),
+    /// One that was asked has not ended within its grace.
+    Overdue(u32),
     /// The driver turned at this time.
     Turned(u64),
     /// A turn ended before all was examined.
@@ -230,6 +251,8 @@ pub struct View {
     pub due: u64,
     /// How often a waiter took over a rank.
     pub inherited: u64,
+    /// Who was asked to end and has not: for which level, until when, and when its request arrived.
+    pub asked: Vec<(u32, Priority, u64, u64)>,
     /// The active waiters in order of rank.
     pub order: Vec<u32>,
     /// The active waiters, ascending by id.

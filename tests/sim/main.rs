@@ -18,6 +18,7 @@ mod equal;
 mod event;
 mod found;
 mod found_holders;
+mod found_preempt;
 mod model;
 mod oracle;
 mod profile;

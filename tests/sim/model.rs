@@ -15,6 +15,20 @@
 //! * A rate is ready when it no longer blocks one of the filings in its line, with the claims as they are.
 //! * A cap parks a filing, and lets it go, at the beginning of a turn; and parks it when it is looked at.
 //! * A request is inside a minimum if all that its first alternative wants is.
+//! * Whom to ask to end is looked for once a turn has nothing else to do: for the first eight filings of every line, in
+//!   order of rank and preference. Those who were asked are waited for while somebody of them is there and the
+//!   beneficiary is active; the grace ends when the driver finds it over. If the beneficiary does not wait any more by
+//!   then, nobody is overdue.
+//! * A holder asks for the highest level among its own request and those of the first eight in every line of what its
+//!   activity holds, and of what the activities of these hold, and so on.
+//! * What is lacking counts beyond the claims and the reserve that bind, and beyond a deficit; what those hold who were
+//!   asked and still have time is there already, whomever they were asked for.
+//! * Of a module's leases those are lent that are asked last: a lease is, if without those that are asked before it,
+//!   and those that were and have time, the module has more than its minimum of something that is lacking and it holds.
+//! * The place at the head of the level, and the claim on the alternative that asked, stay for the rest of the wait;
+//!   who rises by waiting leaves that place. Who is served from a minimum keeps the rank of that.
+//! * Work that is taken up again counts from its first arrival, unless it has a deadline, which then orders it; and an
+//!   arrival in the future is one now.
 
 mod arrive;
 mod block;
@@ -24,6 +38,7 @@ mod hold;
 mod inherit;
 mod look;
 mod module;
+mod preempt;
 mod regrant;
 mod time;
 mod verdict;
@@ -38,6 +53,7 @@ use crate::stock::Stock;
 
 use hold::{Lease, Notes};
 use module::Module;
+use preempt::Preemption;
 
 /// Effective level, order, arrival: smaller goes first.
 type Rank = (Priority, u64, u64);
@@ -80,6 +96,8 @@ struct Waiter {
     deadline: Option<u64>,
     state: State,
     since: u64,
+    /// When its work first arrived, which may be before that.
+    arrived: u64,
     /// When it asks for less than the whole.
     ripe_at: u64,
     /// When it came to its effective level.
@@ -110,6 +128,7 @@ struct Settings {
     shares: bool,
     verdict_after: u64,
     roll_backs: u32,
+    grace: u64,
 }
 
 /// Somebody who asks, as far as claims and reserves go: the rank, and the budgets of which its activity holds anything.
@@ -127,6 +146,7 @@ pub struct Model {
     waiters: Vec<Waiter>,
     held: BTreeMap<u32, Lease>,
     modules: BTreeMap<u64, Module>,
+    preemption: Preemption,
     /// What is known of activities beside their leases and waiters.
     notes: BTreeMap<u64, Notes>,
     /// What is kept of a budget for growth.
@@ -165,6 +185,7 @@ impl Model {
             waiters: Vec::new(),
             held: BTreeMap::new(),
             modules: BTreeMap::new(),
+            preemption: Preemption::default(),
             notes: BTreeMap::new(),
             reserves: config.budgets.iter().map(|budget| (budget.id, budget.growth_reserve)).collect(),
             verdict_at: u64::MAX,
@@ -193,6 +214,7 @@ impl Model {
                 shares: config.order == Order::Shares,
                 verdict_after: nanos(config.verdict_after),
                 roll_backs: config.roll_backs,
+                grace: nanos(config.grace),
             },
             seen: Vec::new(),
             broken: None,

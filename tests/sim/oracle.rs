@@ -1,6 +1,7 @@
 //! What must hold whatever the scheduler decides, judged from what the owners did and saw: no model of its decisions,
 //! and no look inside beyond the books and the list of waiters that everybody can read.
 
+mod asked;
 mod belongs;
 mod judge;
 
@@ -61,7 +62,9 @@ pub struct Oracle {
     /// Whom the leases belong to, and the level they were granted at.
     owners: BTreeMap<u32, (Tag, Priority)>,
     modules: BTreeMap<u64, BTreeMap<BudgetId, Quota>>,
-    /// Whether anything ever belonged to a module or an activity.
+    /// Who was asked to end and has not, and until when.
+    asked: BTreeMap<u32, u64>,
+    /// Whether anything ever belonged to a module or an activity, was preemptible, or taken up again.
     belongs: bool,
     /// Waits outside that an activity has declared.
     outside: BTreeMap<u64, u32>,
@@ -100,6 +103,7 @@ impl Oracle {
             held: BTreeMap::new(),
             owners: BTreeMap::new(),
             modules: BTreeMap::new(),
+            asked: BTreeMap::new(),
             belongs: false,
             outside: BTreeMap::new(),
             capacities,
@@ -129,7 +133,7 @@ impl Oracle {
             Event::Stall(time) | Event::Sleep(time) => self.clock + time,
             _ => self.clock,
         };
-        self.belongs |= matches!(event, Event::Submit(arrival) if arrival.tag != Tag::NOBODY);
+        self.belongs |= matches!(event, Event::Submit(arrival) if !arrival.is_nobodys());
         self.note(event);
         for seen in seen {
             self.judge_seen(event, seen).map_err(|wrong| format!("{seen:?}: {wrong}"))?;
@@ -142,6 +146,7 @@ impl Oracle {
         let view = driven.view()?;
         self.judge_books(event, &view, driven)?;
         self.judge_standing(&view)?;
+        self.judge_asked(&view)?;
         if view.due > self.clock && !self.late {
             self.judge_quiet(&view, driven)?;
         }
@@ -153,6 +158,9 @@ impl Oracle {
     fn note(&mut self, event: &Event) {
         match event {
             Event::Release { id, late } => {
+                if self.held.contains_key(id) {
+                    self.note_end(*id);
+                }
                 // What belongs to somebody is never late.
                 let nobodys = self.owners.remove(id).is_some_and(|(tag, _)| tag == Tag::NOBODY);
                 self.late |= self.held.remove(id).is_some() && *late && nobodys;
@@ -182,6 +190,9 @@ impl Oracle {
                         self.held.insert(*into, part);
                         let (tag, level) = self.owners[id];
                         self.owners.insert(*into, (tag_of_part(tag), level));
+                        if let Some(until) = self.asked.get(id).copied() {
+                            self.asked.insert(*into, until);
+                        }
                     }
                 }
             }
@@ -202,6 +213,7 @@ impl Oracle {
 
     fn note_cancel(&mut self, id: u32) {
         let Some(wait) = self.waits.remove(&id) else { return };
+        self.note_end(id);
         match wait.state {
             State::Waiting => {}
             State::Offered { .. } => {
@@ -241,6 +253,8 @@ impl Oracle {
                 Ok(())
             }
             (Seen::LookAhead, _) => Ok(()),
+            (Seen::Revoked(id, level), _) => self.judge_revoked(*id, *level),
+            (Seen::Overdue(id), Event::Sleep(_) | Event::Early) => self.judge_overdue(*id),
             (Seen::Registered(number, done), Event::Register { .. }) => {
                 if done.is_err() {
                     self.modules.remove(number);
@@ -319,6 +333,7 @@ impl Oracle {
             return Err("expired though nobody else wants any of it".into());
         }
         self.undone(&wait.ask);
+        self.note_end(id);
         self.waits.insert(id, Wait { state: State::Dormant, expiries: wait.expiries + 1, ..wait });
         Ok(())
     }
@@ -368,7 +383,8 @@ impl Oracle {
 
     fn wait_of(&self, arrival: &Arrival) -> Wait {
         let deadline = arrival.deadline.map(|within| self.clock.saturating_add(within));
-        let order = deadline.unwrap_or(self.clock + self.config.edf_horizon.as_nanos() as u64);
+        let arrived = arrival.seniority.map_or(self.clock, |before| before.min(self.clock));
+        let order = deadline.unwrap_or(arrived + self.config.edf_horizon.as_nanos() as u64);
         Wait {
             rank: (arrival.level, order, self.arrivals),
             ask: arrival.ask.clone(),

@@ -35,6 +35,9 @@ pub struct Profile {
     pub quotas: bool,
     /// How many activities there are, beside those that are one lease each.
     pub activities: u64,
+    /// Requests in a hundred whose leases may be asked to end, and whose work arrived earlier.
+    pub preemptible: u32,
+    pub senior: u32,
     /// Threads with old clock readings; excludes the way past the engine, which takes any reading.
     pub lag: bool,
 }
@@ -51,6 +54,7 @@ enum Kind {
     Poll,
     Cancel,
     Release,
+    Yield,
     Shrink,
     Split,
     Merge,
@@ -97,6 +101,8 @@ impl Profile {
             elastic: 20,
             quotas: false,
             activities: 0,
+            preemptible: 0,
+            senior: 0,
             lag: false,
         }
     }
@@ -226,7 +232,24 @@ impl Profile {
         Profile { activities: 5, units: 1..=3, crowd: 12, deadlines: 5, ..usual }.bypass(1, 100)
     }
 
-    /// Shares, aging, quotas, growth and deadlocks together.
+    /// Many can be asked to end, few of them at a time; some do at once, some late, some never. Nothing but that.
+    pub fn preemption() -> Profile {
+        let mut budgets: Vec<_> = (0..3).map(|index| loan(index, 10)).collect();
+        budgets.push(Budget::rate(BudgetId::IO, 80).burst(12).max_debt(6));
+        let config = config(budgets, 60, 64).with_grace(Duration::from_millis(30));
+        let usual = Profile::usual("preemption", config);
+        Profile { preemptible: 60, senior: 20, units: 1..=5, crowd: 15, deadlines: 15, ..usual }.bypass(4, 200)
+    }
+
+    /// The same with minima that are asked back, holders that inherit, levels that rise and a reserve for growth.
+    pub fn preemption_of_holders() -> Profile {
+        let plain = Profile::preemption();
+        let mut config = plain.config.clone().with_aging_step(Duration::from_millis(120)).with_look_ahead(8);
+        config.budgets.iter_mut().take(2).for_each(|budget| budget.growth_reserve = 1);
+        Profile { name: "preemption of holders", config, quotas: true, activities: 6, preemptible: 75, ..plain }
+    }
+
+    /// Shares, aging, quotas, growth, deadlocks and preemption together.
     pub fn everything(order: Order) -> Profile {
         let mut budgets: Vec<_> = (0..3).map(|index| loan(index, 9).growth_reserve(u64::from(index))).collect();
         budgets.push(Budget::rate(BudgetId::NETWORK, 70).burst(8));
@@ -235,10 +258,12 @@ impl Profile {
             aging_step: Some(Duration::from_millis(150)),
             age_idle: true,
             roll_backs: 2,
+            grace: Duration::from_millis(20),
             ..config(budgets, 30, 8)
         };
         let usual = Profile::usual("everything", config);
-        Profile { quotas: true, activities: 6, units: 1..=4, crowd: 15, ..usual }.bypass(1, 100)
+        Profile { quotas: true, activities: 6, preemptible: 30, senior: 5, units: 1..=4, crowd: 15, ..usual }
+            .bypass(1, 100)
     }
 
     /// Amounts near the largest.
@@ -270,6 +295,7 @@ impl Profile {
                 Kind::Poll => self.who_polls(rng, crowd).map(Event::Poll),
                 Kind::Cancel => pick(rng, crowd.queued(false)).map(Event::Cancel),
                 Kind::Release => pick(rng, crowd.holding()).map(|id| Event::Release { id, late: rng.u32(..100) < 12 }),
+                Kind::Yield => pick(rng, crowd.yielding()).map(|id| Event::Release { id, late: false }),
                 Kind::Shrink => pick(rng, crowd.holding()).map(|id| Event::Shrink { id, by: self.asks(rng) }),
                 Kind::Split => {
                     pick(rng, crowd.holding()).map(|id| Event::Split { id, by: self.asks(rng), into: next_id })
@@ -301,8 +327,9 @@ impl Profile {
             (Kind::Poll, 24),
             (Kind::Cancel, if crowded { 12 } else { 5 }),
             (Kind::Release, if crowded { 26 } else { 16 }),
+            (Kind::Yield, if self.preemptible == 0 { 0 } else { 16 }),
             (Kind::Shrink, 3),
-            (Kind::Split, 1),
+            (Kind::Split, if self.preemptible == 0 { 1 } else { 3 }),
             (Kind::Merge, if self.belongs() { 2 } else { 0 }),
             (Kind::Grow, if self.activities == 0 || crowded { 0 } else { 10 }),
             (Kind::Register, if self.quotas { 2 } else { 0 }),
@@ -326,9 +353,9 @@ impl Profile {
         Kind::Submit
     }
 
-    /// Whether requests belong to modules or activities.
+    /// Whether requests belong to modules or activities, or may be asked to end.
     fn belongs(&self) -> bool {
-        self.quotas || self.activities > 0
+        self.quotas || self.activities > 0 || self.preemptible > 0
     }
 
     fn arrival(&self, rng: &mut Rng, crowd: &Crowd, id: u32) -> Arrival {
@@ -342,7 +369,9 @@ impl Profile {
         };
         let level = self.levels[rng.usize(..self.levels.len())];
         let (ask, past, tag) = (self.ask(rng), !self.lag && rng.bool(), self.tag(rng, crowd));
-        Arrival { id, ask, level, deadline, wait, past, tag, grows: false }
+        let before = |rng: &mut Rng| crowd.clock() - rng.u64(..=self.step * 10).min(crowd.clock() - 1);
+        let seniority = (self.senior > 0 && rng.u32(..100) < self.senior).then(|| before(rng));
+        Arrival { id, ask, level, deadline, wait, past, tag, grows: false, seniority }
     }
 
     fn tag(&self, rng: &mut Rng, crowd: &Crowd) -> Tag {
@@ -353,6 +382,7 @@ impl Profile {
         if self.activities > 0 && rng.u32(..4) > 0 {
             tag.activity = rng.u64(1..=self.activities);
         }
+        tag.preemptible = self.preemptible > 0 && rng.u32(..100) < self.preemptible;
         tag
     }
 

@@ -272,6 +272,20 @@ fn c7_holders_that_grow_and_wait_for_each_other_all_go_on() {
     all::<World>(&Profile::deadlocks(), 14_000, &[(Case::RolledBack, 15), (Case::ToldToSplit, 25)]);
 }
 
+/// Who is asked to end does so in time, late or never, and nothing is lost by it.
+#[test]
+fn c8_leases_that_are_asked_to_end_give_way_or_are_reported() {
+    let least = [
+        (Case::Revoked, 350),
+        (Case::EndedInGrace, 200),
+        (Case::EndedLate, 100),
+        (Case::Overdue, 80),
+        (Case::Expired, 40),
+    ];
+    all::<World>(&Profile::preemption(), 14_000, &least);
+    all::<World>(&Profile::preemption_of_holders(), 14_000, &least);
+}
+
 /// All that can happen, each of it often.
 #[test]
 fn p58_everything_together() {
@@ -280,6 +294,9 @@ fn p58_everything_together() {
         (Case::Passed, 800),
         (Case::Hardened, 600),
         (Case::Aged, 500),
+        (Case::Revoked, 100),
+        (Case::EndedInGrace, 40),
+        (Case::Overdue, 20),
         (Case::Elastic, 40),
         (Case::Grown, 300),
         (Case::RolledBack, 15),

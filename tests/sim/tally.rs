@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bursar::Priority;
 
-use crate::event::{Refused, Seen, Standing, Why};
+use crate::event::{Refused, Seen, Standing, View, Why};
 use crate::trace::single_seed;
 
 /// Things that have to happen in traces.
@@ -33,6 +33,13 @@ pub enum Case {
     Critical,
     /// A waiter took over a rank.
     Inherited,
+    /// A lease was asked to end; because of a minimum that it was lent; and in which time it ended.
+    Revoked,
+    AskedBack,
+    EndedInGrace,
+    EndedLate,
+    /// It had not ended when its grace was over.
+    Overdue,
     /// More was granted for a lease.
     Grown,
     RolledBack,
@@ -111,6 +118,8 @@ impl Tally {
             Seen::Ended { why: Why::Split, .. } => Case::ToldToSplit,
             Seen::Refused(_, Refused::Full(..)) => Case::Full,
             Seen::Refused(_, Refused::NotNow(_)) => Case::NotNow,
+            Seen::Revoked(..) => Case::Revoked,
+            Seen::Overdue(_) => Case::Overdue,
             Seen::LookAhead => Case::LookAhead,
             _ => return,
         };
@@ -132,6 +141,15 @@ impl Tally {
             self.count_if(now.parked.len() > then.parked.len(), Case::Parked);
             self.count_if(now.filed.len() != then.filed.len(), Case::Refitted);
             self.count_if(now.filed.len() == then.filed.len() && now.filed != then.filed, Case::Moved);
+        }
+    }
+
+    /// Counts those who were asked for a level that is not above their own.
+    pub fn compare_asked(&mut self, seen: &[Seen], left: &View) {
+        for seen in seen {
+            let Seen::Revoked(id, level) = seen else { continue };
+            let asked_back = left.asked.iter().any(|(asked, by, ..)| asked == id && by >= level);
+            self.count_if(asked_back, Case::AskedBack);
         }
     }
 

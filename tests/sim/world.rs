@@ -1,6 +1,8 @@
 //! The engine, its books and its board, turned as the shell turns them: an event, then `settle` until it is done, and a
 //! turn of the driver whenever something is due. One thread, a clock of its own, no shell.
 
+mod preempt;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,12 +21,16 @@ use crate::event::{
 /// More turns than this without the time going on, and the driver is said to spin.
 const SPIN: usize = 10_000;
 
+/// The id of what a lease shrinks by, for as long as it is a lease of its own.
+const PART: u32 = u32::MAX;
+
 /// A reservation, as its owner has it.
 #[derive(Debug)]
 struct Reserved {
     slot: u32,
     request: Request,
     tag: Tag,
+    nobodys: bool,
     /// Its offer expired, and it was not polled since.
     dormant: bool,
 }
@@ -79,7 +85,7 @@ impl World {
     fn submit(&mut self, arrival: &Arrival) {
         let id = arrival.id;
         let request = request(arrival);
-        if arrival.past && !arrival.ask.is_flexible() && arrival.tag == Tag::NOBODY {
+        if arrival.past && !arrival.ask.is_flexible() && arrival.is_nobodys() {
             let generation = self.books.generation();
             if let Some(held) = self.books.take_past_engine(generation, request.amounts(), arrival.level) {
                 let grant = self.hold(id, held);
@@ -98,7 +104,8 @@ impl World {
             }
             Submitted::Waiting(slot) => {
                 self.slots.insert(slot, id);
-                self.reserved.insert(id, Reserved { slot, request, tag: arrival.tag, dormant: false });
+                let (tag, nobodys) = (arrival.tag, arrival.is_nobodys());
+                self.reserved.insert(id, Reserved { slot, request, tag, nobodys, dormant: false });
                 self.seen.push(Seen::Waits(id));
             }
             Submitted::Refused(refusal) => self.seen.push(Seen::Refused(id, refused(*refusal))),
@@ -107,12 +114,13 @@ impl World {
     }
 
     fn poll(&mut self, id: u32) {
-        let Some(Reserved { slot, request, tag, .. }) = self.reserved.get(&id) else { return };
+        let Some(Reserved { slot, request, tag, nobodys, .. }) = self.reserved.get(&id) else { return };
         let slot = *slot;
         match self.board.look(slot) {
             Posted::Accepted { place } => {
                 let held = match *tag == Tag::NOBODY {
-                    true => Held::taken_up(request, self.books.rates(), place),
+                    true if *nobodys => Held::taken_up(request, self.books.rates(), place),
+                    true => Held::placed(place, request.urgency()),
                     false => Held::placed(place, request.urgency()).note_tagged(),
                 };
                 let grant = self.hold(id, held);
@@ -170,33 +178,37 @@ impl World {
     }
 
     fn shrink(&mut self, id: u32, by: &Asks) {
-        if let Some(part) = self.take_part(id, by) {
-            self.end(part, false);
+        if self.take_part(id, by, PART) {
+            self.release(PART, false);
         }
     }
 
     fn split(&mut self, id: u32, by: &Asks, into: u32) {
-        if let Some(part) = self.take_part(id, by) {
-            self.held.insert(into, part);
-        }
+        self.take_part(id, by, into);
     }
 
-    fn take_part(&mut self, id: u32, by: &Asks) -> Option<Held> {
-        let held = self.held.get_mut(&id)?;
+    /// Whether there is such a part; it is a lease of its own then.
+    fn take_part(&mut self, id: u32, by: &Asks, into: u32) -> bool {
+        let Some(held) = self.held.get_mut(&id) else { return false };
         let part = amounts(&part_of(&self.books.amounts(*held).iter().collect(), by));
         if part.is_empty() {
-            return None;
+            return false;
         }
         let split = self.books.split(held, &part).expect("a part of what is held");
         let held = *held;
         if !held.is_tagged() {
-            return Some(split);
+            self.held.insert(into, split);
+            return true;
         }
         let tag = self.books.tag(held);
         let split = self.books.tagged(split, tag_of_part(tag));
-        self.enter(|engine, turn| engine.handed_over(turn, &part, tag, tag_of_part(tag)));
+        self.held.insert(into, split);
+        self.enter(|engine, turn| {
+            engine.handed_over(turn, &part, tag, tag_of_part(tag));
+            engine.lend_part(held, split);
+        });
         self.settle();
-        Some(split)
+        true
     }
 
     fn merge(&mut self, id: u32, other: u32) {
@@ -321,10 +333,10 @@ impl World {
                     Seen::Expired(self.slots[&slot])
                 }
                 Effect::Cancelled { level } => Seen::Cancelled(level),
+                Effect::Revoke { place, level } => Seen::Revoked(self.owner_of(place), level),
+                Effect::Overdue { place, .. } => Seen::Overdue(self.owner_of(place)),
                 // Seen by the owner, who polled.
-                Effect::Regained { .. } | Effect::Alert { .. } | Effect::Revoke { .. } | Effect::Overdue { .. } => {
-                    continue;
-                }
+                Effect::Regained { .. } | Effect::Alert { .. } => continue,
             };
             self.seen.push(seen);
         }
@@ -437,6 +449,7 @@ impl Driven for World {
             immediate: self.books.immediate(),
             due,
             inherited: self.engine.inheritances(),
+            asked: self.asked(),
             order: self.order(),
             standing: self.standing(),
         })
@@ -483,11 +496,10 @@ fn request(arrival: &Arrival) -> Request {
 /// What the engine is told beside the bundle of an arrival, as the shell does.
 fn terms(arrival: &Arrival) -> Option<Arc<Terms>> {
     let Arrival { ask, tag, grows, .. } = arrival;
-    let belongs = *tag != Tag::NOBODY;
     let each = |alternative: &Alternative| {
         bursar::Alternative::elastic(amounts(&alternative.wants), &amounts(&alternative.floors))
     };
-    (belongs || ask.is_flexible()).then(|| {
+    (!arrival.is_nobodys() || ask.is_flexible()).then(|| {
         Arc::new(Terms {
             alternatives: ask.alternatives.iter().map(each).collect(),
             factor: ask.factor,
@@ -495,7 +507,7 @@ fn terms(arrival: &Arrival) -> Option<Arc<Terms>> {
             tag: *tag,
             grows: *grows,
             most: None,
-            arrived: 0,
+            arrived: arrival.seniority.unwrap_or(0),
         })
     })
 }

@@ -1,6 +1,6 @@
 //! Requests that arrive, and dormant waiters that ask again.
 
-use bursar::{BudgetId, Tag};
+use bursar::BudgetId;
 
 use crate::ask::Asks;
 use crate::event::{Arrival, Grant, Refused, Seen};
@@ -26,7 +26,7 @@ impl Model {
             units <= stock.limit() && stock.serves(units, 0, self.clock)
         };
         // What is kept for growth is the engine's business.
-        let known = known && arrival.tag == Tag::NOBODY && self.reserves.values().all(|kept| *kept == 0);
+        let known = known && arrival.is_nobodys() && self.reserves.values().all(|kept| *kept == 0);
         let loans = known && wants.iter().all(|(id, _)| !self.stocks[id].is_rate());
         let plain = loans && !arrival.ask.is_flexible();
         let open = plain && !self.closed && !self.named(wants) && wants.iter().all(fits);
@@ -86,7 +86,8 @@ impl Model {
     fn newcomer(&self, arrival: &Arrival) -> (Waiter, u64) {
         let now = self.now;
         let deadline = arrival.deadline.map(|within| now.saturating_add(within));
-        let mut order = deadline.unwrap_or(now + self.settings.edf_horizon);
+        let arrived = arrival.seniority.map_or(now, |before| before.min(now));
+        let mut order = deadline.unwrap_or(arrived + self.settings.edf_horizon);
         let (start, finish) = self.tags(arrival);
         if self.settings.shares {
             order = start;
@@ -116,6 +117,7 @@ impl Model {
             deadline,
             state: State::Waiting,
             since: now,
+            arrived,
             ripe_at: now.saturating_add(arrival.ask.patience),
             entered: now,
             expiries: 0,

@@ -77,7 +77,7 @@ impl Model {
     }
 
     /// What new requests leave for growth: nothing if nothing of the budget is held.
-    fn kept(&self, id: BudgetId, who: &Who) -> u64 {
+    pub(super) fn kept(&self, id: BudgetId, who: &Who) -> u64 {
         let waived = !who.holds.is_empty() || self.stocks[&id].granted() == 0;
         if waived { 0 } else { self.reserves[&id] }
     }

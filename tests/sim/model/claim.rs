@@ -41,6 +41,7 @@ impl Model {
         let who = self.who(waiter);
         let covered = self.covered(&who);
         self.take(&waiter.ladders[alternative][rung], self.now);
+        self.lend(waiter);
         if self.covered(&who) != covered {
             self.broken.get_or_insert(format!("{waiter:?} took what others claim"));
         }

@@ -14,7 +14,7 @@ use super::{Model, Path, State, Waiter, Who};
 pub(super) struct Lease {
     pub asks: Asks,
     pub tag: Tag,
-    level: Priority,
+    pub level: Priority,
 }
 
 /// What is known of an activity beside its leases and waiters.
@@ -91,6 +91,7 @@ impl Model {
     pub(super) fn release(&mut self, id: u32, late: bool) {
         let Some(lease) = self.held.remove(&id) else { return };
         self.leases -= 1;
+        self.unlend(id);
         for (id, units) in &lease.asks {
             self.stock(*id).give(*units);
         }
@@ -101,6 +102,7 @@ impl Model {
             // The owner of what belongs to somebody is at the desk at once.
             if late && !belongs { self.late.push(budgets) } else { self.released(budgets) }
         } else if belongs {
+            self.advance();
             self.settle();
         }
     }
@@ -122,8 +124,10 @@ impl Model {
         let part = Lease { asks, tag: tag_of_part(tag), ..*lease };
         self.held.insert(into, part);
         self.leases += 1;
+        self.lend_part(id, into);
         if tag != Tag::NOBODY {
             self.forget_gone();
+            self.advance();
             self.settle();
         }
     }
@@ -138,6 +142,7 @@ impl Model {
         self.held.insert(other, Lease { asks: Asks::new(), ..from });
         if belongs {
             self.forget_gone();
+            self.advance();
             self.settle();
         }
         self.release(other, false);
@@ -148,6 +153,7 @@ impl Model {
         let Some(lease) = self.held.get_mut(&of) else { return };
         if lease.tag.activity == 0 {
             lease.tag.activity = OF_ONE_LEASE | u64::from(more.id);
+            self.advance();
             self.settle();
         }
         let lease = &self.held[&of];

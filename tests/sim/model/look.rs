@@ -98,6 +98,7 @@ impl Model {
             immediate: self.immediate,
             due: self.due(),
             inherited: self.inherited,
+            asked: self.asked(),
             order: self.order(),
             standing: active.into_iter().map(standing).collect(),
         }

@@ -77,6 +77,10 @@ impl Model {
         self.modules.get(&tag.module)?.quotas.get(&id)
     }
 
+    pub(super) fn minimum(&self, tag: Tag, id: BudgetId) -> u64 {
+        self.quota(tag, id).map_or(0, |quota| quota.minimum)
+    }
+
     pub(super) fn cap(&self, tag: Tag, id: BudgetId) -> u64 {
         self.quota(tag, id).map_or(u64::MAX, |quota| quota.cap)
     }
@@ -102,7 +106,7 @@ impl Model {
     /// Whether all that is wanted is inside what a module has neither used of its minimum nor promised to its waiters.
     pub(super) fn is_inside_minimum(&self, tag: Tag, wants: &Asks) -> bool {
         wants.iter().all(|&(id, units)| {
-            let minimum = self.quota(tag, id).map_or(0, |quota| quota.minimum);
+            let minimum = self.minimum(tag, id);
             let guaranteed = |waiter: &&Waiter| {
                 waiter.state == State::Waiting && waiter.guaranteed && waiter.tag.module == tag.module
             };

@@ -42,7 +42,7 @@ impl Model {
             self.look_at_modules();
             self.inherit();
             match self.regrant() {
-                Settled::Done if self.consider_holders() || self.modules_have_changed() => {}
+                Settled::Done if self.consider_holders() || self.modules_have_changed() || self.preempt() => {}
                 Settled::Done => return,
                 Settled::Breath => {}
                 Settled::LookAhead => return self.seen.push(Seen::LookAhead),
@@ -169,6 +169,7 @@ impl Model {
             self.mark(id, super::BEGINNING);
         }
         self.leases -= 1;
+        self.unlend(self.waiters[at].id);
         self.waiters[at].state = State::Dormant;
         self.forget_gone();
     }

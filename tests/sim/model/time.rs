@@ -100,6 +100,7 @@ impl Model {
         if self.active() > 0 && self.next_look <= self.now {
             self.look_at_offers();
         }
+        self.end_grace();
         self.settle();
     }
 
@@ -162,7 +163,8 @@ impl Model {
         let patience = self.waiters.iter().filter_map(|waiter| self.patience_ends(waiter));
         let patience = patience.filter(|ripe_at| *ripe_at > self.now);
         let raise = self.next_raise().map(|(due, _)| due);
-        rates.chain(patience).chain(raise).chain([deadline, self.next_look, self.verdict_at]).min().unwrap_or(u64::MAX)
+        let timers = rates.chain(patience).chain(raise).chain(self.grace_ends());
+        timers.chain([deadline, self.next_look, self.verdict_at]).min().unwrap_or(u64::MAX)
     }
 
     /// The rates that are ready by now.

@@ -22,6 +22,7 @@ impl Oracle {
             self.held.insert(id, sum_of(&self.held[&id], &self.held[&other]));
             self.held.remove(&other);
             self.owners.remove(&other);
+            self.note_end(other);
         }
     }
 
