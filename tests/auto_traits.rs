@@ -76,7 +76,8 @@ plain!(memory::BlockId, memory::SpaceError, memory::Stream, memory::SimulatedDev
 plain!(memory::HostBlock, memory::HeapSource, memory::HeapSlab, memory::StreamPool, memory::StreamLease);
 plain!(memory::Pool<memory::HeapSource>, memory::PoolBlock<memory::HeapSource>, memory::PoolConfig, memory::PoolUsage);
 plain!(memory::PoolFigures<memory::HeapSource>);
-plain!(memory::SourceError);
+plain!(memory::SourceError, memory::NumaError);
+assert_impl_all!(memory::NumaError: std::error::Error, Clone, Eq);
 #[cfg(unix)]
 plain!(memory::DiskSpace, memory::DiskBlock, memory::DiskConfig, memory::Durability);
 #[cfg(feature = "cuda")]
@@ -89,7 +90,17 @@ plain!(
     memory::CudaSource
 );
 #[cfg(feature = "cuda")]
-plain!(memory::DeviceBlock, memory::DeviceView<'static>, memory::DeviceEvent, memory::DeviceSlab);
+plain!(
+    memory::DeviceBlock,
+    memory::DeviceView<'static, f32>,
+    memory::DeviceEvent,
+    memory::DeviceSlab,
+    memory::ViewError
+);
+#[cfg(feature = "cuda")]
+assert_impl_all!(memory::ViewError: std::error::Error, Clone, Eq);
+#[cfg(feature = "cuda")]
+assert_not_impl_any!(memory::DeviceView<'static>: Clone, Copy, Default);
 assert_impl_all!(memory::SpaceError: std::error::Error, Clone, Eq);
 // Memory that could be cloned would be freed twice.
 assert_not_impl_any!(memory::HostBlock: Clone, Copy, Default);
@@ -169,7 +180,7 @@ fn every_public_type_is_in_the_table() {
         for exported in public.split("pub use ").skip(1).filter_map(|rest| rest.split(';').next()) {
             let types = words(exported).filter(|word| word.chars().any(char::is_lowercase));
             // Traits have no line: they are what a type may be, not what it is.
-            let traits = ["Figures", "InTier", "PagePin", "Relief", "Slab", "Source"];
+            let traits = ["DeviceElement", "Figures", "InTier", "PagePin", "Relief", "Slab", "Source"];
             for name in types.filter(|word| word.starts_with(char::is_uppercase) && !traits.contains(word)) {
                 assert!(listed.contains(&name), "{name} is public and has no line in this table");
             }

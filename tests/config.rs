@@ -4,7 +4,9 @@ mod common;
 
 use std::time::Duration;
 
-use bursar::{Budget, BudgetId, Config, ConfigError, GIB, MIB, Machine, Scheduler, Supply, Unit};
+use bursar::{
+    Budget, BudgetId, BudgetKind, Bytes, Config, ConfigError, GIB, MIB, Machine, Scheduler, Supply, Tier, Unit,
+};
 use common::*;
 
 const MOST: u64 = i64::MAX as u64;
@@ -154,6 +156,27 @@ fn a_machine_becomes_budgets_for_its_memory_and_cores() {
     for machine in [Machine::new(0u64, 0), Machine::new(u64::MAX, u64::MAX / 2), Machine::new(1u64, 1)] {
         Config::for_machine(machine).check().unwrap();
     }
+}
+
+#[test]
+fn gpus_that_were_found_have_budgets_by_their_numbers_that_lend_85_percent_and_no_other_gpu_has_one() {
+    let machine = || Machine::new(GIB, 1);
+    let budgets = |memories: &[u64]| {
+        let config = Config::for_machine(machine().with_gpus(memories.iter().map(|&memory| Bytes(memory))));
+        config.check().unwrap();
+        let found = config.budgets.iter().filter_map(|budget| match (budget.id.kind(), budget.supply) {
+            (BudgetKind::Space(space), Supply::Loan { capacity, .. }) => Some((space, capacity)),
+            _ => None,
+        });
+        let gpus = found.filter(|(space, _)| space.tier == Tier::Gpu);
+        gpus.map(|(space, capacity)| (space.index, capacity)).collect::<Vec<_>>()
+    };
+    assert_eq!(budgets(&[]), []);
+    assert_eq!(budgets(&[80 * GIB, 0, 40 * GIB]), [(0, 68 * GIB), (2, 34 * GIB)]);
+    assert_eq!(budgets(&[1, 100, u64::MAX]), [(1, 85), (2, (u128::from(MOST) * 85 / 100) as u64)]);
+    let all: Vec<_> = (0..16).map(|number| (number, 17)).collect();
+    assert_eq!(budgets(&[20; 30]), all);
+    assert_eq!(Config::for_machine(machine()).budget(GPU).unwrap().supply, Supply::loan(GIB / 4));
 }
 
 #[test]

@@ -15,7 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("policy", &["model"]),
     ("engine", &["model", "policy", "ledger"]),
     ("observe", &["model", "engine"]),
-    ("pressure", &["model"]),
+    ("pressure", &["model", "memory"]),
     ("adapters", &["model", "scheduler"]),
     ("tiered", &["model", "memory", "scheduler"]),
     ("tasks", &["model", "policy", "observe", "scheduler"]),

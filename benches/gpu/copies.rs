@@ -16,13 +16,13 @@ use crate::print;
 const STREAM: Stream = Stream(3);
 const HOST: SpaceId = SpaceId { tier: Tier::Host, index: 0 };
 
-pub fn run(gpu: CudaSpace, options: &Options) {
+pub fn run(gpu: &CudaSpace, options: &Options) {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let pinned = HostSpace::with(HOST, HeapSource::pinned(gpu.pin()), 2 * GIB, PoolConfig::host(2 * GIB).slab(GIB));
     for bytes in [MIB, 64 * MIB, GIB] {
         let rounds = options.pick(9, 3);
         let each = (256 * MIB / bytes).clamp(1, 32);
-        copies(&gpu, &pinned, &runtime, bytes, rounds, each);
+        copies(gpu, &pinned, &runtime, bytes, rounds, each);
     }
 }
 
@@ -77,19 +77,19 @@ async fn down(gpu: &CudaSpace, id: BlockId, host: HostBlock) -> HostBlock {
 }
 
 /// GB/s of so many copies, one after the other.
-fn speed(bytes: u64, each: u64, mut copy: impl FnMut()) -> f64 {
+pub fn speed(bytes: u64, each: u64, mut copy: impl FnMut()) -> f64 {
     let start = Instant::now();
     (0..each).for_each(|_| copy());
     (bytes * each) as f64 / start.elapsed().as_nanos() as f64
 }
 
-fn median(mut figures: Vec<f64>) -> f64 {
+pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }
 
 /// What CUDA's own functions do: memory that the driver pinned, one asynchronous copy, and waiting for its stream.
-struct Plain {
+pub struct Plain {
     stream: Arc<CudaStream>,
     device: u64,
     host: *mut u8,
@@ -97,7 +97,7 @@ struct Plain {
 }
 
 impl Plain {
-    fn new(gpu: &CudaSpace, bytes: u64) -> Self {
+    pub fn new(gpu: &CudaSpace, bytes: u64) -> Self {
         let stream = Arc::clone(gpu.cuda_stream(Stream(4)));
         stream.context().bind_to_thread().expect("a context");
         let bytes = bytes as usize;
@@ -110,12 +110,12 @@ impl Plain {
         Plain { stream, device, host, bytes }
     }
 
-    fn up(&self) {
+    pub fn up(&self) {
         // SAFETY: written in `new`; this is the only reference.
         self.up_from(unsafe { std::slice::from_raw_parts(self.host, self.bytes) });
     }
 
-    fn down(&self) {
+    pub fn down(&self) {
         // SAFETY: as above.
         self.down_to(unsafe { std::slice::from_raw_parts_mut(self.host, self.bytes) });
     }

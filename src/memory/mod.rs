@@ -30,6 +30,8 @@
 //! ```
 
 mod blocks;
+#[cfg(any(feature = "cuda", test))]
+mod crew;
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(unix)]
@@ -38,6 +40,8 @@ mod error;
 mod host;
 mod pool;
 mod simulated;
+#[cfg(any(feature = "cuda", test))]
+mod staged;
 mod streams;
 mod thread;
 mod turns;
@@ -51,12 +55,13 @@ use crate::model::{Figure, SpaceId};
 pub use blocks::BlockId;
 #[cfg(feature = "cuda")]
 pub use cuda::{
-    CudaConfig, CudaDevice, CudaError, CudaPin, CudaSource, CudaSpace, DeviceBlock, DeviceEvent, DeviceSlab, DeviceView,
+    CudaConfig, CudaDevice, CudaError, CudaPin, CudaSource, CudaSpace, DeviceBlock, DeviceElement, DeviceEvent,
+    DeviceSlab, DeviceView, ViewError,
 };
 #[cfg(unix)]
 pub use disk::{DiskBlock, DiskConfig, DiskSpace, Durability};
 pub use error::SpaceError;
-pub use host::{HeapSlab, HeapSource, HostBlock, HostSpace, PagePin};
+pub use host::{HeapSlab, HeapSource, HostBlock, HostSpace, NumaError, PagePin};
 pub use pool::{Pool, PoolBlock, PoolConfig, PoolFigures, PoolUsage, Slab, Source, SourceError};
 pub use simulated::SimulatedDevice;
 pub use streams::{StreamLease, StreamPool};
@@ -177,4 +182,11 @@ pub trait Space: Send + Sync + Debug {
     /// # Errors
     /// As [`write`](Space::write).
     async fn read(&self, stream: Stream, block: BlockId, offset: u64, into: &mut [u8]) -> Result<(), SpaceError>;
+
+    /// The CUDA device that this is, for what only kernels and cudarc can do with its blocks. A space around another
+    /// one passes this on.
+    #[cfg(feature = "cuda")]
+    fn cuda(&self) -> Option<&CudaSpace> {
+        None
+    }
 }

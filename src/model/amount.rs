@@ -139,6 +139,12 @@ impl Share {
     /// The whole: 1,000,000 millionths.
     pub const WHOLE: Share = Share(1_000_000);
 
+    /// So many percent, the whole at most.
+    pub(super) const fn percent(percent: u32) -> Share {
+        let millionths = percent.saturating_mul(10_000);
+        if millionths < Self::WHOLE.0 { Share(millionths) } else { Self::WHOLE }
+    }
+
     /// A share of `millionths` / 1,000,000.
     ///
     /// # Errors

@@ -8,6 +8,9 @@ use super::error::ConfigError;
 use super::order::Order;
 use super::placement::Topology;
 
+/// How much of a GPU's memory can be reserved.
+const LENT_OF_A_GPU: Share = Share::percent(85);
+
 /// How a budget comes by its units: a loan or a rate, nothing else. Either may get more figures in a later version, so
 /// outside this crate they are made by [`loan`](Supply::loan) and [`rate`](Supply::rate) and matched with `..`:
 ///
@@ -502,31 +505,61 @@ fn usual_space(space: SpaceId) -> String {
 }
 
 /// What a machine has, as far as a program can see: input of [`Config::for_machine`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Machine {
     /// Bytes of host memory that can be used without swapping, the control group's limit counted in.
     pub host_memory: Bytes,
     /// Processors that threads of this process may run on.
     pub cores: u64,
+    /// The memory of every GPU, by its number; `None` when nobody looked for GPUs.
+    pub gpus: Option<Vec<Bytes>>,
 }
 
 impl Machine {
-    /// A machine with so much memory and so many cores.
+    /// A machine with so much memory and so many cores, whose GPUs nobody looked for.
     pub fn new(host_memory: impl Into<Bytes>, cores: u64) -> Self {
-        Machine { host_memory: host_memory.into(), cores }
+        Machine { host_memory: host_memory.into(), cores, gpus: None }
+    }
+
+    /// The memory of every GPU, by its number; nothing for a machine without any.
+    #[must_use]
+    pub fn with_gpus(mut self, memories: impl IntoIterator<Item = Bytes>) -> Self {
+        self.gpus = Some(memories.into_iter().collect());
+        self
     }
 }
 
 impl Config {
-    /// Budgets for a machine: its host memory, its cores as compute slots, the whole of attention, and one simulated
-    /// GPU of a quarter of the host memory, at most 16 GiB.
+    /// Budgets for a machine: its GPUs, its host memory, its cores as compute slots, and the whole of attention.
+    ///
+    /// A GPU's budget has its number and lends 85 % of its memory: the rest is for contexts, for what is allocated
+    /// without a lease, and for other programs. GPUs beyond the sixteenth, and those without memory, have none. When
+    /// nobody looked for GPUs there is one that is simulated, of a quarter of the host memory and at most 16 GiB.
+    ///
+    /// ```
+    /// use bursar::{Budget, BudgetId, Bytes, Config, GIB, Machine, Supply};
+    ///
+    /// let config = Config::for_machine(Machine::new(64 * GIB, 16).with_gpus([Bytes(80 * GIB), Bytes(80 * GIB)]));
+    /// let second = config.budget(BudgetId::gpu(1).unwrap()).unwrap();
+    /// assert_eq!(second.supply, Supply::loan(68 * GIB));
+    /// ```
     pub fn for_machine(machine: Machine) -> Self {
         let host = machine.host_memory.0.clamp(1, MAX_AMOUNT);
+        let simulated = || vec![Budget::loan(BudgetId::GPU, (host / 4).clamp(1, 16 * GIB))];
+        let budgets = machine.gpus.map_or_else(simulated, |memories| budgets_of_gpus(&memories));
         Config::new()
-            .with(Budget::loan(BudgetId::GPU, (host / 4).clamp(1, 16 * GIB)))
+            .with_budgets(budgets)
             .with(Budget::loan(BudgetId::HOST, host))
             .with(Budget::loan(BudgetId::COMPUTE, machine.cores.max(1)))
             .with(Budget::loan(BudgetId::ATTENTION, u64::from(Share::WHOLE.millionths())))
     }
+}
+
+fn budgets_of_gpus(memories: &[Bytes]) -> Vec<Budget> {
+    let ids = (0..=u8::MAX).map_while(BudgetId::gpu);
+    let whole = ids.zip(memories).map(|(id, memory)| Budget::loan(id, memory.0.min(MAX_AMOUNT)));
+    let lent = whole.map(|budget| budget.reservation_limit(LENT_OF_A_GPU));
+    // A GPU without memory has nothing to lend.
+    lent.filter(|budget| budget.check().is_ok()).collect()
 }

@@ -8,28 +8,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::model::{Bytes, Config, KIB, Machine};
+use crate::model::{Bytes, KIB, Machine};
 
 /// What to assume where nothing can be read: not Linux, or no /proc.
 const FALLBACK: Bytes = Bytes(4 << 30);
 
-impl Config {
-    /// Budgets for this machine, as [`Config::for_machine`] makes them: available host memory within the control
-    /// group's limit, the cores this process may use, the whole of attention, and one simulated GPU.
-    ///
-    /// Reads a handful of small files under /proc and /sys; blocks for well under a millisecond.
-    ///
-    /// ```
-    /// let config = bursar::Config::detect();
-    /// assert!(config.check().is_ok());
-    /// ```
-    pub fn detect() -> Self {
-        Config::for_machine(detect(Path::new("/")))
-    }
-}
-
 /// The machine whose root directory is `root`.
-fn detect(root: &Path) -> Machine {
+pub(super) fn detect(root: &Path) -> Machine {
     let read = |path: PathBuf| fs::read_to_string(root.join(path)).ok();
     let available = read("proc/meminfo".into()).as_deref().and_then(mem_available);
     let groups = read("proc/self/cgroup".into()).unwrap_or_default();
@@ -86,7 +71,7 @@ fn memory_groups(cgroup: &str) -> Vec<Group> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{BudgetId, GIB, MIB};
+    use crate::model::{BudgetId, Config, GIB, MIB};
 
     /// A directory that is removed again.
     struct Root(PathBuf);

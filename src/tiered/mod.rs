@@ -66,6 +66,8 @@ mod relief;
 mod shared;
 mod tiers;
 mod usage;
+#[cfg(feature = "cuda")]
+mod view;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

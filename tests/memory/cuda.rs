@@ -97,6 +97,10 @@ impl Space for Alone {
     async fn read(&self, stream: Stream, block: BlockId, offset: u64, into: &mut [u8]) -> Result<(), SpaceError> {
         self.gpu.read(stream, block, offset, into).await
     }
+
+    fn cuda(&self) -> Option<&CudaSpace> {
+        Some(&self.gpu)
+    }
 }
 
 /// The first device, or a line that says why there is none.
@@ -181,21 +185,21 @@ fn memory_taken_over_from_a_busy_stream_holds_the_bytes_of_the_later_one() {
     let mut block = gpu.allocate_block(2 * MIB, A).unwrap();
     let gate = Gate::shut(block.cuda_stream());
     let stream = Arc::clone(block.cuda_stream());
-    stream.memcpy_htod(&vec![1_u8; 2 << 20], &mut block.view().unwrap().bytes_mut()).unwrap();
+    stream.memcpy_htod(&vec![1_u8; 2 << 20], &mut block.view::<u8>().unwrap().as_view_mut()).unwrap();
     drop(block);
     // There is no other memory: B gets it, and is made to wait for A.
     let mut block = gpu.allocate_block(2 * MIB, B).unwrap();
     let stream = Arc::clone(block.cuda_stream());
-    let mut view = block.view().unwrap();
+    let mut view = block.view::<u8>().unwrap();
     std::thread::scope(|scope| {
         // A copy of plain memory may block until the stream has come to it.
-        let copying = scope.spawn(|| stream.memcpy_htod(&vec![2_u8; 2 << 20], &mut view.bytes_mut()));
+        let copying = scope.spawn(|| stream.memcpy_htod(&vec![2_u8; 2 << 20], &mut view.as_view_mut()));
         std::thread::yield_now();
         drop(gate);
         copying.join().unwrap().unwrap();
     });
     let mut back = vec![0_u8; 2 << 20];
-    stream.memcpy_dtoh(&view.bytes(), &mut back).unwrap();
+    stream.memcpy_dtoh(&view.as_view(), &mut back).unwrap();
     stream.synchronize().unwrap();
     assert!(back.iter().all(|&byte| byte == 2));
 }
@@ -207,10 +211,10 @@ fn a_view_shows_the_block_and_frees_nothing() {
     let stream = Arc::clone(block.cuda_stream());
     let address = block.address();
     for round in 0..3_u8 {
-        let mut view = block.view().unwrap();
-        stream.memcpy_htod(&[round; 1_000], &mut view.bytes_mut()).unwrap();
-        assert_eq!(view.bytes().device_ptr(&stream).0, address);
-        assert_eq!(stream.clone_dtoh(&view.bytes()).unwrap(), [round; 1_000]);
+        let mut view = block.view::<u8>().unwrap();
+        stream.memcpy_htod(&[round; 1_000], &mut view.as_view_mut()).unwrap();
+        assert_eq!(view.as_view().device_ptr(&stream).0, address);
+        assert_eq!(stream.clone_dtoh(&view.as_view()).unwrap(), [round; 1_000]);
     }
     assert_eq!(gpu.used(), block.capacity());
 }
@@ -287,9 +291,9 @@ fn eight_threads_with_streams_of_their_own_never_share_a_byte() {
                     let blocks: Vec<_> = (0..8).map(|_| gpu.allocate_block(bytes as u64, Stream(thread))).collect();
                     refused.fetch_add(blocks.iter().filter(|block| block.is_err()).count() as u64, Ordering::Relaxed);
                     for mut block in blocks.into_iter().flatten() {
-                        let mut view = block.view().unwrap();
-                        stream.memcpy_htod(&vec![value; bytes], &mut view.bytes_mut()).unwrap();
-                        let back = stream.clone_dtoh(&view.bytes()).unwrap();
+                        let mut view = block.view::<u8>().unwrap();
+                        stream.memcpy_htod(&vec![value; bytes], &mut view.as_view_mut()).unwrap();
+                        let back = stream.clone_dtoh(&view.as_view()).unwrap();
                         assert!(back.iter().all(|&byte| byte == value));
                     }
                 }
@@ -393,13 +397,45 @@ async fn many_copies_at_once_share_the_memory_that_they_go_through() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_slices_are_copied_whole_by_several_threads_and_given_up_at_any_time() {
+    let Some(gpu) = open(GIB) else { return };
+    let id = gpu.allocate(150 * MIB).await.unwrap();
+    let mut from = vec![0; 150 << 20];
+    numbered(&mut from);
+    for length in [32 << 20, (32 << 20) + 1, (100 << 20) + 5, 150 << 20] {
+        gpu.write(A, id, 0, &from[..length]).await.unwrap();
+        let mut back = vec![0; length];
+        gpu.read(B, id, 0, &mut back).await.unwrap();
+        assert!(back == from[..length]);
+    }
+    for _ in 0..5 {
+        let mut slice = vec![9; 100 << 20];
+        let gate = Gate::shut(gpu.cuda_stream(A));
+        let mut given_up = Box::pin(gpu.write(A, id, 0, &slice));
+        assert!(futures::poll!(given_up.as_mut()).is_pending());
+        drop(given_up);
+        slice.fill(1);
+        let mut given_up = Box::pin(gpu.read(A, id, 0, &mut slice));
+        assert!(futures::poll!(given_up.as_mut()).is_pending());
+        drop(given_up);
+        drop(gate);
+        gpu.cuda_stream(A).synchronize().unwrap();
+        assert!(slice.iter().all(|&byte| byte == 1));
+    }
+    gpu.write(A, id, 0, &from).await.unwrap();
+    let mut back = vec![0; 150 << 20];
+    gpu.read(A, id, 0, &mut back).await.unwrap();
+    assert!(back == from);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_on_another_stream_comes_after_the_work_of_a_block_that_had_the_memory_before() {
     let Some(gpu) = open(GIB) else { return };
     let mut block = gpu.allocate_block(MIB, Stream(0)).unwrap();
     let address = block.address();
     let stream = Arc::clone(block.cuda_stream());
     let gate = Gate::shut(&stream);
-    stream.memset_zeros(&mut block.view().unwrap().bytes_mut()).unwrap();
+    stream.memset_zeros(&mut block.view::<u8>().unwrap().as_view_mut()).unwrap();
     drop(block);
     let id = gpu.allocate(MIB).await.unwrap();
     let bytes = vec![7; 1 << 20];

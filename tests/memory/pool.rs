@@ -1,7 +1,7 @@
 //! The pool on one thread: sizes, reuse, growth, limits, trimming, figures. The names of scenarios are those of the
 //! notes on an earlier pool, whose own tests asked for less.
 
-use bursar::memory::{HeapSource, Pool, PoolBlock, PoolConfig, SpaceError, Stream};
+use bursar::memory::{HeapSource, Pool, PoolBlock, PoolConfig, Source, SpaceError, Stream};
 use bursar::{Figures, GIB, KIB, MIB, SpaceId, Tier};
 
 use crate::hand::{GPU0, Hand, Owners, Random, audit};
@@ -91,6 +91,37 @@ fn after_ten_blocks_a_hundred_rounds_are_all_served_from_the_cache() {
     }
     let after = audit(&pool);
     assert_eq!((after.hits - before.hits, after.misses - before.misses), (100, 0));
+}
+
+/// 6: a thousand loops of a mebibyte, against the source alone. What a call of it costs is what it costs either way.
+#[test]
+fn scenario_6_of_the_pool_a_thousand_loops_cost_one_call_where_the_source_alone_takes_two_thousand() {
+    let (pool, alone) = (pool(GIB), Hand::new(GIB));
+    for _ in 0..1_000 {
+        drop(pool.allocate(MIB, S).unwrap());
+        drop(alone.slab(MIB).unwrap());
+    }
+    assert_eq!((pool.source().calls().0, alone.calls().0), (1, 1_000));
+    assert_eq!((pool.source().out().1, alone.out().1), (pool.usage().reserved, MIB));
+}
+
+/// 22: what lives beside it makes a pair no dearer. How long it takes is measured by the benchmark `pool`.
+#[test]
+fn scenario_22_of_the_pool_beside_a_hundred_to_a_hundred_thousand_blocks_every_pair_is_a_hit() {
+    let pool = pool(64 * GIB);
+    let mut live = Vec::new();
+    for count in [100, 1_000, 10_000, 100_000] {
+        live.extend((live.len()..count).map(|n| pool.allocate(256 + (n as u64 % 64) * 256, S).unwrap()));
+        drop(pool.allocate(16 * KIB, S).unwrap());
+        let (before, calls) = (pool.usage(), pool.source().calls());
+        for _ in 0..1_000 {
+            drop(pool.allocate(16 * KIB, S).unwrap());
+        }
+        let after = pool.usage();
+        assert_eq!((after.hits - before.hits, after.misses - before.misses), (1_000, 0), "beside {count}");
+        assert_eq!(pool.source().calls(), calls, "beside {count}");
+    }
+    end(&pool, live);
 }
 
 #[test]

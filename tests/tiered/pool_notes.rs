@@ -3,10 +3,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bursar::memory::{HostSpace, SimulatedDevice};
 use bursar::tiered::{AllocateError, Block, OverUse, Tiers};
-use bursar::{KIB, MIB, Placement, Priority, Request, Scheduler, Tier};
+use bursar::{
+    KIB, MIB, Placement, Priority, Request, RequestError, ReserveError, Scheduler, SpaceId, Tier, TryReserveError,
+};
 
 use crate::backends::{gone, rig, rigs, space};
 use crate::paper::{GPU0, Paper};
@@ -69,6 +72,32 @@ async fn scenario_13_of_the_pool_a_limit_of_a_mebibyte_serves_two_halves_and_aga
 }
 
 /// 17: a failing request was counted three or seven times, and left a trace in the books.
+/// 14: the ladder from 8 MiB to 256 KiB. What is free decides the rung; a factor that is none is refused beforehand.
+#[tokio::test]
+async fn scenario_14_of_the_pool_every_rung_of_the_ladder_is_taken_when_no_higher_one_is_free() {
+    let paper = Paper::new(8 * MIB, 1);
+    let rig = rig(paper.clone(), 8 * MIB);
+    let wanted = || Request::new().gpu(8 * MIB).down_to(rig.budget, 256 * KIB).ladder(0.5);
+    for rung in (0..6).map(|power| (8 * MIB) >> power) {
+        for spare in [0, rung / 2] {
+            let held = (8 * MIB).checked_sub(rung + spare).filter(|&held| held > 0);
+            let held = held.map(|bytes| rig.scheduler.try_reserve(Request::new().gpu(bytes)).unwrap());
+            let mut lease = rig.tiers.reserve(wanted()).await.unwrap();
+            assert_eq!(lease.amounts().get(rig.budget), rung);
+            assert_eq!(lease.allocate_in(GPU0, rung).await.unwrap().capacity(), rung);
+            // Of that rung, and not of the next higher one.
+            assert!(lease.allocate_in(GPU0, rung + 1).await.is_err());
+            drop((held, lease));
+        }
+    }
+    let _held = rig.scheduler.try_reserve(Request::new().gpu(8 * MIB - 256 * KIB + 1)).unwrap();
+    assert!(matches!(rig.scheduler.try_reserve(wanted()), Err(TryReserveError::NotNow(_))));
+    for factor in [1.0, 0.0, f64::NAN] {
+        let refused = rig.scheduler.try_reserve(wanted().ladder(factor));
+        assert!(matches!(refused, Err(TryReserveError::Invalid(RequestError::Ladder { .. }))), "{factor}");
+    }
+}
+
 #[tokio::test]
 async fn scenario_17_of_the_pool_requests_that_fail_are_counted_once_and_change_nothing() {
     let paper = Paper::new(512 * MIB, 1);
@@ -82,6 +111,53 @@ async fn scenario_17_of_the_pool_requests_that_fail_are_counted_once_and_change_
     assert_eq!((rig.usage(), paper.seen()), before);
     assert_eq!(rig.scheduler.stats().level(Priority::Normal).not_now, 20);
     drop(full);
+    rig.assert_untouched();
+}
+
+/// 20: locks of two classes taken in two orders, and a wait that could not end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn scenario_20_of_the_pool_two_spaces_named_in_two_orders_never_block_each_other_for_ever() {
+    let scheduler = Scheduler::builder().gpu(MIB).host(MIB).spawn().unwrap();
+    let host = HostSpace::new(space(Tier::Host), MIB);
+    let tiers = Tiers::builder().space(SimulatedDevice::new(GPU0, MIB)).space(host).build(&scheduler).unwrap();
+    let tasks = [[GPU0, space(Tier::Host)], [space(Tier::Host), GPU0]].map(|order| {
+        let tiers = tiers.clone();
+        tokio::spawn(async move {
+            for _ in 0..500 {
+                let amount = |request: Request, id: SpaceId| request.amount(id.budget().unwrap(), MIB);
+                let lease = tiers.reserve(order.into_iter().fold(Request::new(), amount)).await.unwrap();
+                for id in order {
+                    lease.allocate_in(id, MIB).await.unwrap();
+                }
+            }
+        })
+    });
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!([GPU0, space(Tier::Host)].map(|id| tiers.usage(id).unwrap().total), [0, 0]);
+}
+
+/// 20: who may wait 100 ms for what is held for 500 ms is told after 100 ms.
+#[tokio::test(start_paused = true)]
+async fn scenario_20_of_the_pool_who_waits_too_long_is_told_in_time_and_takes_nothing_along() {
+    let rig = rig(Paper::new(1_024, 1), 1_024);
+    let held = rig.tiers.reserve(Request::new().gpu(1_024_u64)).await.unwrap();
+    let block = held.allocate_in(GPU0, 1_024).await.unwrap();
+    let start = tokio::time::Instant::now();
+    let holder = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        // Given up before it is polled: the block goes all the same.
+        drop(block.free());
+        drop(held);
+    };
+    let waiter = async {
+        let request = Request::new().gpu(1_u64).deadline(Duration::from_millis(100));
+        let late = rig.tiers.reserve(request).await;
+        assert!(matches!(late, Err(ReserveError::Late { .. })), "{late:?}");
+        assert_eq!(start.elapsed(), Duration::from_millis(100));
+    };
+    tokio::join!(holder, waiter);
     rig.assert_untouched();
 }
 

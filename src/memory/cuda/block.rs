@@ -1,14 +1,12 @@
 //! A block of device memory.
 
-use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
-use cudarc::driver::{CudaSlice, CudaStream, CudaView, CudaViewMut};
+use cudarc::driver::CudaStream;
 
-use super::probe::reason;
 use super::source::CudaSource;
+use super::view::{DeviceElement, DeviceView, ViewError};
 use crate::memory::Stream;
-use crate::memory::error::SpaceError;
 use crate::memory::pool::PoolBlock;
 use crate::model::SpaceId;
 
@@ -17,14 +15,6 @@ use crate::model::SpaceId;
 #[derive(Debug)]
 pub struct DeviceBlock {
     block: PoolBlock<CudaSource>,
-}
-
-/// A block as cudarc sees it, for its copies and kernels. The block is free again when this is dropped and the stream
-/// has passed what was queued with it.
-#[derive(Debug)]
-pub struct DeviceView<'a> {
-    slice: ManuallyDrop<CudaSlice<u8>>,
-    _block: &'a mut DeviceBlock,
 }
 
 impl DeviceBlock {
@@ -75,38 +65,9 @@ impl DeviceBlock {
     /// The block as a slice of cudarc's, on the block's stream.
     ///
     /// # Errors
-    /// [`SpaceError::Lost`] when the device does not answer any more.
-    #[allow(unsafe_code)]
-    pub fn view(&mut self) -> Result<DeviceView<'_>, SpaceError> {
-        let stream = Arc::clone(self.cuda_stream());
-        // cudarc makes two events for a slice, and panics if it cannot.
-        let probe = stream.context().new_event(None);
-        probe.map_err(|error| SpaceError::Lost { space: self.space(), reason: reason(error) })?;
-        // SAFETY: the block is memory of this context of at least this length. Every byte is a valid `u8`. The slice
-        // never frees it: it is given up in the view's `drop`, and nobody else gets it by value or by `&mut`.
-        let slice = unsafe { stream.upgrade_device_ptr::<u8>(self.address(), self.len() as usize) };
-        Ok(DeviceView { slice: ManuallyDrop::new(slice), _block: self })
-    }
-}
-
-impl DeviceView<'_> {
-    /// All of it, to read.
-    pub fn bytes(&self) -> CudaView<'_, u8> {
-        self.slice.as_view()
-    }
-
-    /// All of it, to write.
-    pub fn bytes_mut(&mut self) -> CudaViewMut<'_, u8> {
-        self.slice.as_view_mut()
-    }
-}
-
-impl Drop for DeviceView<'_> {
-    #[allow(unsafe_code)]
-    fn drop(&mut self) {
-        // SAFETY: not used again, as this is `drop`.
-        let slice = unsafe { ManuallyDrop::take(&mut self.slice) };
-        // Makes the block's stream wait for other streams that the slice was used on, and frees no memory.
-        slice.leak();
+    /// [`ViewError::Length`] and [`ViewError::Alignment`] when it does not hold a whole number of such elements, and
+    /// [`SpaceError::Lost`](crate::memory::SpaceError::Lost) when the device does not answer any more.
+    pub fn view<T: DeviceElement>(&mut self) -> Result<DeviceView<'_, T>, ViewError> {
+        DeviceView::borrow(self)
     }
 }

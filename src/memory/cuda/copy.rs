@@ -10,23 +10,17 @@ use std::sync::Arc;
 
 use cudarc::driver::result::DriverError;
 use cudarc::driver::sys::{self, CUstream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::block::DeviceBlock;
 use super::flight::{Flight, Flights};
-use super::pin::CudaPin;
 use super::source::bind;
 use super::space::CudaSpace;
 use crate::memory::error::SpaceError;
-use crate::memory::host::{HeapSource, HostBlock, HostSpace};
-use crate::memory::pool::PoolConfig;
+use crate::memory::host::HostBlock;
+use crate::memory::staged::{Link, Slice, Staged};
 use crate::memory::turns::Turn;
 use crate::memory::{BlockId, Space, Stream};
-use crate::model::{MIB, SpaceId, Tier};
 
-/// What is copied at once through pinned memory of the space.
-const CHUNK: usize = 4 << 20;
-/// There is pinned memory for so many chunks, once it was needed.
-const CHUNKS: usize = 16;
 /// What is copied at once from or to pinned memory of the caller's.
 const DIRECT: usize = 16 << 20;
 /// The last piece of such a copy. The device is done with it while the task wakes up that waited for the piece before,
@@ -42,43 +36,41 @@ enum Way {
     ToHost,
 }
 
-/// Pinned memory that copies go through.
-#[derive(Debug)]
-pub(super) struct Staging {
-    space: HostSpace,
-    places: Arc<Semaphore>,
+/// A copy between a block and pinned memory of the space.
+struct Staging<'a> {
+    space: &'a CudaSpace,
+    way: Way,
+    stream: Stream,
+    block: BlockId,
+    /// Where the range begins in the block.
+    start: u64,
+    flights: Flights<(Staged, Arc<DeviceBlock>)>,
 }
 
-/// Pinned memory for a chunk.
-#[derive(Debug)]
-struct Staged {
-    memory: HostBlock,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Staging {
-    /// Takes no memory yet.
-    pub(super) fn new(device: SpaceId, pin: CudaPin) -> Self {
-        let id = SpaceId { tier: Tier::Host, index: device.index };
-        let bytes = (CHUNK * CHUNKS) as u64;
-        let config = PoolConfig::host(bytes).slab(16 * MIB);
-        let space = HostSpace::with(id, HeapSource::pinned(Arc::new(pin)), bytes, config);
-        Staging { space, places: Arc::new(Semaphore::new(CHUNKS)) }
+impl Link for Staging<'_> {
+    fn take_off(&mut self, range: Range<usize>, staged: Staged) -> Result<(), SpaceError> {
+        let device = self.space.block(self.block)?;
+        let (to, from) = (device.address() + self.start + range.start as u64, staged.memory.address());
+        #[allow(unsafe_code)]
+        // SAFETY: the range lies in the block and is no longer than a chunk. The flight keeps both, and nobody looks
+        // into the memory before it has landed.
+        let flight = unsafe { self.space.take_off(self.way, self.stream, to, from, range.len(), (staged, device)) };
+        self.flights.add(flight?);
+        Ok(())
     }
 
-    /// Memory for the next chunk of a copy that has so many under way. `None` if one of these has to be waited for
-    /// first: who has any never waits for the memory of others here, as they might wait for each other.
-    async fn next(&self, under_way: usize) -> Result<Option<Staged>, SpaceError> {
-        let places = Arc::clone(&self.places);
-        let place = match under_way {
-            // The semaphore is never closed.
-            0 => places.acquire_owned().await.ok(),
-            1..DEPTH => places.try_acquire_owned().ok(),
-            _ => None,
-        };
-        // All have the same size, so that memory for one never lies in pieces.
-        let staged = |place| Ok(Staged { memory: self.space.allocate_block(CHUNK as u64)?, _place: place });
-        place.map(staged).transpose()
+    fn under_way(&self) -> usize {
+        self.flights.under_way()
+    }
+
+    async fn land(&mut self) -> Result<Staged, SpaceError> {
+        let landed = self.flights.land().await;
+        self.space.landed(landed).map(|(staged, _)| staged)
+    }
+
+    fn landed(&mut self) -> Option<Result<Staged, SpaceError>> {
+        let landed = self.flights.landed()?;
+        Some(self.space.landed(Some(landed)).map(|(staged, _)| staged))
     }
 }
 
@@ -161,67 +153,21 @@ impl CudaSpace {
         Ok(())
     }
 
-    pub(super) async fn write_slice(
+    /// Copies between a block and a slice, through pinned memory of the space.
+    pub(super) async fn through_staging(
         &self,
         stream: Stream,
         block: BlockId,
         offset: u64,
-        bytes: &[u8],
+        slice: Slice<'_>,
     ) -> Result<(), SpaceError> {
-        let fill = |range: Range<usize>, memory: &mut [u8]| memory.copy_from_slice(&bytes[range]);
-        self.through_staging(Way::ToDevice, stream, block, offset, bytes.len(), fill, |_, _| ()).await
-    }
-
-    pub(super) async fn read_slice(
-        &self,
-        stream: Stream,
-        block: BlockId,
-        offset: u64,
-        into: &mut [u8],
-    ) -> Result<(), SpaceError> {
-        let length = into.len();
-        let empty = |range: Range<usize>, memory: &[u8]| into[range].copy_from_slice(memory);
-        self.through_staging(Way::ToHost, stream, block, offset, length, |_, _| (), empty).await
-    }
-
-    /// Copies between a block and pinned memory, which is filled before a chunk and emptied after it.
-    #[allow(clippy::too_many_arguments, reason = "a copy, and what is done around a chunk")]
-    async fn through_staging(
-        &self,
-        way: Way,
-        stream: Stream,
-        block: BlockId,
-        offset: u64,
-        length: usize,
-        mut fill: impl FnMut(Range<usize>, &mut [u8]) + Send,
-        mut empty: impl FnMut(Range<usize>, &[u8]) + Send,
-    ) -> Result<(), SpaceError> {
-        let (start, _turn) = self.begin(stream, block, offset, length).await?;
-        let mut flights = Flights::new();
-        let (mut queued, mut landed) = (ranges(length, CHUNK, 0).peekable(), ranges(length, CHUNK, 0));
-        loop {
-            let staged = match queued.peek() {
-                Some(_) => self.staging().next(flights.under_way()).await?,
-                None => None,
-            };
-            if let Some(mut staged) = staged
-                && let Some(range) = queued.next()
-            {
-                let device = self.block(block)?;
-                fill(range.clone(), &mut staged.memory[..range.len()]);
-                let (to, from) = (device.address() + start + range.start as u64, staged.memory.address());
-                #[allow(unsafe_code)]
-                // SAFETY: the range lies in the block and is no longer than a chunk. The flight keeps both, and nobody
-                // looks into the memory before it has landed.
-                let flight = unsafe { self.take_off(way, stream, to, from, range.len(), (staged, device)) };
-                flights.add(flight?);
-            } else if let Some(range) = landed.next() {
-                let (staged, _) = self.landed(flights.land().await)?;
-                empty(range.clone(), &staged.memory[..range.len()]);
-            } else {
-                return Ok(());
-            }
-        }
+        let (start, _turn) = self.begin(stream, block, offset, slice.len()).await?;
+        let way = match slice {
+            Slice::ToDevice(_) => Way::ToDevice,
+            Slice::ToHost(_) => Way::ToHost,
+        };
+        let mut link = Staging { space: self, way, stream, block, start, flights: Flights::new() };
+        self.staging().copy(&mut link, slice).await
     }
 
     /// Checks the range, and waits for the right to queue copies on the stream. What is queued there from then on comes

@@ -100,4 +100,11 @@ impl<K: Send + 'static> Flights<K> {
         self.under_way -= 1;
         self.landed.recv().await
     }
+
+    /// The oldest, if the device is done with it and the thread has noticed.
+    pub(super) fn landed(&mut self) -> Option<Result<K, DriverError>> {
+        let landed = self.landed.try_recv().ok()?;
+        self.under_way -= 1;
+        Some(landed)
+    }
 }

@@ -8,9 +8,11 @@ mod pin;
 mod probe;
 mod source;
 mod space;
+mod view;
 
-pub use block::{DeviceBlock, DeviceView};
+pub use block::DeviceBlock;
 pub use pin::CudaPin;
 pub use probe::{CudaDevice, CudaError};
 pub use source::{CudaSource, DeviceEvent, DeviceSlab};
 pub use space::{CudaConfig, CudaSpace};
+pub use view::{DeviceElement, DeviceView, ViewError};

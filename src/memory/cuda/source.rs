@@ -3,6 +3,10 @@
 //! Slabs are made with `cuMemAlloc`, which is slow and, on return, waits for the whole device, and other threads' calls
 //! of the driver wait with it; a pool does both rarely. So what a stream waits for must not itself wait for the driver.
 //! Calls go to the driver itself: the safe layer above it reports errors of earlier, unrelated calls in the next one.
+//!
+//! The driver's other way is to map memory behind addresses that were reserved (`cuMemCreate`, `cuMemMap`), so that
+//! pieces can be put in one row wherever they lie. What that costs and gains for slabs is measured by the benchmark
+//! `gpu -- mapping`.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
