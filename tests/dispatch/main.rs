@@ -157,7 +157,7 @@ async fn a_dispatcher_is_shown_until_it_has_done_all_and_one_of_the_same_name_be
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dispatcher_counts_how_often_its_jobs_had_to_give_way() {
+async fn what_the_scheduler_preempts_is_counted_among_the_tasks_and_not_by_the_dispatcher() {
     let house = House::new(10, Policy::LeastLoaded);
     let _worker = house.worker("first", 1);
     let batch = Job::new("batch", 50, gpu(10)).priority(Priority::Idle).preemptible();
@@ -165,7 +165,7 @@ async fn a_dispatcher_counts_how_often_its_jobs_had_to_give_way() {
     settle().await;
     drop(house.scheduler.reserve(gpu(1).priority(Priority::Critical)).await.unwrap());
     assert_eq!(batch.await.unwrap(), "first");
-    assert_eq!((house.times.stats().preempted, house.scheduler.task_stats().preemptions), (1, 1));
+    assert_eq!((house.times.stats().preempted, house.scheduler.task_stats().preemptions), (0, 1));
     house.assert_accounted();
 }
 
