@@ -227,17 +227,25 @@ impl Engine {
         if self.preemption.quiet.is_empty() {
             return false;
         }
-        if self.preemption.reach.is_none() {
+        let budgets = BudgetId::in_set(turn.books.budgets());
+        let heads = budgets.flat_map(|id| self.first_in(id));
+        let mut heads: Vec<(Rank, Filing)> = heads.filter(|(_, filing)| self.may_ask(filing.slot())).collect();
+        if !heads.is_empty() && self.preemption.reach.is_none() {
             self.preemption.reach = Some(self.reach(turn.books));
         }
-        let budgets = BudgetId::in_set(turn.books.budgets());
-        let mut heads: Vec<(Rank, Filing)> = budgets.flat_map(|id| self.first_in(id)).collect();
         heads.sort_unstable_by_key(|&(rank, filing)| (rank, filing.alternative()));
         let found = heads.into_iter().find_map(|(_, filing)| Some((filing, self.victims_for(turn, filing)?)));
         found.is_some_and(|(filing, victims)| {
             self.ask_to_end(turn, filing, victims);
             true
         })
+    }
+
+    /// Whether anybody is there whom a waiter may ask. Nobody is, as a rule.
+    fn may_ask(&self, slot: u32) -> bool {
+        let guaranteed = self.queue.flexible(slot).is_some_and(|flexible| flexible.guaranteed);
+        let last = self.preemption.quiet.first().map(|&(Reverse(level), ..)| level);
+        last.is_some_and(|last| guaranteed || last > self.unaged_level(slot))
     }
 
     /// How much could come back at most.
@@ -269,8 +277,6 @@ impl Engine {
         let level = self.unaged_level(slot);
         let guaranteed = self.queue.flexible(slot).is_some_and(|flexible| flexible.guaranteed);
         let in_question = |&&(Reverse(of), ..): &&Order| guaranteed || of > level;
-        // Nobody is, as a rule.
-        self.preemption.quiet.first().filter(in_question)?;
         let (books, own) = (&*turn.books, self.tag(slot));
         let mut lacks = self.missing_loans(books, filing);
         let mut borrowed = Borrowed::new(&self.modules);
