@@ -519,35 +519,3 @@ fn p43_who_is_granted_in_the_turn_in_which_it_is_asked_for_is_a_part_of_the_plan
     drop(small);
     assert_untouched(&rig.scheduler);
 }
-
-/// Two bounded activities that could each ask for everything: the lower one gives way like any other lease.
-#[test]
-fn c8_a_bounded_activity_asks_the_one_by_which_it_is_not_safe() {
-    for units in [4, 6] {
-        let rig = Rig::loans(10, 10);
-        let of = |name: &'static str| Activity::new(name).at_most(Amounts::of(GPU, 10));
-        let (low, high) = (of("low"), of("high"));
-        let hog = take(&rig.scheduler, idle(6).activity(&low));
-        let mut urgent = queued(&rig.scheduler, critical(units).activity(&high));
-        assert!(asked(&hog).is_some(), "four are there, but not both could end then; six are not even there");
-        drop(hog);
-        drop(granted(&mut urgent));
-        assert_untouched(&rig.scheduler);
-    }
-}
-
-/// What is lacking is to be had of the youngest, but only the end of the bounded one makes it safe, and is enough.
-#[test]
-fn c8_who_is_not_needed_once_it_is_safe_is_spared() {
-    let rig = Rig::loans(10, 10);
-    let of = |name: &'static str| Activity::new(name).at_most(Amounts::of(GPU, 10));
-    let (low, high) = (of("low"), of("high"));
-    let bounded = take(&rig.scheduler, idle(6).activity(&low));
-    let plain = take(&rig.scheduler, idle(4));
-    let mut urgent = queued(&rig.scheduler, critical(4).activity(&high));
-    assert_eq!((asked(&bounded).is_some(), asked(&plain).is_some()), (true, false));
-    drop(bounded);
-    drop(granted(&mut urgent));
-    drop(plain);
-    assert_untouched(&rig.scheduler);
-}

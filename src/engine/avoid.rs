@@ -204,8 +204,8 @@ impl Engine {
     }
 }
 
-/// What a bounded activity would hold and may yet ask for, if it had so much more. `None` for one that holds nothing: it
-/// can come after all others. More than there is of a budget it will never get, so it does not count.
+/// What a bounded activity would hold and may yet ask for, if it had so much more. `None` for one that holds nothing:
+/// it can come after all others. More than there is of a budget it will never get, so it does not count.
 fn row(books: &Books, (party, most): (u64, &Amounts), mut held: Amounts, more: Option<&Amounts>) -> Option<Row> {
     if let Some(more) = more {
         // The sum is at most the capacity, or it would not be granted.

@@ -16,9 +16,8 @@
 //! * A waiter inside the unused minimum of its module may also ask leases of other modules that are not critical, for
 //!   what was lent to these (R9): the last to be asked of a module's leases, by which it has more than its minimum.
 //!   What is left of the module is never less than that.
-//! * A bounded activity (`avoid`) also asks, after those who hold what it lacks, such activities of lower levels as make
-//!   it unsafe to serve it, and so may have to wait although there is enough. Where nothing but they keep it, it has no
-//!   claim (R9).
+//! * A bounded activity (`avoid`), which may have to wait although there is enough, also asks such activities of lower
+//!   levels by which it would not be safe to serve it. Where nothing but safety keeps it, it has no claim (R9).
 //! * A part that is split off a lease is as old as the whole, and was asked if that was. What a lease takes in is asked
 //!   if that lease is.
 //!
