@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use bursar::{Activity, Amounts, Budget, Config, Lease, Request, ReserveError};
+use bursar::{Activity, Amounts, Budget, Config, Lease, Priority, Request, ReserveError};
 use common::{GPU, HOST, MS, Rig, assert_untouched, assert_waits, bundle, gpu, granted, queued, take};
 use tokio_test::task;
 
@@ -207,4 +207,42 @@ fn activities_that_gave_up_leave_no_bound_behind_and_one_beyond_the_capacity_sto
     drop(hold);
     let other = bounded("other", &[(GPU, 4)]);
     drop(take(&rig.scheduler, gpu(4).activity(&other)));
+}
+
+fn low_lease(units: u64) -> Request {
+    gpu(units).priority(Priority::Idle).preemptible()
+}
+
+fn is_asked(lease: &Lease) -> bool {
+    task::spawn(lease.revoked()).poll().is_ready()
+}
+
+/// Two bounded activities that could each ask for everything: the lower one gives way like any other lease.
+#[test]
+fn c8_a_bounded_activity_asks_the_one_by_which_it_is_not_safe() {
+    for units in [4, 6] {
+        let rig = Rig::loans(10, 10);
+        let (low, high) = (bounded("low", &[(GPU, 10)]), bounded("high", &[(GPU, 10)]));
+        let hog = take(&rig.scheduler, low_lease(6).activity(&low));
+        let mut urgent = queued(&rig.scheduler, gpu(units).priority(Priority::Critical).activity(&high));
+        assert!(is_asked(&hog), "four are there, but not both could end then; six are not even there");
+        drop(hog);
+        drop(granted(&mut urgent));
+        assert_untouched(&rig.scheduler);
+    }
+}
+
+/// What is lacking is to be had of the youngest, but only the end of the bounded one makes it safe, and is enough.
+#[test]
+fn c8_who_is_not_needed_once_it_is_safe_is_spared() {
+    let rig = Rig::loans(10, 10);
+    let (low, high) = (bounded("low", &[(GPU, 10)]), bounded("high", &[(GPU, 10)]));
+    let unsafe_one = take(&rig.scheduler, low_lease(6).activity(&low));
+    let plain = take(&rig.scheduler, low_lease(4));
+    let mut urgent = queued(&rig.scheduler, gpu(4).priority(Priority::Critical).activity(&high));
+    assert_eq!((is_asked(&unsafe_one), is_asked(&plain)), (true, false));
+    drop(unsafe_one);
+    drop(granted(&mut urgent));
+    drop(plain);
+    assert_untouched(&rig.scheduler);
 }

@@ -3,7 +3,7 @@
 //! The engine knows what every activity holds and which waiters are its. A *holder* here is an activity that holds
 //! something and waits, or has said that it waits outside; what it holds comes back only after its wait.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::ledger::Held;
@@ -74,6 +74,21 @@ impl Party {
         self.implied.as_deref().filter(|_| sure == Sure::Implied)
     }
 
+    /// Whether anything is known of it from the scope of a task only.
+    pub(super) fn is_implied(&self) -> bool {
+        self.implied.as_ref().is_some_and(|part| !part.is_empty())
+    }
+
+    /// Whether it holds something or waits outside.
+    pub(super) fn is_engaged(&self) -> bool {
+        self.outside > 0 || self.holds(Sure::Implied) != 0
+    }
+
+    /// Whether something is noted of it that only a look for deadlocks takes back.
+    fn is_noted(&self) -> bool {
+        self.stuck_since.is_some() || self.seems_stuck_since.is_some() || self.alerted
+    }
+
     /// What it was declared to hold.
     pub(super) fn held_for_certain(&self) -> &Amounts {
         &self.declared.held
@@ -122,6 +137,11 @@ impl Party {
 #[derive(Debug, Default)]
 pub(super) struct Parties {
     all: BTreeMap<u64, Party>,
+    /// Those that hold something or wait outside, and those that did until lately: the others are not looked at when a
+    /// turn ends, however many wait.
+    engaged: BTreeSet<u64>,
+    /// Of how many something is known from the scope of a task only.
+    implied: usize,
     /// Those that have said how much they will ever hold, from when they ask until they have neither a lease nor a
     /// reservation.
     bounds: BTreeMap<u64, Bound>,
@@ -142,7 +162,19 @@ impl Parties {
 
     /// Those that hold and wait, in order of number.
     pub(super) fn holders(&self, sure: Sure) -> impl Iterator<Item = (u64, &Party)> {
-        self.all.iter().filter(move |(_, party)| party.holds_and_waits(sure)).map(|(&id, party)| (id, party))
+        self.engaged().filter(move |(_, party)| party.holds_and_waits(sure))
+    }
+
+    /// Those that hold something or wait outside, or did until lately, in order of number.
+    pub(super) fn engaged(&self) -> impl Iterator<Item = (u64, &Party)> {
+        self.engaged.iter().filter_map(|id| Some((*id, self.all.get(id)?)))
+    }
+
+    /// Forgets which of those did so until lately whom nobody has a reason to keep.
+    pub(super) fn disengage(&mut self, keep: impl Fn(&Party) -> bool) {
+        let Parties { all, engaged, .. } = self;
+        let stays = |party: &Party| party.is_engaged() || party.is_noted() || keep(party);
+        engaged.retain(|id| all.get(id).is_some_and(stays));
     }
 
     /// The waiters of those that hold.
@@ -160,9 +192,15 @@ impl Parties {
     pub(super) fn change(&mut self, activity: u64, change: impl FnOnce(&mut Party)) {
         if activity != 0 {
             let party = self.all.entry(activity).or_default();
+            self.implied -= usize::from(party.is_implied());
             change(party);
+            self.implied += usize::from(party.is_implied());
+            if party.is_engaged() {
+                self.engaged.insert(activity);
+            }
             if party.is_gone() {
                 self.all.remove(&activity);
+                self.engaged.remove(&activity);
             }
         }
     }
@@ -207,7 +245,8 @@ impl Parties {
 
     /// From now on these are stuck, and no others. They are in order of number.
     pub(super) fn note_stuck(&mut self, sure: Sure, stuck: &[u64], now: u64) {
-        for (activity, party) in &mut self.all {
+        for activity in &self.engaged {
+            let Some(party) = self.all.get_mut(activity) else { continue };
             let is_stuck = stuck.binary_search(activity).is_ok();
             let since = party.stuck_since_mut(sure);
             *since = is_stuck.then(|| since.unwrap_or(now));
@@ -217,7 +256,7 @@ impl Parties {
 
     /// Whether anything is known of any of them from the scope of a task only.
     pub(super) fn are_implied(&self) -> bool {
-        self.all.values().any(|party| party.implied(Sure::Implied).is_some_and(|part| !part.is_empty()))
+        self.implied > 0
     }
 
     pub(super) fn is_empty(&self) -> bool {

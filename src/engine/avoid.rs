@@ -45,7 +45,7 @@ impl Engine {
 
     /// The bound of whoever asks. What only a scope implies is not asked for by the activity itself.
     #[inline]
-    fn bound_of(&self, tag: Tag) -> Option<&Amounts> {
+    pub(super) fn bound_of(&self, tag: Tag) -> Option<&Amounts> {
         if tag.is_implied() { None } else { self.parties.most(tag.party()) }
     }
 
@@ -72,6 +72,28 @@ impl Engine {
     /// would hold more than it said, or those that the bounded activities hold that might then not end. Of these only
     /// some count; the others have ended.
     pub(super) fn kept_by(&self, books: &Books, tag: Tag, amounts: &Amounts, counts: impl Fn(u64) -> bool) -> u64 {
+        self.kept_by_without(books, tag, amounts, counts, &[])
+    }
+
+    /// Whether a bounded activity could have something, as far as safety goes, if these leases had ended.
+    pub(super) fn is_safe_without(
+        &self,
+        books: &Books,
+        tag: Tag,
+        amounts: &Amounts,
+        ended: &[(Tag, &Amounts)],
+    ) -> bool {
+        self.kept_by_without(books, tag, amounts, |_| true, ended) == 0
+    }
+
+    fn kept_by_without(
+        &self,
+        books: &Books,
+        tag: Tag,
+        amounts: &Amounts,
+        counts: impl Fn(u64) -> bool,
+        ended: &[(Tag, &Amounts)],
+    ) -> u64 {
         if self.bound_of(tag).is_none() {
             return 0;
         }
@@ -85,7 +107,9 @@ impl Engine {
             return above;
         }
         let counted = self.parties.bounds().filter(|&(party, _)| party == tag.party() || counts(party));
-        let rows = counted.filter_map(|(party, most)| self.row(books, party, most, tag, &loans)).collect();
+        let held = |party: u64| self.held_without(books, party, ended);
+        let more = |party: u64| (party == tag.party()).then_some(&loans);
+        let rows = counted.filter_map(|(party, most)| row(books, (party, most), held(party), more(party))).collect();
         let others = left_over(books, rows).into_iter().filter(|row| row.party != tag.party());
         others.fold(0, |set, row| set | row.held.set())
     }
@@ -120,22 +144,14 @@ impl Engine {
         BudgetId::first_of(self.queue.asks(filing.slot(), filing.alternative()).set() & !books.rates())
     }
 
-    /// What a bounded activity would hold and may yet ask for, if `tag` had these amounts. `None` for one that holds
-    /// nothing: it can come after all others. More than there is of a budget it will never get, so it does not count.
-    fn row(&self, books: &Books, party: u64, most: &Amounts, tag: Tag, amounts: &Amounts) -> Option<Row> {
+    /// What a bounded activity will hold when some leases have ended.
+    fn held_without(&self, books: &Books, party: u64, ended: &[(Tag, &Amounts)]) -> Amounts {
         let mut held = self.parties.get(party).map_or_else(Amounts::new, |party| party.held_for_certain().clone());
-        if party == tag.party() {
-            // The sum is at most the capacity, or it would not be granted.
-            let _ = held.put_all(amounts);
+        for (_, amounts) in ended.iter().filter(|(tag, _)| !tag.is_implied() && tag.party() == party) {
+            // What a lease holds is a part of that.
+            let _ = held.take(&amounts.without(books.rates()));
         }
-        if held.is_empty() {
-            return None;
-        }
-        let mut needs = Amounts::new();
-        for (id, most) in most.iter().filter(|(id, _)| books.rates() & id.bit() == 0) {
-            let _ = needs.add(id, most.min(books.capacity(id)).saturating_sub(held.get(id)));
-        }
-        Some(Row { party, held, needs })
+        held
     }
 
     /// Whether some way of a waiter is kept by nothing but safety: it claims nothing then.
@@ -186,6 +202,23 @@ impl Engine {
     pub(super) fn look_at_unsafe(&mut self) {
         self.dirty.mark(std::mem::take(&mut self.unsafe_places));
     }
+}
+
+/// What a bounded activity would hold and may yet ask for, if it had so much more. `None` for one that holds nothing:
+/// it can come after all others. More than there is of a budget it will never get, so it does not count.
+fn row(books: &Books, (party, most): (u64, &Amounts), mut held: Amounts, more: Option<&Amounts>) -> Option<Row> {
+    if let Some(more) = more {
+        // The sum is at most the capacity, or it would not be granted.
+        let _ = held.put_all(more);
+    }
+    if held.is_empty() {
+        return None;
+    }
+    let mut needs = Amounts::new();
+    for (id, most) in most.iter().filter(|(id, _)| books.rates() & id.bit() == 0) {
+        let _ = needs.add(id, most.min(books.capacity(id)).saturating_sub(held.get(id)));
+    }
+    Some(Row { party, held, needs })
 }
 
 /// The bounded activities that could not end however the others did: who can end, ends, and it does not matter in which

@@ -11,6 +11,9 @@
 //! and nobody of higher rank arriving, a waiter with n in front of it in line has started after at most `bypass_time +
 //! (n + 1) H` from the first pass, or earlier when the limit is reached first: then nothing but what they wait for is
 //! taken, and all of it has come back after one H each.
+//!
+//! Neither bound holds while nothing but its module's cap, or nothing but safety (`avoid`), keeps a waiter: it claims
+//! nothing then, and can be passed for as long as others are served whom that does not keep.
 
 use crate::model::BudgetId;
 use crate::policy::Rank;

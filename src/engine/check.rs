@@ -121,6 +121,15 @@ impl Engine {
     pub fn verify_parties(&self, books: &Books) -> Result<(), (BudgetId, String)> {
         let at = |slot: u32| BudgetId::first_of(self.queue.set(slot)).unwrap_or(BudgetId::GPU);
         let mut known = 0;
+        let engaged = self.parties.engaged().count();
+        let there = self.parties.iter().filter(|(_, party)| party.is_engaged() || self.inherits(party)).count();
+        let implied = self.parties.iter().any(|(_, party)| party.is_implied());
+        if engaged < there || implied != self.parties.are_implied() {
+            return Err((
+                BudgetId::GPU,
+                format!("{engaged} activities are looked at, {there} hold; implied: {implied}"),
+            ));
+        }
         for (activity, party) in self.parties.iter() {
             for slot in party.waiters(Sure::Implied) {
                 known += 1;
@@ -161,11 +170,43 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use crate::engine::{Asked, Submitted, Turn};
+    use crate::engine::{Asked, Settled, Submitted, Turn};
     use crate::ledger::Board;
     use crate::model::{Activity, Budget, Config, Request};
 
     use super::*;
+
+    fn queued(engine: &mut Engine, turn: &mut Turn<'_>, request: &Request) -> u32 {
+        let Submitted::Waiting(slot) = engine.submit(turn, Asked::of(request)) else { panic!("it has to wait") };
+        slot
+    }
+
+    fn settle(engine: &mut Engine, turn: &mut Turn<'_>) {
+        while engine.settle(turn) == Settled::Breath {}
+    }
+
+    #[test]
+    fn the_end_of_a_turn_looks_at_no_activity_that_only_waits() {
+        let config = Config::new().with(Budget::loan(BudgetId::GPU, 10));
+        let (mut engine, mut books, board) = (Engine::new(&config), Books::new(), Board::default());
+        books.open(&config.budgets, 0);
+        let turn = &mut Turn { books: &mut books, board: &board, now: 0 };
+        let (all, one) = (Request::new().gpu(9u64), Request::new().gpu(1u64).activity(&Activity::new("holder")));
+        let Submitted::Granted(_hog) = engine.submit(turn, Asked::of(&all)) else { panic!("nobody is there") };
+        let Submitted::Granted(held) = engine.submit(turn, Asked::of(&one)) else { panic!("it fits") };
+        let own = |request: &Request| request.clone().priority(Priority::Critical).activity(&Activity::new("waiter"));
+        let slots: Vec<u32> = (0..100).map(|_| queued(&mut engine, turn, &own(&all))).collect();
+        settle(&mut engine, turn);
+        assert_eq!(engine.parties.engaged().count(), 1, "one holds something");
+        let nested = queued(&mut engine, turn, &one);
+        settle(&mut engine, turn);
+        assert_ne!(engine.own_rank(nested), engine.queue.get(nested).rank, "others wait for what it holds");
+        engine.ended(turn, held);
+        settle(&mut engine, turn);
+        assert_eq!(engine.parties.engaged().count(), 1, "the nested request has it, and nobody else came");
+        slots.into_iter().for_each(|slot| engine.cancel(turn, slot));
+        engine.verify_parties(turn.books).unwrap();
+    }
 
     #[test]
     fn a_waiter_that_is_known_to_the_wrong_activity_is_a_defect() {

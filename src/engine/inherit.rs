@@ -57,9 +57,8 @@ impl Engine {
     /// rounds as holders: nobody comes before the one that a rank set out from.
     fn heirs(&self) -> Vec<Heir> {
         // Whoever holds nothing any more falls back.
-        let inherits = |slot: u32| self.own_rank(slot) != self.queue.get(slot).rank;
-        let concerned = |party: &Party| party.holds(Sure::Implied) != 0 || party.waiters(Sure::Implied).any(inherits);
-        let parties = self.parties.iter().filter(|(_, party)| concerned(party));
+        let concerned = |party: &Party| party.holds(Sure::Implied) != 0 || self.inherits(party);
+        let parties = self.parties.engaged().filter(|(_, party)| concerned(party));
         let mut heirs: Vec<Heir> = parties.flat_map(|(_, party)| self.heirs_of(party)).collect();
         if heirs.is_empty() {
             return heirs;
@@ -93,6 +92,11 @@ impl Engine {
                 return heirs;
             }
         }
+    }
+
+    /// Whether a waiter of an activity has a rank that is not its own.
+    pub(super) fn inherits(&self, party: &Party) -> bool {
+        party.waiters(Sure::Implied).any(|slot| self.own_rank(slot) != self.queue.get(slot).rank)
     }
 
     /// The waiters of an activity, with the ranks that they have of their own.

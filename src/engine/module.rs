@@ -143,13 +143,15 @@ impl Modules {
     /// Units of a module came, or went.
     pub(super) fn count(&mut self, tag: Tag, loans: &Amounts, more: bool) {
         let Some(module) = self.all.get_mut(&tag.module) else { return };
+        let mut concerns_a_quota = false;
         for (id, units) in loans.iter() {
             if let Some(share) = module.shares.get_mut(&id) {
                 let used = share.used;
                 share.used = if more { used.saturating_add(units) } else { used.saturating_sub(units) };
+                concerns_a_quota = true;
             }
         }
-        if !module.waiters.is_empty() {
+        if concerns_a_quota && !module.waiters.is_empty() {
             self.changed.insert(tag.module);
         }
     }
@@ -356,7 +358,9 @@ impl Engine {
             module.parked.retain(|_, filing| filing.slot() != slot);
         }
         // A dormant one may be inside the minimum by now; what was promised may now be promised to another.
-        self.modules.changed.insert(tag.module);
+        if !module.shares.is_empty() {
+            self.modules.changed.insert(tag.module);
+        }
     }
 
     /// A parked waiter has another rank.

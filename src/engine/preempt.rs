@@ -16,6 +16,8 @@
 //! * A waiter inside the unused minimum of its module may also ask leases of other modules that are not critical, for
 //!   what was lent to these (R9): the last to be asked of a module's leases, by which it has more than its minimum.
 //!   What is left of the module is never less than that.
+//! * A bounded activity (`avoid`), which may have to wait although there is enough, also asks such activities of lower
+//!   levels by which it would not be safe to serve it. Where nothing but safety keeps it, it has no claim (R9).
 //! * A part that is split off a lease is as old as the whole, and was asked if that was. What a lease takes in is asked
 //!   if that lease is.
 //!
@@ -227,17 +229,25 @@ impl Engine {
         if self.preemption.quiet.is_empty() {
             return false;
         }
-        if self.preemption.reach.is_none() {
+        let budgets = BudgetId::in_set(turn.books.budgets());
+        let heads = budgets.flat_map(|id| self.first_in(id));
+        let mut heads: Vec<(Rank, Filing)> = heads.filter(|(_, filing)| self.may_ask(filing.slot())).collect();
+        if !heads.is_empty() && self.preemption.reach.is_none() {
             self.preemption.reach = Some(self.reach(turn.books));
         }
-        let budgets = BudgetId::in_set(turn.books.budgets());
-        let mut heads: Vec<(Rank, Filing)> = budgets.flat_map(|id| self.first_in(id)).collect();
         heads.sort_unstable_by_key(|&(rank, filing)| (rank, filing.alternative()));
         let found = heads.into_iter().find_map(|(_, filing)| Some((filing, self.victims_for(turn, filing)?)));
         found.is_some_and(|(filing, victims)| {
             self.ask_to_end(turn, filing, victims);
             true
         })
+    }
+
+    /// Whether anybody is there whom a waiter may ask. Nobody is, as a rule.
+    fn may_ask(&self, slot: u32) -> bool {
+        let guaranteed = self.queue.flexible(slot).is_some_and(|flexible| flexible.guaranteed);
+        let last = self.preemption.quiet.first().map(|&(Reverse(level), ..)| level);
+        last.is_some_and(|last| guaranteed || last > self.unaged_level(slot))
     }
 
     /// How much could come back at most.
@@ -262,15 +272,9 @@ impl Engine {
     /// Who has to end so that a filing can be served. Rates come back by themselves.
     fn victims_for(&self, turn: &mut Turn<'_>, filing: Filing) -> Option<Vec<u32>> {
         let slot = filing.slot();
-        if self.filing_endangers(turn.books, filing) {
-            // Whatever came back, it could not have it.
-            return None;
-        }
         let level = self.unaged_level(slot);
         let guaranteed = self.queue.flexible(slot).is_some_and(|flexible| flexible.guaranteed);
         let in_question = |&&(Reverse(of), ..): &&Order| guaranteed || of > level;
-        // Nobody is, as a rule.
-        self.preemption.quiet.first().filter(in_question)?;
         let (books, own) = (&*turn.books, self.tag(slot));
         let mut lacks = self.missing_loans(books, filing);
         let mut borrowed = Borrowed::new(&self.modules);
@@ -280,8 +284,11 @@ impl Engine {
             borrowed.give_back(tag, amounts);
         }
         lacks.retain(|&(_, units)| units > 0);
+        if lacks.is_empty() {
+            return self.until_safe(books, filing, &lacks, Vec::new());
+        }
         let below = if guaranteed { Priority::Critical } else { level };
-        if lacks.is_empty() || !self.preemption.reach.as_ref()?.has(&lacks, below) {
+        if !self.preemption.reach.as_ref()?.has(&lacks, below) {
             return None;
         }
         let candidate = |&(Reverse(of), Reverse((granted, _)), place): &Order| {
@@ -302,7 +309,55 @@ impl Engine {
         let found = self.preemption.quiet.iter().take_while(in_question).filter_map(candidate).take(CANDIDATES);
         let (places, candidates): (Vec<_>, Vec<_>) = found.unzip();
         let chosen = choose_victims(&lacks, &candidates)?;
-        Some(chosen.into_iter().map(|at| places[at]).collect())
+        self.until_safe(books, filing, &lacks, chosen.into_iter().map(|at| places[at]).collect())
+    }
+
+    /// Who has to end so that a filing can be served, if these give it what it lacks: also those bounded activities by
+    /// which it is not safe (`avoid`), in the same order; and nobody who is not needed then. `None` if nobody need end,
+    /// or if it could not have it whoever did.
+    fn until_safe(
+        &self,
+        books: &Books,
+        filing: Filing,
+        lacks: &[(BudgetId, u64)],
+        mut victims: Vec<u32>,
+    ) -> Option<Vec<u32>> {
+        if !self.filing_endangers(books, filing) {
+            return Some(victims).filter(|victims| !victims.is_empty());
+        }
+        let (level, own) = (self.unaged_level(filing.slot()), self.tag(filing.slot()));
+        let asks = self.queue.asks(filing.slot(), filing.alternative()).bundle();
+        let lease = |place: u32| {
+            let held = self.preemption.lent.get(&place)?.held;
+            Some((books.tag(held), books.placed(held)?))
+        };
+        let ended = |victims: &[u32]| -> Vec<(Tag, &Amounts)> { victims.iter().filter_map(|&at| lease(at)).collect() };
+        let coming: Vec<(Tag, &Amounts)> = self.coming_back(books).collect();
+        let is_safe =
+            |victims: &[u32]| self.is_safe_without(books, own, &asks, &[&coming[..], &ended(victims)].concat());
+        let others = |&place: &u32| {
+            let bounded = |(tag, _): (Tag, _)| tag.party() != own.party() && self.bound_of(tag).is_some();
+            !victims.contains(&place) && lease(place).is_some_and(bounded)
+        };
+        let below = self.preemption.quiet.iter().take_while(|&&(Reverse(of), ..)| of > level);
+        let more: Vec<u32> = below.map(|&(.., place)| place).filter(others).take(CANDIDATES).collect();
+        if !is_safe(&[&victims[..], &more].concat()) {
+            return None;
+        }
+        for place in more {
+            if is_safe(&victims) {
+                break;
+            }
+            victims.push(place);
+        }
+        let has = |victims: &[u32], id| ended(victims).iter().map(|(_, held)| u128::from(held.get(id))).sum::<u128>();
+        for place in victims.clone().into_iter().rev() {
+            let others: Vec<u32> = victims.iter().copied().filter(|&other| other != place).collect();
+            if lacks.iter().all(|&(id, units)| has(&others, id) >= u128::from(units)) && is_safe(&others) {
+                victims = others;
+            }
+        }
+        Some(victims).filter(|victims| !victims.is_empty())
     }
 
     /// Whom those belong to, and what they hold, that were asked and still have time.
@@ -374,6 +429,9 @@ impl Engine {
             self.renew_claim(turn, slot);
         } else {
             self.harden(turn, slot);
+            if !self.queue.get(slot).hard {
+                self.soften(slot);
+            }
         }
         let arrival = self.queue.get(slot).rank.arrival();
         self.preemption.underway = Some(Underway { slot, arrival, until, victims });

@@ -34,6 +34,7 @@ impl Engine {
         if self.parties.holders(Sure::Implied).next().is_none() {
             self.parties.note_stuck(Sure::Declared, &[], self.now);
             self.parties.note_stuck(Sure::Implied, &[], self.now);
+            self.disengage();
             return false;
         }
         let (stuck, there) = self.note_stuck(turn, Sure::Declared);
@@ -43,7 +44,15 @@ impl Engine {
             return true;
         }
         self.raise_alerts(turn, &stuck);
+        self.disengage();
         false
+    }
+
+    /// Looks no more at whom nothing has to be taken back from.
+    fn disengage(&mut self) {
+        let mut parties = std::mem::take(&mut self.parties);
+        parties.disengage(|party| self.inherits(party));
+        self.parties = parties;
     }
 
     /// Finds out who is stuck from now on, and what there will be without them.

@@ -58,12 +58,23 @@ impl Model {
 
     /// Whether a grant could lead to a deadlock, or to more than was said.
     pub(super) fn endangers(&self, tag: Tag, asks: &Asks) -> bool {
-        !self.to_come_back(tag, asks, &|_| true).is_empty()
+        !self.to_come_back(tag, asks, &|_| true, &[]).is_empty()
+    }
+
+    /// The same if these leases had ended.
+    pub(super) fn endangers_without(&self, tag: Tag, asks: &Asks, ended: &[u32]) -> bool {
+        !self.to_come_back(tag, asks, &|_| true, ended).is_empty()
     }
 
     /// What has to come back before a bounded activity can have something: the loans of which it would hold more than
     /// it said, or those that the bounded activities hold that could not end then. Those that do not count have ended.
-    pub(super) fn to_come_back(&self, tag: Tag, asks: &Asks, counts: &dyn Fn(u64) -> bool) -> BTreeSet<BudgetId> {
+    pub(super) fn to_come_back(
+        &self,
+        tag: Tag,
+        asks: &Asks,
+        counts: &dyn Fn(u64) -> bool,
+        ended: &[u32],
+    ) -> BTreeSet<BudgetId> {
         let loans = self.loans(asks);
         if !self.bounds.contains_key(&tag.activity) || loans.is_empty() {
             return BTreeSet::new();
@@ -74,7 +85,8 @@ impl Model {
             return above;
         }
         let all = self.bounds.keys().copied().filter(|activity| *activity == tag.activity || counts(*activity));
-        let all = all.map(|activity| self.claimant(activity, if activity == tag.activity { &loans } else { &[] }));
+        let all =
+            all.map(|activity| self.claimant(activity, if activity == tag.activity { &loans } else { &[] }, ended));
         let all: Vec<Claimant> = all.filter(|claimant| !claimant.held.is_empty()).collect();
         // Every set of activities none of which could end if all others had.
         let mut held = BTreeSet::new();
@@ -89,11 +101,13 @@ impl Model {
     }
 
     /// What an activity would hold with some loans more, and may yet ask for. What there never is it cannot have.
-    fn claimant(&self, activity: u64, more: &[(BudgetId, u64)]) -> Claimant {
+    fn claimant(&self, activity: u64, more: &[(BudgetId, u64)], ended: &[u32]) -> Claimant {
         let loans = self.stocks.iter().filter(|(_, stock)| !stock.is_rate());
         let (mut held, mut needs) = (Asks::new(), Asks::new());
         for (id, stock) in loans {
-            let has = self.held_by(*id, |of| of.activity == activity) as u64 + units_of(more, *id);
+            let before = self.held_by(*id, |of| of.activity == activity) as u64;
+            let its = ended.iter().map(|id| self.holding(*id)).filter(|holding| holding.tag.activity == activity);
+            let has = before - its.map(|holding| units_of(holding.asks, *id)).sum::<u64>() + units_of(more, *id);
             let most = units_of(&self.bounds[&activity], *id).min(stock.limit());
             held.extend((has > 0).then_some((*id, has)));
             needs.push((*id, most.saturating_sub(has)));

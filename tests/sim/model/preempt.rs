@@ -42,9 +42,9 @@ pub(super) struct Preemption {
 }
 
 /// What is held, by whom, and at which level.
-struct Holding<'a> {
-    asks: &'a [(BudgetId, u64)],
-    tag: Tag,
+pub(super) struct Holding<'a> {
+    pub asks: &'a [(BudgetId, u64)],
+    pub tag: Tag,
     level: Priority,
 }
 
@@ -154,10 +154,6 @@ impl Model {
     /// Who has to end so that an alternative of a waiter can be served, as far as loans go.
     fn victims(&self, at: usize, alternative: usize) -> Option<Vec<u32>> {
         let waiter = &self.waiters[at];
-        // Whatever came back, it could not have it.
-        if self.endangers(waiter.tag, self.low(waiter, alternative)) {
-            return None;
-        }
         let mut lacks = self.lacking(waiter, alternative);
         // What others were asked for is on its way while they have time.
         for lent in self.coming_back() {
@@ -167,7 +163,62 @@ impl Model {
         let helps = |id: &u32| lacks.keys().any(|budget| units_of(self.holding(*id).asks, *budget) > 0);
         let quiet = self.quiet();
         let willing = quiet.iter().copied().filter(|id| helps(id) && self.gives_way(*id, at, &lacks, &quiet));
-        smallest(&lacks, &willing.collect::<Vec<_>>(), |id| self.holding(id).asks)
+        let mut victims = match lacks.is_empty() {
+            true => Vec::new(),
+            false => smallest(&lacks, &willing.collect::<Vec<_>>(), |id| self.holding(id).asks)?,
+        };
+        if self.endangers(waiter.tag, self.low(waiter, alternative)) {
+            let (is_enough, more) = (|set: &[u32]| self.is_enough(set, &lacks), self.bounded_below(at, &quiet));
+            victims = self.safe_with(at, alternative, victims, &more, is_enough)?;
+        }
+        Some(victims).filter(|victims| !victims.is_empty())
+    }
+
+    fn is_enough(&self, set: &[u32], lacks: &BTreeMap<BudgetId, u128>) -> bool {
+        let sum = |id| set.iter().map(|each| u128::from(units_of(self.holding(*each).asks, id))).sum::<u128>();
+        lacks.iter().all(|(id, lack)| sum(*id) >= *lack)
+    }
+
+    /// Leases of bounded activities, but its own, that may be asked to end for a waiter.
+    fn bounded_below(&self, at: usize, quiet: &[u32]) -> Vec<u32> {
+        let (level, own) = (self.unaged(at), party(self.waiters[at].tag));
+        let may = |id: &u32| {
+            let holding = self.holding(*id);
+            holding.level > level && party(holding.tag) != own && self.bounds.contains_key(&holding.tag.activity)
+        };
+        quiet.iter().copied().filter(may).collect()
+    }
+
+    /// Also who has to end so that it is safe, one after the other; then nobody who is not needed.
+    fn safe_with(
+        &self,
+        at: usize,
+        alternative: usize,
+        mut victims: Vec<u32>,
+        more: &[u32],
+        is_enough: impl Fn(&[u32]) -> bool,
+    ) -> Option<Vec<u32>> {
+        let waiter = &self.waiters[at];
+        let has_time = |lent: &Lent| lent.asked.is_some_and(|(_, until)| until > self.now);
+        let asked = self.preemption.lent.iter().filter(|(_, lent)| has_time(lent));
+        let coming: Vec<u32> = asked.map(|(id, _)| *id).collect();
+        let low = self.low(waiter, alternative);
+        let is_safe = |set: &[u32]| !self.endangers_without(waiter.tag, low, &[&coming, set].concat());
+        for each in more {
+            if !is_safe(&victims) && !victims.contains(each) {
+                victims.push(*each);
+            }
+        }
+        if !is_safe(&victims) {
+            return None;
+        }
+        for each in victims.clone().into_iter().rev() {
+            let others: Vec<u32> = victims.iter().copied().filter(|other| other != &each).collect();
+            if is_enough(&others) && is_safe(&others) {
+                victims = others;
+            }
+        }
+        Some(victims)
     }
 
     /// What is missing of each loan beyond what binding claims and the reserve keep, and beyond a deficit.
@@ -226,7 +277,7 @@ impl Model {
         quiet.into_iter().map(|(.., id)| id).collect()
     }
 
-    fn holding(&self, id: u32) -> Holding<'_> {
+    pub(super) fn holding(&self, id: u32) -> Holding<'_> {
         if let Some(lease) = self.held.get(&id) {
             return Holding { asks: &lease.asks, tag: lease.tag, level: lease.level };
         }

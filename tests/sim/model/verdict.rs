@@ -149,7 +149,7 @@ impl Model {
             });
             let lacks: BTreeSet<_> = lacks.map(|(id, _)| *id).collect();
             match lacks.is_empty() {
-                true => self.to_come_back(waiter.tag, least, &|activity| stuck.contains(&activity)),
+                true => self.to_come_back(waiter.tag, least, &|activity| stuck.contains(&activity), &[]),
                 false => lacks,
             }
         })
