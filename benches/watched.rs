@@ -1,8 +1,8 @@
 //! What somebody who looks costs those who reserve: the same reservations while nobody looks, while the metrics are
 //! handed to a Prometheus recorder, and while a page is open.
 //!
-//! `cargo bench -p bursar-benches --features watched --bench watched`. Whoever looks does so ten times a second, which is
-//! ten times as often as usual, on a thread of its own; times are those of the CPU on the thread that reserves.
+//! `cargo bench -p bursar-benches --features watched --bench watched`. Whoever looks does so ten times a second, which
+//! is ten times as often as usual, on a thread of its own; times are those of the CPU on the thread that reserves.
 
 use std::hint::black_box;
 use std::net::SocketAddr;
