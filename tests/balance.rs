@@ -191,7 +191,7 @@ fn a_holder_of_the_key_whose_seats_are_taken_is_held_to_the_mean_load() {
 
 #[test]
 fn extreme_figures_neither_overflow_nor_divide_by_zero() {
-    let huge = Worker { load: u64::MAX, capacity: 0, tasks: u64::MAX - 9, ..Worker::default() };
+    let huge = Worker { load: u64::MAX, capacity: 0, tasks: u64::MAX, ..Worker::default() };
     let slow = Worker { service: shown(u64::MAX), ..huge.clone() };
     for policy in ALL {
         let queue = [job(Priority::Critical, u64::MAX), job(Priority::Idle, 0)];
