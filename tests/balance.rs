@@ -45,11 +45,6 @@ fn rros_s11_twelve_tasks_on_three_workers() {
 /// Strict form of test 7: the prediction differs when what workers have shown says so.
 #[test]
 fn the_prediction_prefers_a_fast_worker_to_an_empty_one() {
-    let shown = |nanos| {
-        let mut service = Service::default();
-        (1..=20).for_each(|at| service.record(10, nanos, at));
-        service
-    };
     let mut workers = [20, 10].map(Worker::with_load);
     (workers[0].service, workers[1].service) = (shown(100), shown(1_000));
     let first = |policy| assign(&mut Balancer::new(policy), &workers, &[job(Priority::Normal, 10)]).unwrap()[0];
@@ -100,6 +95,54 @@ fn rros_p9_the_answers_of_a_seed_are_these() {
 
 const TWO_CHOICES_OF_42: [usize; 12] = [2, 1, 0, 3, 2, 1, 0, 2, 1, 3, 0, 3];
 
+/// What a worker has shown that took so many nanoseconds for each ten units of cost.
+fn shown(nanos: u64) -> Service {
+    let mut service = Service::default();
+    (1..=20).for_each(|at| service.record(10, nanos, at));
+    service
+}
+
+/// Which of these workers one task of cost ten goes to.
+fn goes_to(policy: Policy, workers: &[Worker]) -> usize {
+    assign(&mut Balancer::new(policy), workers, &[job(Priority::Normal, 10)]).unwrap()[0]
+}
+
+const TWO_CHOICES: Policy = Policy::TwoChoices { seed: 1 };
+
+#[test]
+fn what_a_worker_has_to_do_is_divided_by_the_tasks_that_it_runs_at_once() {
+    let with = |load, capacity| Worker { capacity, service: shown(1_000), ..Worker::with_load(load) };
+    for policy in [Policy::LeastLoaded, Policy::Predictive, TWO_CHOICES] {
+        assert_eq!(goes_to(policy, &[with(10, 1), with(40, 8)]), 1, "{policy:?}");
+        assert_eq!(goes_to(policy, &[with(40, 8), with(10, 1)]), 0, "{policy:?}");
+        assert_eq!(goes_to(policy, &[with(9_000, 8), with(10, 1)]), 1, "{policy:?}");
+    }
+    assert_eq!(goes_to(Policy::LeastLoaded, &[with(5, 4), with(1, 1)]), 1, "the same in whole units");
+    assert_eq!(Worker::with_load(7).capacity, 1);
+}
+
+#[test]
+fn an_empty_worker_is_no_better_than_a_fast_one_with_little_to_do() {
+    let workers =
+        [(20, 100), (0, 1_000)].map(|(load, nanos)| Worker { service: shown(nanos), ..Worker::with_load(load) });
+    assert_eq!((goes_to(Policy::Predictive, &workers), goes_to(TWO_CHOICES, &workers)), (0, 0));
+    let workers =
+        [(90, 1_000), (0, 2_000)].map(|(load, nanos)| Worker { service: shown(nanos), ..Worker::with_load(load) });
+    assert_eq!((goes_to(Policy::Predictive, &workers), goes_to(TWO_CHOICES, &workers)), (1, 1));
+}
+
+/// With two that have shown something, the slower one is the one in the middle.
+#[test]
+fn of_a_worker_that_has_shown_nothing_the_upper_median_is_expected() {
+    let known =
+        [(10, 100), (100, 1_000)].map(|(load, nanos)| Worker { service: shown(nanos), ..Worker::with_load(load) });
+    let workers = [&known[..], &[Worker::with_load(0)]].concat();
+    assert_eq!(goes_to(Policy::Predictive, &workers), 0);
+    let many = [100, 100, 1_000, 1_000, 1_000].map(|nanos| Worker { service: shown(nanos), ..Worker::with_load(60) });
+    let workers = [&many[..1], &[Worker::with_load(0)], &many[1..]].concat();
+    assert_eq!(goes_to(Policy::Predictive, &workers), 0, "600 and 100 there, nothing and 1,000 for the new one");
+}
+
 /// P29: a worker without samples is as good as the others are in the middle, for every policy that looks at samples.
 #[test]
 fn p29_a_new_worker_is_neither_passed_over_nor_flooded() {
@@ -139,10 +182,20 @@ fn affinity_follows_the_key_until_its_holder_is_far_busier_than_the_others() {
 }
 
 #[test]
+fn a_holder_of_the_key_whose_seats_are_taken_is_held_to_the_mean_load() {
+    let mut workers = [0; 4].map(Worker::with_load);
+    workers[2].holds_key = true;
+    let assigned = assign(&mut Balancer::new(Policy::Affinity), &workers, &[job(Priority::Normal, 10); 2]).unwrap();
+    assert_eq!(assigned, [2, 0], "its one seat, then elsewhere: twenty would be four times the mean");
+}
+
+#[test]
 fn extreme_figures_neither_overflow_nor_divide_by_zero() {
     let huge = Worker { load: u64::MAX, capacity: 0, tasks: u64::MAX, ..Worker::default() };
+    let slow = Worker { service: shown(u64::MAX), ..huge.clone() };
     for policy in ALL {
         let queue = [job(Priority::Critical, u64::MAX), job(Priority::Idle, 0)];
         assert!(assign(&mut Balancer::new(policy), &[huge.clone(), huge.clone()], &queue).is_ok());
+        assert!(assign(&mut Balancer::new(policy), &[slow.clone(), slow.clone()], &queue).is_ok());
     }
 }

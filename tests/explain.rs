@@ -94,6 +94,47 @@ fn c13_a_wait_behind_a_claim_in_a_sentence() {
 }
 
 #[test]
+fn c13_what_is_free_to_the_unit_is_claimed_and_not_short() {
+    let rig = Rig::strict(10, 10);
+    let _held = take(&rig.scheduler, gpu(6));
+    let _large = queued(&rig.scheduler, gpu(8));
+    assert_eq!(figures(&queued(&rig.scheduler, gpu(4)).explain()), (Cause::Claimed, [4, 4, 8, 8]));
+    assert_eq!(figures(&queued(&rig.scheduler, gpu(5)).explain()), (Cause::Short, [5, 4, 8, 9]));
+}
+
+#[test]
+fn c13_all_that_there_is_is_not_too_large() {
+    let rig = Rig::loans(10, 10);
+    let _held = take(&rig.scheduler, gpu(4));
+    assert_eq!(figures(&queued(&rig.scheduler, gpu(10)).explain()), (Cause::Short, [10, 6, 0, 4]));
+}
+
+#[test]
+fn c13_how_often_it_may_yet_be_passed_and_from_the_first_time_on_for_how_long() {
+    let rig = Rig::new(Config::new().with(Budget::loan(GPU, 10)).with_bypass_limit(3).with_bypass_time(80 * MS));
+    let _held = take(&rig.scheduler, gpu(6));
+    let large = queued(&rig.scheduler, gpu(8));
+    assert_eq!(large.explain().bypass_limit, 3);
+    assert_eq!(large.explain().next, [Next::Passed { times: 3, within: None }]);
+    drop(take(&rig.scheduler, gpu(1)));
+    rig.jump(30 * MS);
+    assert_eq!(large.explain().next, [Next::Passed { times: 2, within: Some(50 * MS) }]);
+}
+
+#[test]
+fn c13_a_deadline_in_a_hundred_years_is_none() {
+    let rig = Rig::loans(10, 10);
+    let _held = take(&rig.scheduler, gpu(10));
+    let year = Duration::from_secs(365 * 86_400);
+    let ends = |request| {
+        let next = queued(&rig.scheduler, request).explain().next;
+        next.iter().any(|next| matches!(next, Next::EndsLate { .. }))
+    };
+    assert!(ends(gpu(1).deadline(70 * year)));
+    assert!(!ends(gpu(1).deadline(100 * year)));
+}
+
+#[test]
 fn c13_what_was_not_polled_says_what_it_would_meet() {
     let rig = service();
     let unpolled = |request: Request| rig.scheduler.reserve(request).explain();
@@ -229,6 +270,36 @@ fn c13_patience_a_raise_and_an_alternative_that_is_too_large() {
     assert!(why.to_string().contains("at NORMAL (risen from LOW)"), "{why}");
     assert!(why.to_string().contains("(1) at least 1.0 GiB (8.0 GiB wanted) of gpu0.memory"), "{why}");
     assert!(why.next.contains(&Next::Rises { to: Priority::High, within: 1_900 * MS }), "{why}");
+}
+
+#[test]
+fn c13_only_who_is_elastic_and_still_patient_will_take_less() {
+    let mut rig = Rig::loans(10, 10);
+    let _held = take(&rig.scheduler, gpu(10).host(10));
+    let takes_less = |waiting: &Waiting| {
+        let next = waiting.explain().next;
+        next.into_iter().find(|next| matches!(next, Next::TakesLess { .. }))
+    };
+    let elastic = queued(&rig.scheduler, gpu(8).down_to(GPU, 2).patience(500 * MS));
+    let rigid = queued(&rig.scheduler, gpu(8).or(host(8)).patience(500 * MS));
+    assert_eq!(takes_less(&elastic), Some(Next::TakesLess { within: 500 * MS }));
+    assert_eq!(takes_less(&rigid), None);
+    rig.pass(500 * MS);
+    assert_eq!((takes_less(&elastic), takes_less(&rigid)), (None, None));
+}
+
+#[test]
+fn c13_a_dormant_one_still_ends_late_and_is_passed_by_nobody() {
+    let mut rig = Rig::loans(10, 10);
+    let held = take(&rig.scheduler, gpu(10));
+    let waiting = queued(&rig.scheduler, gpu(10).deadline(1_000 * MS));
+    drop(held);
+    let mut other = queued(&rig.scheduler, gpu(10));
+    assert_eq!(waiting.explain().next, [Next::PassesOn { within: 100 * MS }], "a grant is in time");
+    rig.pass(200 * MS);
+    let _lease = granted(&mut other);
+    assert_eq!(waiting.explain().state, WaitState::Dormant);
+    assert_eq!(waiting.explain().next, [Next::EndsLate { within: 800 * MS }]);
 }
 
 #[test]

@@ -180,6 +180,16 @@ fn quotas_that_cannot_be_kept_are_refused_with_their_figures() {
 
 /// P54: a module that nobody registered, or that is gone, is no module with nothing: it has no quota at all.
 #[test]
+fn r9_a_module_without_a_cap_shows_none() {
+    let rig = Rig::loans(10, 10);
+    let _chat = rig.scheduler.module("chat").minimum(GPU, 4).register().unwrap();
+    let _vision = rig.scheduler.module("vision").cap(GPU, 4).register().unwrap();
+    let modules = rig.scheduler.snapshot(0).modules;
+    let quotas: Vec<_> = modules.iter().map(|module| (module.shares[0].minimum, module.shares[0].cap)).collect();
+    assert_eq!(quotas, [(4, None), (0, Some(4))]);
+}
+
+#[test]
 fn p54_a_module_that_is_gone_leaves_its_leases_and_waiters_as_anybody_elses() {
     let rig = Rig::loans(10, 10);
     let vision = rig.scheduler.module("vision").cap(GPU, 4).minimum(GPU, 4).register().unwrap();

@@ -106,6 +106,20 @@ fn r5_a_dormant_waiter_is_in_nobodys_way() {
 }
 
 #[test]
+fn r5_what_a_dormant_waiter_is_granted_when_polled_counts_as_waited_for_since_it_came() {
+    let mut rig = Rig::loans(10, 10);
+    rig.jump(50 * MS);
+    let (mut dormant, lease) = make_dormant(&mut rig, gpu(10));
+    rig.jump(150 * MS);
+    drop(lease);
+    assert!(matches!(dormant.poll(), Poll::Ready(Ok(_))));
+    let waits = rig.scheduler.stats().budget(GPU).unwrap().waits[Priority::Normal as usize];
+    let expected = (EXPIRY + 150 * MS).as_nanos() as u64;
+    assert_eq!(waits.count, 3, "its offer, the rival's, and the grant when it was polled");
+    assert!(waits.max.abs_diff(expected) <= expected / 100, "{waits:?}");
+}
+
+#[test]
 fn r5_a_dormant_waiter_keeps_its_rank() {
     let mut rig = Rig::loans(10, 10);
     let (mut dormant, lease) = make_dormant(&mut rig, gpu(10));

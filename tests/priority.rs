@@ -226,6 +226,21 @@ fn look_ahead(look_ahead: usize) -> Rig {
     Rig::new(Config::new().with_budgets(budgets).with_look_ahead(look_ahead))
 }
 
+/// R1: whoever waits shuts the way past the engine, also where every other budget is shut already.
+#[test]
+fn r1_the_last_of_sixty_four_budgets_is_shut_like_the_others() {
+    let all = || (0..BudgetId::LIMIT).filter_map(BudgetId::from_index);
+    let config = Config::new().with_budgets(all().map(|id| Budget::loan(id, 2)));
+    let rig = Rig::new(Config { bypass_limit: 0, ..config });
+    let one = |id| Request::new().amount(id, 1);
+    let _held: Vec<_> = all().map(|id| take(&rig.scheduler, one(id))).collect();
+    let _waiting: Vec<_> = all().map(|id| queued(&rig.scheduler, Request::new().amount(id, 2))).collect();
+    for id in all() {
+        assert!(rig.scheduler.try_reserve(one(id)).is_err(), "{id}");
+    }
+    rig.scheduler.verify().unwrap();
+}
+
 /// R11: a turn that looked at enough waiters in vain leaves the rest to the scheduler task, which finishes by itself.
 #[test]
 fn r11_a_regrant_that_reached_its_bound_is_finished_by_the_scheduler_task() {

@@ -170,9 +170,10 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
+    use crate::engine::lines::Filing;
     use crate::engine::{Asked, Settled, Submitted, Turn};
     use crate::ledger::Board;
-    use crate::model::{Activity, Budget, Config, Request};
+    use crate::model::{Activity, Amounts, Budget, Config, Request};
 
     use super::*;
 
@@ -208,8 +209,9 @@ mod tests {
         engine.verify_parties(turn.books).unwrap();
     }
 
-    #[test]
-    fn a_waiter_that_is_known_to_the_wrong_activity_is_a_defect() {
+    /// Ten units of GPU memory that somebody has, and a waiter for some in an activity of its own. Something is broken,
+    /// and found out or not.
+    fn is_found_out(break_it: impl FnOnce(&mut Engine, u32)) -> bool {
         let config = Config::new().with(Budget::loan(BudgetId::GPU, 10));
         let (mut engine, mut books, board) = (Engine::new(&config), Books::new(), Board::default());
         books.open(&config.budgets, 0);
@@ -217,10 +219,54 @@ mod tests {
         let _ = engine.submit(turn, Asked::of(&Request::new().gpu(10u64)));
         let request = Request::new().gpu(1u64).activity(&Activity::new("its own"));
         let Submitted::Waiting(slot) = engine.submit(turn, Asked::of(&request)) else { panic!("it has to wait") };
-        let own = engine.tag(slot).party();
-        engine.verify_parties(turn.books).unwrap();
-        engine.parties.change(own, |party| party.part_mut(Sure::Declared).waiters.clear());
-        engine.parties.change(own + 1, |party| party.part_mut(Sure::Declared).waiters.push(slot));
-        assert!(engine.verify_parties(turn.books).is_err());
+        while engine.settle(turn) == Settled::Breath {}
+        break_it(&mut engine, slot);
+        let found = engine.verify(turn.books.shut()).and_then(|()| engine.verify_parties(turn.books));
+        #[cfg(debug_assertions)]
+        {
+            let settled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.assert_sound(turn.books)));
+            assert_eq!(settled.is_err(), found.is_err(), "{found:?}");
+        }
+        found.is_err()
+    }
+
+    #[test]
+    fn what_is_whole_is_no_defect() {
+        assert!(!is_found_out(|_, _| {}));
+    }
+
+    #[test]
+    fn a_waiter_that_is_known_to_the_wrong_activity_is_a_defect() {
+        assert!(is_found_out(|engine, slot| {
+            let own = engine.tag(slot).party();
+            engine.parties.change(own, |party| party.part_mut(Sure::Declared).waiters.clear());
+            engine.parties.change(own + 1, |party| party.part_mut(Sure::Declared).waiters.push(slot));
+        }));
+    }
+
+    #[test]
+    fn an_activity_that_holds_more_of_a_loan_than_is_granted_is_a_defect() {
+        assert!(is_found_out(|engine, slot| {
+            let held = Amounts::of(BudgetId::GPU, 11);
+            engine.parties.change(engine.tag(slot).party(), |party| party.part_mut(Sure::Declared).held = held);
+        }));
+    }
+
+    #[test]
+    fn a_waiter_that_stands_in_no_line_is_a_defect() {
+        assert!(is_found_out(|engine, slot| engine.queue.leave(Filing::new(slot, 0))));
+    }
+
+    #[test]
+    fn a_hard_waiter_that_claims_nothing_is_a_defect() {
+        assert!(is_found_out(|engine, slot| engine.queue.get_mut(slot).hard = true));
+    }
+
+    #[test]
+    fn waiters_that_are_miscounted_in_all_by_level_or_by_budget_are_a_defect() {
+        assert!(is_found_out(|engine, _| engine.waiting += 1));
+        assert!(is_found_out(|engine, _| engine.dormant += 1));
+        assert!(is_found_out(|engine, _| engine.naming[BudgetId::GPU.index()] += 1));
+        assert!(is_found_out(|engine, _| engine.waiting_at.swap(0, Priority::Normal.index())));
     }
 }

@@ -34,7 +34,7 @@ impl Engine {
         let now = self.refill(turn);
         let state = match waiter.state {
             State::Waiting => WaitState::Waiting,
-            State::Offered if turn.board.accepted(slot) => WaitState::Done,
+            // Whoever has taken it up knows.
             State::Offered => WaitState::Granted,
             State::Dormant => WaitState::Dormant,
             State::Ended => WaitState::Ended(self.ending(slot)),

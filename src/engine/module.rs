@@ -53,7 +53,7 @@ impl Module {
     fn is_inside_minimum(&self, amounts: &Amounts) -> bool {
         let inside = |(id, units): (BudgetId, u64)| {
             let spoken_for = |share: &Share| share.used.saturating_add(share.promised).saturating_add(units);
-            self.share(id).is_some_and(|share| share.minimum > 0 && spoken_for(share) <= share.minimum)
+            self.share(id).is_some_and(|share| spoken_for(share) <= share.minimum)
         };
         !amounts.is_empty() && amounts.iter().all(inside)
     }

@@ -39,6 +39,22 @@ mod tests {
     fn a_seed_fixes_the_pause_and_seeds_differ() {
         let pauses: Vec<_> = (0..50).map(|seed| pause(MS, 50 * MS, 3, seed)).collect();
         assert_eq!(pauses, (0..50).map(|seed| pause(MS, 50 * MS, 3, seed)).collect::<Vec<_>>());
-        assert!(pauses.iter().any(|pause| *pause != pauses[0]));
+        let mut different = pauses.clone();
+        different.sort_unstable();
+        different.dedup();
+        assert_eq!(different.len(), pauses.len(), "of half a million, fifty meet once in four hundred times");
+        let later: Vec<_> = (0..50).map(|seed| pause(MS, 4 * MS, 4, seed)).collect();
+        assert!(pauses.iter().zip(later).all(|(pause, later)| *pause != later), "every attempt has its own chance");
+    }
+
+    #[test]
+    fn every_pause_from_the_half_to_the_whole_comes() {
+        let of = |nanos: u64, seed| pause(Duration::from_nanos(nanos), Duration::MAX, 1, seed).as_nanos() as u64;
+        let mut seen: Vec<_> = (0..100).map(|seed| of(6, seed)).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen, [3, 4, 5, 6]);
+        let last_tenth = (0..1_000).filter(|&seed| of(2_000_000, seed) > 1_900_000).count();
+        assert!((70..130).contains(&last_tenth), "{last_tenth} of 1,000");
     }
 }

@@ -93,10 +93,13 @@ mod tests {
             Rank::new(Priority::High, 5, 8),
             Rank::new(Priority::High, 6, 1),
             Rank::new(Priority::High, 6, 2),
+            Rank::last_of(Priority::High, 1),
             Rank::new(Priority::Idle, 0, 0),
         ];
         assert!(ordered.is_sorted());
         assert!(ordered.iter().map(|rank| rank.level()).is_sorted());
-        assert_eq!(ordered[7].level(), Priority::Idle);
+        assert_eq!(ordered[8].level(), Priority::Idle);
+        let last: Vec<_> = (0..9).filter(|&at| ordered[at].is_last()).collect();
+        assert_eq!(last, [2, 3, 7], "the latest of all times is not among them");
     }
 }

@@ -56,6 +56,7 @@ mod tests {
         assert_eq!(ratio(10, 5), ratio(2, 1));
         assert_eq!(ratio(0, 5), ratio(0, 7));
         assert_eq!(ratio(3, 0), ratio(3, 1));
+        assert_ne!(ratio(10, 5), ratio(9, 5));
     }
 
     /// One part in 2^64 of a difference is one, where a float would see none.

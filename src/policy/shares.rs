@@ -58,3 +58,23 @@ impl Shares {
         *now = rank.order_by().max(*now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where a module stands that was charged once, from the beginning.
+    fn finish(cost: u128, weight: u32) -> u64 {
+        let mut shares = Shares::new();
+        shares.charge(Priority::Normal, Some("a"), cost, weight);
+        shares.start(Priority::Normal, Some("a"))
+    }
+
+    #[test]
+    fn the_smallest_parts_of_a_budget_are_told_apart_and_divided_by_weights() {
+        assert_eq!(finish(3, 1), 3 * finish(1, 1));
+        assert_eq!(finish(1, 1), 1_000 * finish(1, 1_000));
+        assert!(finish(1, 1_000) > 0, "nobody is served for nothing");
+        assert_eq!(finish(0, 1), finish(1, 1));
+    }
+}

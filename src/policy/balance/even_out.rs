@@ -64,7 +64,7 @@ fn next_move(workers: &[Worker], queues: &[Vec<usize>], queued: &[Placed]) -> Op
         return Some((task, to));
     }
     // From the fullest down, as the fullest may have nothing that helps.
-    let mut full: Vec<usize> = (0..workers.len()).filter(|&at| at != to && !queues[at].is_empty()).collect();
+    let mut full: Vec<usize> = (0..workers.len()).collect();
     full.sort_by_key(|&at| std::cmp::Reverse(per_seat(&workers[at])));
     full.into_iter().find_map(|from| {
         let helps = |&&task: &&usize| {

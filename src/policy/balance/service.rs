@@ -68,6 +68,25 @@ mod tests {
             service.record(10, 3_000, at * 1_000);
         }
         assert!((2_900..=3_000).contains(&service.expected(10).unwrap()));
+        assert_eq!(service.samples(), 60);
+    }
+
+    #[test]
+    fn a_new_sample_counts_one_eighth_and_the_first_alone() {
+        let mut service = Service::default();
+        service.record(10, 1_000, 1);
+        assert_eq!((service.expected(10), service.samples()), (Some(1_000), 1));
+        service.record(10, 9_000, 2);
+        assert_eq!((service.expected(10), service.samples()), (Some(2_000), 2));
+    }
+
+    #[test]
+    fn a_peak_is_the_time_that_a_task_of_a_million_would_have_taken() {
+        let mut service = Service::default();
+        service.record(300, 1_000, 1);
+        assert_eq!(service.peak(), Some(3_333_333));
+        service.record(600, 2_100, 1);
+        assert_eq!(service.peak(), Some(3_500_000), "twice the task, a little slower");
     }
 
     #[test]
