@@ -140,7 +140,7 @@ fn affinity_follows_the_key_until_its_holder_is_far_busier_than_the_others() {
 
 #[test]
 fn extreme_figures_neither_overflow_nor_divide_by_zero() {
-    let huge = Worker { load: u64::MAX, capacity: 0, tasks: u64::MAX - 9, ..Worker::default() };
+    let huge = Worker { load: u64::MAX, capacity: 0, tasks: u64::MAX, ..Worker::default() };
     for policy in ALL {
         let queue = [job(Priority::Critical, u64::MAX), job(Priority::Idle, 0)];
         assert!(assign(&mut Balancer::new(policy), &[huge.clone(), huge.clone()], &queue).is_ok());

@@ -83,6 +83,23 @@ fn a_reservation_that_outlived_its_scheduler_unpolled_gets_nothing_of_the_next()
     assert_eq!(second.stats().grants(), 1);
 }
 
+/// Nobody has the core then.
+#[test]
+fn a_reservation_that_outlived_its_scheduler_unpolled_gets_nothing_while_there_is_no_next() {
+    let _alone = alone();
+    let (first, driver) = scheduler();
+    let mut stale = [gpu(1), gpu(1).host(1u64), gpu(1).or(host(1))].map(|request| task::spawn(first.reserve(request)));
+    drop((first, driver));
+    for stale in &mut stale {
+        let refused = stale.poll();
+        assert!(matches!(refused, Poll::Ready(Err(ReserveError::Closed { reason: CloseReason::HandlesGone, .. }))));
+    }
+    drop(stale);
+    let (next, _driver) = scheduler();
+    assert_untouched(&next);
+    assert_eq!(next.stats().grants(), 0);
+}
+
 /// The names, figures and holders of a later scheduler are none of its business.
 #[test]
 fn a_reservation_that_outlived_its_scheduler_unpolled_is_told_nothing_of_the_next() {

@@ -106,18 +106,16 @@ impl Board {
     }
 }
 
-/// Replaces an offer by another state; gives its place, or the state that was there instead. Only the engine writes
-/// offers, and it does so while nobody else may; so between the load and the swap an offer can only go, not change.
+/// Replaces an offer by another state; gives its place, or what was there instead: a state without a place. Only the
+/// engine writes offers, and it does so while nobody else may; so between the load and the swap an offer can only go,
+/// not change.
 #[inline]
 fn swap_offer(word: &AtomicU32, to: u32) -> Result<u32, u32> {
     let seen = word.load(Ordering::Acquire);
     if seen & STATE != OFFERED {
-        return Err(seen & STATE);
+        return Err(seen);
     }
-    match word.compare_exchange(seen, to, Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => Ok(seen >> 2),
-        Err(instead) => Err(instead & STATE),
-    }
+    word.compare_exchange(seen, to, Ordering::AcqRel, Ordering::Acquire).map(|_| seen >> 2)
 }
 
 #[expect(clippy::derivable_impls, reason = "the default is what an unopened word says, not a choice of the enum")]

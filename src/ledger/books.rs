@@ -129,7 +129,7 @@ impl Books {
         }
         let held = match amounts.inline_units() {
             Some(units) => self.take_loans(set, units, level)?,
-            None if self.short(amounts, 0) != 0 => return None,
+            None if amounts.iter().any(|(id, units)| self.loan_free(id) < units) => return None,
             None => self.take_all(amounts, level),
         };
         self.leases += 1;
@@ -159,27 +159,6 @@ impl Books {
             }
         }
         Some(self.store.hold_inline(set, units, level))
-    }
-
-    /// The budgets that cannot give what the bundle asks. Rates are tested last: while a loan is short, no rate is
-    /// (R7).
-    pub fn short(&mut self, amounts: &Amounts, now: u64) -> u64 {
-        let mut short = 0;
-        for (id, units) in amounts.iter() {
-            if self.rates & id.bit() == 0 && self.accounts[id.index()].balance() < units as i64 {
-                short |= id.bit();
-            }
-        }
-        if short == 0 && amounts.set() & self.rates != 0 {
-            for (id, units) in amounts.iter() {
-                let Some(bucket) = self.bucket_mut(id) else { continue };
-                bucket.refill(now);
-                if !bucket.eligible(units, 0) {
-                    short |= id.bit();
-                }
-            }
-        }
-        short
     }
 
     /// Takes so much of one budget, which is not short of it.

@@ -81,8 +81,8 @@ impl Held {
 
     /// The place in the store, if it has one.
     pub fn place(self) -> Option<u32> {
-        // Places are indices of a vector that is far shorter than 2^30.
-        let place = ((self.0 & !(STORED | KNOWN | TAGGED)) >> UNITS) as u32;
+        // Places are indices of a vector that is far shorter than 2^30; the cast keeps them and none of the marks.
+        let place = (self.0 >> UNITS) as u32;
         (self.0 & STORED != 0 && place != NOWHERE).then_some(place)
     }
 
@@ -197,12 +197,12 @@ impl Store {
         Held::stored(place, level)
     }
 
-    /// One more place, and room to free them all without an allocation.
+    /// One more place, while none is free, and room to free them all without an allocation.
     #[cold]
     #[inline(never)]
     fn grow(&mut self) -> u32 {
         self.places.push(Amounts::new());
-        self.free.reserve(self.places.capacity() - self.free.len());
+        self.free.reserve(self.places.capacity());
         self.places.len() as u32 - 1
     }
 
@@ -242,5 +242,34 @@ impl Store {
             self.tags.remove(&place);
         }
         self.free.push(place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_noted_of_a_lease_is_read_back_and_nothing_else() {
+        let notes = |held: Held| (held.known().is_some(), held.is_tagged(), held.is_special());
+        for place in [0, 1, 1 << 29] {
+            let plain = Held::placed(place, Priority::Idle);
+            let (known, tagged, both) =
+                (plain.note_known(), plain.note_tagged(), plain.note_known().note_tagged().note_known());
+            assert_eq!(
+                [plain, known, tagged, both].map(notes),
+                [(false, false, false), (true, false, true), (false, true, true), (true, true, true)]
+            );
+            for held in [plain, known, tagged, both] {
+                assert_eq!((held.place(), held.level(), held.inline()), (Some(place), Priority::Idle, None));
+            }
+        }
+    }
+
+    #[test]
+    fn an_amount_that_reaches_up_to_the_marks_is_not_taken_for_one() {
+        let held = Held::one(63, LARGE - 1, Priority::Low);
+        assert_eq!((held.inline(), held.place(), held.level()), (Some((63, LARGE - 1)), None, Priority::Low));
+        assert!(!held.is_tagged() && !held.is_special() && held.known().is_none());
     }
 }

@@ -106,11 +106,9 @@ impl Bucket {
         self.per_second = per_second;
         self.burst = burst;
         // A debt may be as large as can be counted, so the difference may be larger.
-        let above = i128::from(self.level) - i128::from(burst);
-        if above > 0 {
-            self.level = burst as i64;
-            self.overflowed += above as u128;
-        }
+        let above = (i128::from(self.level) - i128::from(burst)).max(0);
+        self.level -= above as i64;
+        self.overflowed += above as u128;
         self.settle();
     }
 
@@ -205,6 +203,29 @@ mod tests {
         bucket.refund(4);
         assert_eq!(bucket.free(), 10);
         bucket.verify().unwrap();
+    }
+
+    #[test]
+    fn a_full_bucket_takes_in_no_part_of_a_unit() {
+        let mut bucket = Bucket::new(3, 10, 0, 0);
+        bucket.refill(500_000_000);
+        bucket.charge(10);
+        assert_eq!(bucket.ready_at(1, 0), 833_333_334, "a third of a second after the charge");
+    }
+
+    #[test]
+    fn what_no_refill_can_serve_is_never_ready() {
+        let bucket = Bucket::new(3, 10, 5, 0);
+        assert_eq!((bucket.ready_at(4, 6), bucket.ready_at(4, 7)), (0, u64::MAX), "others claim the rest");
+        assert_eq!((bucket.ready_at(15, 0), bucket.ready_at(16, 0)), (0, u64::MAX), "more debt than is allowed");
+    }
+
+    #[test]
+    fn what_was_refunded_is_not_spent() {
+        let mut bucket = Bucket::new(1, 10, 0, 0);
+        bucket.charge(4);
+        bucket.refund(3);
+        assert_eq!(bucket.spent(), 1);
     }
 
     #[test]

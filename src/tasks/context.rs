@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::future;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::coop;
 
@@ -111,12 +111,14 @@ impl TaskContext {
     /// Keeps something for the next run of this work, after a preemption or for another attempt, instead of what was
     /// kept before. It is memory outside every budget.
     pub fn save<S: Clone + Send + 'static>(&self, data: S) {
-        self.control.save(Box::new(data));
+        self.control.save(Arc::new(Mutex::new(data)));
     }
 
     /// A copy of what was kept last, if that was of this type.
     pub fn saved<S: Clone + Send + 'static>(&self) -> Option<S> {
-        self.control.past().saved.as_ref().and_then(|data| data.downcast_ref::<S>()).cloned()
+        let saved = self.control.saved()?;
+        let data = saved.lock().unwrap_or_else(PoisonError::into_inner);
+        data.downcast_ref::<S>().cloned()
     }
 }
 

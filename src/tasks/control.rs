@@ -43,8 +43,11 @@ pub(super) struct Past {
     pub preemptions: u32,
     /// The place in the queue that it had when it was preempted.
     pub seniority: Option<Seniority>,
-    pub saved: Option<Box<dyn Any + Send>>,
+    /// With a lock of its own, so that it is cloned without the other.
+    pub saved: Option<Saved>,
 }
+
+pub(super) type Saved = Arc<Mutex<dyn Any + Send>>;
 
 /// The task writes the stage; its handle asks for something by a flag and wakes it.
 pub(super) struct Control {
@@ -142,7 +145,16 @@ impl Control {
 
     /// Sets a flag and wakes the task.
     pub(super) fn set(&self, flag: u8) {
-        self.flags.fetch_or(flag, Ordering::AcqRel);
+        self.raise_flags(flag);
+        self.wake();
+    }
+
+    /// Sets flags for a task that is woken next.
+    pub(super) fn raise_flags(&self, flags: u8) {
+        self.flags.fetch_or(flags, Ordering::AcqRel);
+    }
+
+    pub(super) fn wake(&self) {
         self.waker.wake();
     }
 
@@ -172,10 +184,15 @@ impl Control {
         self.level.fetch_min(level as u8, Ordering::AcqRel) > level as u8
     }
 
-    pub(super) fn save(&self, data: Box<dyn Any + Send>) {
+    pub(super) fn save(&self, data: Saved) {
         // The old one drops without the lock.
         let old = self.past().saved.replace(data);
         drop(old);
+    }
+
+    /// What was kept last, to be looked at without the lock of the task.
+    pub(super) fn saved(&self) -> Option<Saved> {
+        self.past().saved.clone()
     }
 
     pub(super) fn past(&self) -> MutexGuard<'_, Past> {

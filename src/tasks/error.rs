@@ -1,6 +1,7 @@
 //! How a task can end without its value.
 
 use std::error::Error;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -161,6 +162,13 @@ impl TaskError {
             TaskError::Shed { .. } => TaskEnd::Shed,
             TaskError::Refused { .. } | TaskError::NoRuntime { .. } | TaskError::Hopeless { .. } => TaskEnd::Refused,
         }
+    }
+}
+
+/// Drops what callers gave: a panic of that ends nothing else, and is reported.
+pub(super) fn bury<T>(gone: T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(gone))) {
+        tracing::error!(target: "bursar::task", message = message(payload), "panicked while it was dropped");
     }
 }
 

@@ -132,9 +132,16 @@ impl<T> TaskHandle<T> {
     /// The scheduler does so by itself when a higher level waits for what the task holds, as often as the task
     /// [allows](super::Task::preemptions); this is for reasons that it cannot know, and counts like any preemption.
     pub fn preempt(&self) -> bool {
-        let told = self.control.is_preemptible() && self.state() == TaskState::Running;
+        let told = {
+            let stage = self.control.stage();
+            let told = self.control.is_preemptible() && matches!(&*stage, Stage::Running);
+            if told {
+                self.control.raise_flags(PREEMPT);
+            }
+            told
+        };
         if told {
-            self.control.set(PREEMPT);
+            self.control.wake();
         }
         told
     }
@@ -248,13 +255,17 @@ impl Leash {
     pub(super) fn displace(&self) -> Displaced {
         let mut stage = self.control.stage();
         match &*stage {
+            // It leaves the queue for good.
+            Stage::Queued(_) if self.is_cancelled() => Displaced::Stays,
             Stage::Queued(_) => {
                 let queued = std::mem::replace(&mut *stage, Stage::Withdrawn);
                 Displaced::Withdrawn(Withdrawn { queued: Some(queued), control: Arc::clone(&self.control) })
             }
             Stage::Running if self.control.may_be_preempted() => {
+                // While it is known to run, so that it is told in this run, or before it waits again.
+                self.control.raise_flags(LEAVE | PREEMPT);
                 drop(stage);
-                self.control.set(LEAVE | PREEMPT);
+                self.control.wake();
                 Displaced::Told
             }
             _ => Displaced::Stays,

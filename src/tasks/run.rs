@@ -326,11 +326,14 @@ impl<T: Send + 'static> Run<T> {
             let mut stage = self.control.stage();
             match &*stage {
                 Stage::Withdrawn => return Some(self.cancelled(false)),
-                _ => std::mem::replace(&mut *stage, Stage::Running),
+                _ => {
+                    // Before anybody sees that it runs: what it is told from then on is meant for this run.
+                    self.control.clear(PREEMPT | HALTED);
+                    std::mem::replace(&mut *stage, Stage::Running)
+                }
             }
         };
         drop(last);
-        self.control.clear(PREEMPT | HALTED);
         None
     }
 

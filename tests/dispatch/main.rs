@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod attacks;
 mod preempted;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
-use bursar::tasks::{BoxError, Retry, Task, TaskError};
+use bursar::tasks::{BoxError, Retry, Task, TaskError, TaskHandle};
 use bursar::{CloseReason, Priority, ReserveError};
 
 use super::*;
@@ -47,6 +47,38 @@ async fn a_future_that_panics_while_it_is_dropped_loses_neither_its_lease_nor_it
     settle().await;
     aborted.abort();
     assert!(matches!(aborted.await, Err(TaskError::Panicked { message, .. }) if message == "dropped"));
+    assert_accounted(&scheduler);
+}
+
+/// The task whose work has it.
+static ASKED: Mutex<Option<TaskHandle<u32>>> = Mutex::new(None);
+
+struct Nosy;
+
+impl Clone for Nosy {
+    fn clone(&self) -> Self {
+        let asked = ASKED.lock().unwrap();
+        assert_eq!(asked.as_ref().map(|task| task.explain().attempts), Some(2));
+        Nosy
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_task_saved_may_ask_for_the_task_while_it_is_cloned() {
+    let scheduler = with_gpu(1);
+    let task = Task::new("nosy", gpu(1), |context| async move {
+        if context.saved::<Nosy>().is_none() {
+            context.save(Nosy);
+            future::pending::<()>().await;
+        }
+        context.attempt()
+    });
+    *ASKED.lock().unwrap() = Some(scheduler.submit(task.preemptible()));
+    settle().await;
+    assert!(ASKED.lock().unwrap().as_ref().is_some_and(TaskHandle::preempt));
+    settle().await;
+    let task = ASKED.lock().unwrap().take().unwrap();
+    assert_eq!(task.await.unwrap(), 2);
     assert_accounted(&scheduler);
 }
 

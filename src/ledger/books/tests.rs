@@ -39,6 +39,46 @@ fn the_last_unit_is_granted_and_not_one_more() {
 }
 
 #[test]
+fn a_bundle_of_few_or_of_many_budgets_is_taken_to_the_last_unit_and_not_beyond() {
+    for count in [2, 10] {
+        let mut books = Books::new();
+        let ids: Vec<_> = (0..count).filter_map(BudgetId::from_index).collect();
+        books.open(&ids.iter().map(|&id| Budget::loan(id, 9)).collect::<Vec<_>>(), 0);
+        let last = ids[count - 1];
+        let mut all = Amounts::new();
+        assert!(ids.iter().all(|&id| all.add(id, 9)));
+        let mut beyond = all.clone();
+        assert!(beyond.add(last, 1));
+        assert!(take(&mut books, &beyond).is_none());
+        assert!(ids.iter().all(|&id| books.free(id) == 9));
+        assert!(take(&mut books, &all).is_some());
+        assert!(ids.iter().all(|&id| books.free(id) == 0));
+        books.verify().unwrap();
+    }
+}
+
+#[test]
+fn a_lease_is_the_same_word_whether_it_was_taken_or_offered() {
+    let mut books = Books::new();
+    books.open(&[Budget::loan(BudgetId::GPU, i64::MAX as u64), Budget::rate(BudgetId::IO, 10)], 0);
+    let large = 1 << 53;
+    for units in [1, large - 1, large, i64::MAX as u64] {
+        let amounts = Amounts::of(BudgetId::GPU, units);
+        let held = books.take_one(BudgetId::GPU, units, Priority::High);
+        assert_eq!(held.place().is_some(), units >= large, "{units}");
+        assert_eq!(Held::offered(&amounts, books.rates(), held.place().unwrap_or(0), Priority::High), held);
+        assert_eq!(books.amounts(held), amounts);
+        let _ = books.give(held);
+        let held = take(&mut books, &amounts).unwrap();
+        assert_eq!(held.place().is_some(), units >= large, "{units}");
+        let _ = books.give(held);
+    }
+    let io = Amounts::of(BudgetId::IO, 1);
+    let held = books.take_one(BudgetId::IO, 1, Priority::High);
+    assert_eq!((held.place(), Held::offered(&io, books.rates(), 0, Priority::High)), (None, held));
+}
+
+#[test]
 fn a_place_is_used_again_by_one_bundle_only() {
     let mut books = Books::new();
     books.open(&[Budget::loan(BudgetId::GPU, 100), Budget::loan(BudgetId::HOST, 100)], 0);
@@ -92,6 +132,32 @@ fn a_flag_shuts_the_way_past_the_engine_and_is_learnt_by_the_give() {
     books.set_shut(BudgetId::GPU.bit(), false);
     let held = take(&mut books, &one).unwrap();
     assert_eq!(books.give(held), None);
+}
+
+#[test]
+fn of_as_many_budgets_as_there_can_be_only_the_one_that_is_waited_for_is_shut() {
+    let mut books = Books::new();
+    let ids: Vec<_> = (0..BudgetId::LIMIT).filter_map(BudgetId::from_index).collect();
+    books.open(&ids.iter().map(|&id| Budget::loan(id, 9)).collect::<Vec<_>>(), 0);
+    let last = ids[BudgetId::LIMIT - 1];
+    books.set_shut(last.bit(), true);
+    for id in ids {
+        assert_eq!(take(&mut books, &Amounts::of(id, 1)).is_some(), id != last);
+    }
+}
+
+#[test]
+fn once_closed_nothing_is_taken_past_the_engine_and_every_end_is_heard_of() {
+    let mut books = books();
+    let one = Amounts::of(BudgetId::GPU, 1);
+    let nothing = |books: &mut Books| books.take(&Amounts::of(BudgetId::IO, 1), Priority::Normal);
+    let (held, empty, last) = (take(&mut books, &one).unwrap(), nothing(&mut books), nothing(&mut books));
+    assert_eq!(books.give(empty), None);
+    books.set_shut(BudgetId::GPU.bit(), true);
+    books.close();
+    assert!(take(&mut books, &one).is_none());
+    assert_eq!(books.give(held), Some(BudgetId::GPU.bit()));
+    assert_eq!(books.give(last), Some(0), "it may be the last");
 }
 
 #[test]

@@ -5,8 +5,11 @@
 //! Calls go to the driver itself: the safe layer above it reports errors of earlier, unrelated calls in the next one.
 //!
 //! The driver's other way is to map memory behind addresses that were reserved (`cuMemCreate`, `cuMemMap`), so that
-//! pieces can be put in one row wherever they lie. What that costs and gains for slabs is measured by the benchmark
-//! `gpu -- mapping`.
+//! pieces can be put in one row wherever they lie. On an H200 a slab of 64 MiB takes 30 us to allocate and 41 us to map,
+//! and one of 1 GiB 67 and 70 us. After every other slab of a full device was given back, `cuMemAlloc` gave all of it in
+//! one piece, so the driver puts pieces together itself, and mapping gains no room. It gains on return: beside a stream
+//! with work `cuMemFree` took as long as that work, unmapping 0.1 ms. A pool returns slabs when it is trimmed or short of
+//! memory, so that is the case to change if it ever hurts (`gpu -- mapping`).
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

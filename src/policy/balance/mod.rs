@@ -31,8 +31,8 @@ pub enum Policy {
     RoundRobin,
     /// The least load.
     LeastLoaded,
-    /// The least load for `Critical` and `High`, one after the other for the others; an urgent task weighs more than
-    /// its cost.
+    /// The least load for `Critical` and `High`, one after the other for the others; in [`assign`] an
+    /// urgent task weighs more than its cost. A dispatcher counts the cost alone, as reports do.
     PriorityBased,
     /// Where the task is expected to be done first, by what tasks have taken there per unit of cost.
     Predictive,
@@ -172,7 +172,7 @@ pub fn assign(balancer: &mut Balancer, workers: &[Worker], queue: &[Job]) -> Res
     for job in queue {
         let at = balancer.choose(job, &workers).ok_or(NoWorker { workers: workers.len() })?;
         workers[at].load = workers[at].load.saturating_add(balancer.weighed(job));
-        workers[at].tasks += 1;
+        workers[at].tasks = workers[at].tasks.saturating_add(1);
         assigned.push(at);
     }
     Ok(assigned)

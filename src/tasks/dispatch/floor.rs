@@ -83,6 +83,11 @@ impl Floor {
         self.nowhere.len()
     }
 
+    /// Whether there is no worker that will take a job again.
+    pub(super) fn has_nobody(&self) -> bool {
+        self.desks.iter().all(|desk| desk.state() == State::Draining)
+    }
+
     pub(super) fn is_seated(&self, job: JobId) -> bool {
         matches!(self.jobs.get(&job), Some((_, Place::Seated(_))))
     }

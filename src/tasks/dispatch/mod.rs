@@ -72,16 +72,21 @@ impl DispatcherBuilder {
     ///
     /// # Errors
     /// [`TaskError::NoRuntime`] if there is neither.
+    ///
+    /// # Panics
+    /// If the runtime has no time driver, as tokio's own timers do.
     #[track_caller]
     pub fn spawn<I: Send + Sync + 'static, O: Send + 'static>(self) -> Result<Dispatcher<I, O>, TaskError> {
         let DispatcherBuilder { scheduler, name, policy, tick, moves_per_turn, hopeless } = self;
         let no_runtime = || TaskError::NoRuntime { name: Arc::clone(&name) };
         let runtime = scheduler.runtime().ok_or_else(no_runtime)?;
         let _inside = runtime.enter();
+        // In here: where there are no timers its task would panic, and nobody would know why.
+        let ticker = tokio::time::interval(tick);
         let floor = Floor::new(Balancer::new(policy), moves_per_turn);
         let shared = Arc::new(Shared::new(scheduler, Arc::clone(&name), floor, hopeless));
         let row = TaskRow::new(Arc::clone(&name), Location::caller());
-        let task = observe::spawn(&runtime, &name, pump::pump(Arc::clone(&shared), tick, row));
+        let task = observe::spawn(&runtime, &name, pump::pump(Arc::clone(&shared), ticker, row));
         task.ok_or_else(no_runtime)?;
         shared.scheduler.publish_part(&format!("dispatcher {name}"), Shown(Arc::downgrade(&shared)));
         Ok(Dispatcher { alive: Arc::new(Alive(shared)) })
@@ -98,7 +103,8 @@ impl DispatcherBuilder {
 /// waits for its resources, or of one that runs and is [preemptible](Job::preemptible). Nothing else that runs is ever
 /// moved. Who gives way is queued again where it was, before those that came later, and goes on from what it saved.
 ///
-/// When the last clone is dropped, what was submitted is still done, as far as there are workers.
+/// When the last clone is dropped, what was submitted is still done, as far as there are workers that take it; what
+/// they do not, since all have left or drain, ends with [`TaskError::Cancelled`].
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -8,10 +8,11 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::model::Request;
 use crate::observe::TaskRow;
+use crate::tasks::error::bury;
 use crate::tasks::handle::{Displaced, Grip, Leash, Withdrawn};
 use crate::tasks::{Task, TaskError};
 
@@ -24,8 +25,8 @@ struct Landing<O> {
     end: End<O>,
     /// How long it ran, if it did.
     ran: Option<Duration>,
-    /// It is not wanted any more.
-    cancelled: bool,
+    /// Its task.
+    leash: Leash,
 }
 
 /// What became of it there.
@@ -51,7 +52,10 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Drop for Closer<I, O> {
         let left: Vec<Entry<I, O>> = jobs.into_iter().filter_map(|job| state.take(job)).collect();
         drop(state);
         // The handles say that they were cancelled.
-        drop(left);
+        for entry in left {
+            let name = Arc::clone(&entry.name);
+            entry.end(Err(TaskError::Cancelled { name, running: false }));
+        }
         self.0.landed.notify_waiters();
     }
 }
@@ -76,23 +80,22 @@ struct Launch<O> {
 type Began = Arc<Mutex<Option<Instant>>>;
 
 /// Runs until the last handle of the dispatcher is gone and every job has ended.
-pub(super) async fn pump<I, O>(shared: Arc<Shared<I, O>>, tick: Duration, mut row: TaskRow)
+pub(super) async fn pump<I, O>(shared: Arc<Shared<I, O>>, ticker: Interval, mut row: TaskRow)
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
 {
-    let mut work = pin!(take_turns(shared, tick));
+    let mut work = pin!(take_turns(shared, ticker));
     poll_fn(|cx| row.poll(work.as_mut(), cx)).await;
 }
 
-async fn take_turns<I, O>(shared: Arc<Shared<I, O>>, tick: Duration)
+async fn take_turns<I, O>(shared: Arc<Shared<I, O>>, mut ticker: Interval)
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
 {
     let closer = Closer(Arc::clone(&shared));
     let (mut flights, mut pauses): (Flights<O>, Pauses) = Default::default();
-    let mut ticker = tokio::time::interval(tick);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let Turned { launches, next_limit, ticks, over } = shared.turn();
@@ -151,8 +154,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
         if state.floor.is_uneven() {
             self.changed.notify_one();
         }
-        let nobody = state.hands.is_empty() && state.closing;
-        Turned { launches, next_limit, ticks: queued, over: state.closing && (state.entries.is_empty() || nobody) }
+        let over = state.closing && (state.entries.is_empty() || state.floor.has_nobody());
+        Turned { launches, next_limit, ticks: queued, over }
     }
 
     /// Ends the jobs that are not wanted any more: at once those without a seat.
@@ -169,7 +172,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
         drop(state);
         leashes.iter().for_each(Leash::cancel);
         for entry in ended {
-            let _ = entry.reply.send(Err(TaskError::Cancelled { name: entry.name, running: false }));
+            let name = Arc::clone(&entry.name);
+            entry.end(Err(TaskError::Cancelled { name, running: false }));
         }
     }
 
@@ -177,9 +181,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
         let Launch { job, task, began } = launch;
         let handle = self.scheduler.submit(task);
         let leash = handle.leash();
-        if let Some(entry) = self.state().entries.get_mut(&job) {
-            entry.leash = Some(leash.clone());
-        }
+        let before = self.state().entries.get_mut(&job).and_then(|entry| entry.leash.replace(leash.clone()));
+        bury(before);
         let landing = async move {
             let result = handle.await;
             let end = match (leash.is_withdrawn(), leash.was_told()) {
@@ -188,14 +191,16 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
                 (true, true) => End::GaveWay,
             };
             let began = *began.lock().unwrap_or_else(PoisonError::into_inner);
-            Landing { job, end, ran: began.map(|began| began.elapsed()), cancelled: leash.is_cancelled() }
+            Landing { job, end, ran: began.map(|began| began.elapsed()), leash }
         };
         landing.boxed()
     }
 
     /// Takes what became of a job. Returns the pause before another attempt, if there is to be one.
     fn land(&self, landing: Landing<O>) -> Option<BoxFuture<'static, JobId>> {
-        let Landing { job, end, ran, cancelled } = landing;
+        let Landing { job, end, ran, leash } = landing;
+        let cancelled = leash.is_cancelled();
+        bury(leash);
         let result = match end {
             End::Result(result) => result,
             End::Withdrawn => return None,
@@ -204,23 +209,19 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
                 return None;
             }
         };
+        let pause = if cancelled { None } else { self.another_attempt(job, &result) };
         let now = self.now();
         let mut state = self.state();
         let failed = matches!(&result, Err(TaskError::Failed { .. } | TaskError::Panicked { .. }));
         if let Some(ran) = ran.filter(|_| failed || result.is_ok()) {
             state.floor.note(job, u64::try_from(ran.as_nanos()).unwrap_or(u64::MAX), failed, now);
         }
-        let pause = match (&result, state.entries.get_mut(&job)) {
-            (Err(error), Some(entry)) if !cancelled => entry.another_attempt(error),
-            _ => None,
-        };
-        let (entry, paused) = match pause {
-            Some(pause) => {
-                state.stats.retries += 1;
-                state.floor.go_away(job);
-                (None, Some(pause))
+        let entry = match pause {
+            Some(_) => {
+                state.note_retry(job);
+                None
             }
-            None => (state.take(job), None),
+            None => state.take(job),
         };
         match &result {
             Ok(_) => state.stats.done += 1,
@@ -229,13 +230,23 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
         }
         let gone = state.sweep_hands();
         drop(state);
-        drop(gone);
-        if let Some(Entry { reply, submitted, complete_by, .. }) = entry {
-            // Whoever asked may have gone.
-            let _ = reply.send(result.map_err(|error| with_whole_time(error, submitted, complete_by)));
+        gone.into_iter().for_each(bury);
+        if let Some(entry) = entry {
+            let (submitted, complete_by) = (entry.submitted, entry.complete_by);
+            entry.end(result.map_err(|error| with_whole_time(error, submitted, complete_by)));
         }
         self.landed.notify_waiters();
-        paused.map(|pause| tokio::time::sleep(pause).map(move |()| job).boxed())
+        pause.map(|pause| tokio::time::sleep(pause).map(move |()| job).boxed())
+    }
+
+    /// The pause before another attempt, if there is to be one. What decides on that is the caller's, and asked without
+    /// the lock.
+    fn another_attempt(&self, job: JobId, result: &Result<O, TaskError>) -> Option<Duration> {
+        let error = result.as_ref().err()?;
+        let (retry, failures) = self.state().entries.get(&job).map(|entry| (entry.retry.clone(), entry.failures))?;
+        let pause = retry.after(error, failures + 1);
+        bury(retry);
+        pause
     }
 
     /// A job has given up its seat, and is queued again where it was.
@@ -249,7 +260,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
         }
         let gone = state.sweep_hands();
         drop(state);
-        drop(gone);
+        gone.into_iter().for_each(bury);
         self.landed.notify_waiters();
     }
 
@@ -262,10 +273,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
         state.stats.late += over.len() as u64;
         drop(state);
         for entry in over {
-            let attempts = entry.attempts();
-            let Entry { name, submitted, reply, .. } = entry;
-            let within = now.saturating_duration_since(submitted);
-            let _ = reply.send(Err(TaskError::Overdue { name, within, attempts }));
+            let (name, attempts) = (Arc::clone(&entry.name), entry.attempts());
+            let within = now.saturating_duration_since(entry.submitted);
+            entry.end(Err(TaskError::Overdue { name, within, attempts }));
         }
     }
 }
@@ -317,6 +327,13 @@ impl<I: Send + Sync + 'static, O: Send + 'static> State<I, O> {
             // It has just begun, or ended.
             Displaced::Stays => None,
         }
+    }
+
+    /// A job has failed, and goes away until it is tried again.
+    fn note_retry(&mut self, job: JobId) {
+        self.stats.retries += 1;
+        self.entries.entry(job).and_modify(|entry| entry.failures += 1);
+        self.floor.go_away(job);
     }
 
     /// Whether a job is over at a time: it has no seat, and was to begin or to be complete by then.

@@ -11,6 +11,7 @@ use crate::model::{Figure, Figures, Request};
 use crate::observe::summary;
 use crate::policy::Rank;
 use crate::scheduler::{Module, Scheduler};
+use crate::tasks::error::bury;
 use crate::tasks::handle::Leash;
 use crate::tasks::task::Preemptible;
 use crate::tasks::{Retry, TaskError};
@@ -48,11 +49,11 @@ impl<I, O> Entry<I, O> {
         self.leash.as_ref().map_or(0, Leash::attempts)
     }
 
-    /// The pause before another attempt, if there is to be one after this error.
-    pub(super) fn another_attempt(&mut self, error: &TaskError) -> Option<Duration> {
-        let pause = self.retry.after(error, self.failures + 1)?;
-        self.failures += 1;
-        Some(pause)
+    /// Gives the result to whoever asked, who may have gone.
+    pub(super) fn end(self, result: Result<O, TaskError>) {
+        let Entry { reply, item, retry, leash, .. } = self;
+        bury(reply.send(result));
+        bury((item, retry, leash));
     }
 
     /// When it is over for a job that has no seat.
@@ -167,8 +168,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
             Some(error) => {
                 state.stats.ended += 1;
                 drop(state);
-                // Nobody has dropped the other end yet.
-                let _ = entry.reply.send(Err(error));
+                entry.end(Err(error));
             }
             None => {
                 let limits = entry.deadline.into_iter().chain(entry.complete_by);
@@ -264,11 +264,10 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
         }
         let gone = state.sweep_hands();
         drop(state);
-        drop(gone);
+        gone.into_iter().for_each(bury);
         for entry in replies {
-            let error = TaskError::WorkerLeft { name: entry.name, worker: Arc::clone(name) };
-            // Whoever asked may have gone.
-            let _ = entry.reply.send(Err(error));
+            let error = TaskError::WorkerLeft { name: Arc::clone(&entry.name), worker: Arc::clone(name) };
+            entry.end(Err(error));
         }
         self.changed.notify_one();
     }

@@ -1,0 +1,105 @@
+//! Callers' code that misbehaves inside a dispatcher, and requests that cross each other.
+
+use super::*;
+
+/// The urgent one takes the seat of the cancelled one in the same turn.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_cancelled_while_it_gives_up_its_seat_is_not_queued_again() {
+    let house = House::new(10, Policy::LeastLoaded);
+    let hog = take(&house.scheduler, gpu(10));
+    let _worker = house.worker("only", 1);
+    let low = house.submit(7, Priority::Low);
+    settle().await;
+    low.cancel();
+    let urgent = house.submit(1, Priority::Critical);
+    settle().await;
+    assert_eq!(house.times.stats().ended, 1);
+    drop(hog);
+    assert!(matches!(low.await, Err(TaskError::Cancelled { .. })));
+    urgent.await.unwrap();
+    assert_eq!(house.log(), [("only", 1)]);
+    house.assert_accounted();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_decides_on_another_attempt_may_use_the_dispatcher() {
+    let house = House::new(10, Policy::LeastLoaded);
+    let _worker = house.times.worker("broken").register(Broken("fails"));
+    let asked = house.times.clone();
+    let retry = Retry::new(2).when(move |_| asked.stats().submitted == 1);
+    let error = house.times.submit(job(1).retry(retry)).await.unwrap_err();
+    assert!(matches!(error, TaskError::Failed { attempt: 2, .. }), "{error}");
+    house.assert_accounted();
+}
+
+#[test]
+#[should_panic(expected = "timers are disabled")]
+fn a_dispatcher_needs_timers_and_says_so_where_it_is_started() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let _inside = runtime.enter();
+    let (scheduler, _driver) = Scheduler::builder().gpu(10u64).build().unwrap();
+    let _times: Result<Times, _> = scheduler.dispatcher("times").spawn();
+}
+
+/// It takes no more jobs, ever, so nobody is left who could do what is queued.
+#[tokio::test(start_paused = true)]
+async fn what_only_workers_that_drain_could_do_ends_with_the_dispatcher() {
+    let house = House::new(10, Policy::LeastLoaded);
+    let worker = house.worker("only", 1);
+    let running = house.submit(10, Priority::Normal);
+    settle().await;
+    let queued = house.submit(10, Priority::Normal);
+    assert!(futures::poll!(Box::pin(worker.drain())).is_pending());
+    let House { times, .. } = house;
+    drop(times);
+    assert_eq!(running.await.unwrap(), "only");
+    settle().await;
+    assert!(matches!(futures::poll!(queued), std::task::Poll::Ready(Err(TaskError::Cancelled { .. }))));
+    drop(worker);
+}
+
+/// Panics when it is dropped, if it is to.
+struct Bomb(bool);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(!self.0 || std::thread::panicking(), "dropped");
+    }
+}
+
+/// Gives what it is given, and is as dangerous as that.
+struct Passes {
+    _held: Bomb,
+}
+
+#[async_trait]
+impl Handler<Bomb, Bomb> for Passes {
+    async fn handle(&self, _context: TaskContext, item: &Bomb) -> Result<Bomb, BoxError> {
+        tokio::time::sleep(MS).await;
+        Ok(Bomb(item.0))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn items_results_and_handlers_that_panic_while_they_are_dropped_harm_no_other_job() {
+    let scheduler = Scheduler::builder().gpu(10u64).spawn().unwrap();
+    let bombs: Dispatcher<Bomb, Bomb> = scheduler.dispatcher("bombs").spawn().unwrap();
+    let submit = |armed| bombs.submit(Job::new("bomb", Bomb(armed), gpu(1)));
+    let cancelled = submit(true);
+    settle().await;
+    cancelled.cancel();
+    assert!(matches!(cancelled.await, Err(TaskError::Cancelled { .. })));
+    let late = bombs.submit(Job::new("bomb", Bomb(true), gpu(1)).deadline(MS)).await;
+    assert!(matches!(late, Err(TaskError::Overdue { .. })));
+    let worker = bombs.worker("armed").register(Passes { _held: Bomb(true) });
+    drop(submit(true));
+    let running = submit(false);
+    tokio::time::sleep(3 * MS).await;
+    // Its handler goes with the job that runs there.
+    drop(worker);
+    assert!(running.await.is_ok());
+    let _worker = bombs.worker("harmless").register(Passes { _held: Bomb(false) });
+    assert!(submit(false).await.is_ok());
+    let stats = bombs.stats();
+    assert_eq!((stats.submitted, stats.ended, stats.done), (5, 5, 3), "{stats:?}");
+}
