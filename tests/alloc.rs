@@ -75,6 +75,18 @@ fn a_wait_allocates_nothing_once_the_queue_is_warm() {
     assert_untouched(&rig.scheduler);
 }
 
+/// Those that come in order of rank stand in a list that lies in their slots.
+#[test]
+fn however_many_wait_in_order_of_arrival_they_allocate_nothing_once_the_queue_is_warm() {
+    let rig = Rig::loans(10, 10);
+    let _held = take(&rig.scheduler, gpu(10));
+    let reservations = || (0..200).map(|_| rig.scheduler.reserve(gpu(1))).collect::<Vec<_>>();
+    let wait = |all: &mut Vec<Reservation>| assert!(all.iter_mut().all(|waiting| poll(waiting).is_none()));
+    wait(&mut reservations());
+    let mut again = reservations();
+    assert_allocates_nothing("two hundred waits", || wait(&mut again));
+}
+
 #[test]
 fn cloning_a_request_and_a_handle_allocates_nothing() {
     let (rig, ids) = wide();

@@ -197,6 +197,36 @@ fn a_claim_that_comes_back_from_an_expired_offer_does_not_bind_while_only_safety
     assert_untouched(&rig.scheduler);
 }
 
+/// Who said nothing beforehand, and whoever asks for what it has always been free to have, is not held to it.
+#[test]
+fn a_bound_is_forgotten_with_the_last_lease_and_the_last_reservation_of_its_activity() {
+    let rig = Rig::loans(10, 10);
+    let query = Activity::new("query");
+    let bounded = query.clone().at_most(Amounts::of(GPU, 4));
+    drop(take(&rig.scheduler, gpu(4).activity(&bounded)));
+    drop(take(&rig.scheduler, gpu(10).activity(&query)));
+    let held = take(&rig.scheduler, gpu(10));
+    drop(queued(&rig.scheduler, gpu(4).activity(&bounded)));
+    drop(held);
+    drop(take(&rig.scheduler, gpu(10).activity(&query)));
+    assert_untouched(&rig.scheduler);
+}
+
+/// A state that is not safe stays so whatever is granted: nobody new goes in before somebody has come out.
+#[test]
+fn c7_where_a_shrink_has_left_it_unsafe_no_bounded_activity_is_granted_anything() {
+    let rig = Rig::loans(8, 4);
+    let [one, other] = ["one", "other"].map(|name| bounded(name, &[(GPU, 5)]));
+    let third = bounded("third", &[(HOST, 2)]);
+    let [first, second] = [&one, &other].map(|activity| take(&rig.scheduler, gpu(3).activity(activity)));
+    rig.scheduler.set_capacity(GPU, 6).unwrap();
+    let mut outside = queued(&rig.scheduler, Request::new().host(2u64).activity(&third));
+    assert_eq!(outside.explain().blockers[0].cause, bursar::Cause::Unsafe);
+    drop(first);
+    drop((granted(&mut outside), second));
+    assert_untouched(&rig.scheduler);
+}
+
 #[test]
 fn activities_that_gave_up_leave_no_bound_behind_and_one_beyond_the_capacity_stops_nobody() {
     let rig = Rig::loans(10, 10);

@@ -326,6 +326,28 @@ fn c13_those_ahead_are_counted_exactly_up_to_a_thousand() {
 }
 
 #[test]
+fn c13_who_stands_ahead_by_another_than_its_first_alternative_is_counted() {
+    let rig = Rig::loans(10, 10);
+    let _held = take(&rig.scheduler, gpu(10).host(10u64));
+    let _ahead = queued(&rig.scheduler, host(4).or(gpu(3)).or(gpu(2)));
+    let ahead = only(&rig.scheduler.reserve(gpu(1)).explain()).ahead;
+    assert_eq!((ahead.count, ahead.asked), (1, 3));
+}
+
+/// The slot is that of one whose owner never asked how it had ended.
+#[test]
+fn c13_a_wait_has_lasted_as_long_as_it_has_whoever_waited_in_its_slot_before() {
+    let mut rig = Rig::loans(10, 10);
+    let _held = take(&rig.scheduler, gpu(10));
+    let late = queued(&rig.scheduler, gpu(1).deadline(10 * MS));
+    rig.pass(10 * MS);
+    drop(late);
+    let next = queued(&rig.scheduler, gpu(1));
+    rig.pass(25 * MS);
+    assert_eq!(next.explain().waited, 25 * MS);
+}
+
+#[test]
 fn c13_holders_are_the_largest_three_and_the_rest_in_sums() {
     let rig = Rig::loans(100, 10);
     let labelled = [("a", 5), ("b", 30), ("c", 20), ("d", 10), ("e", 1)];

@@ -394,6 +394,19 @@ fn r9_a_lease_inside_a_minimum_is_not_asked_because_its_module_has_more_of_somet
 }
 
 #[test]
+fn r9_a_minimum_asks_nothing_back_of_what_is_critical() {
+    let rig = Rig::loans(10, 10);
+    let vision = rig.scheduler.module("vision").minimum(GPU, 4).register().unwrap();
+    let speech = rig.scheduler.module("speech").minimum(GPU, 4).register().unwrap();
+    let inside = take(&rig.scheduler, gpu(4).of(&speech).preemptible());
+    let urgent = take(&rig.scheduler, critical(6).preemptible());
+    let mut own = queued(&rig.scheduler, gpu(4).of(&vision));
+    assert_eq!([&inside, &urgent].map(|lease| asked(lease).is_some()), [false, false]);
+    drop(urgent);
+    drop(granted(&mut own));
+}
+
+#[test]
 fn c8_nobody_is_asked_to_end_for_what_itself_waits_for() {
     let rig = Rig::loans(10, 10);
     let query = Activity::new("query");

@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use bursar::{Amounts, Budget, Config, Next, Order, Priority, Request};
+use bursar::{Activity, Amounts, Budget, Config, Next, Order, Priority, Request};
 use common::*;
 use tokio_test::task;
 
@@ -224,4 +224,23 @@ fn nobody_who_fits_is_left_in_line() {
         drop(held);
         assert_untouched(&rig.scheduler);
     }
+}
+
+/// One that waits for a holder's disk hands on its own hurry, not that of who waits for its host memory: it comes right
+/// behind that one, which came an instant earlier, without being moved.
+#[test]
+fn who_is_moved_up_by_nobody_hands_on_the_pace_of_its_own() {
+    let mut rig = Rig::new(Config { order: Order::ResponseRatio, ..three_loans() });
+    let filler = take(&rig.scheduler, gpu(10));
+    let [long, behind] = ["long", "behind"].map(Activity::new);
+    let _has_host = take(&rig.scheduler, host(10).activity(&long));
+    let _has_disk = take(&rig.scheduler, disk(10).activity(&behind));
+    let _hurried = queued(&rig.scheduler, host(1).expected_hold(MS));
+    rig.jump(Duration::from_nanos(1));
+    let _waits = queued(&rig.scheduler, disk(1).activity(&long).expected_hold(1_000 * MS));
+    rig.jump(MS);
+    let mut rival = queued(&rig.scheduler, gpu(10).expected_hold(10 * MS));
+    let mut heir = queued(&rig.scheduler, gpu(10).activity(&behind).expected_hold(10 * MS));
+    rig.pass(10 * MS);
+    assert_eq!(winner(filler, &mut [&mut heir, &mut rival]), 1);
 }

@@ -3,7 +3,6 @@
 use crate::model::Priority;
 use crate::policy::Rank;
 
-use super::queue::State;
 use super::{Engine, Timer};
 
 impl Engine {
@@ -21,12 +20,8 @@ impl Engine {
     /// Starts the clock of a waiter that stands at its level since `from`.
     #[inline]
     pub(super) fn start_aging(&mut self, slot: u32, from: u64) {
-        let at = self.raise_at(self.queue.get(slot).rank.level(), from);
-        self.queue.get_mut(slot).raise_at = at;
-        if at != u64::MAX {
-            let timer = self.timer(slot, at);
-            self.raises.insert(timer);
-        }
+        self.queue.get_mut(slot).raise_at = self.raise_at(self.queue.get(slot).rank.level(), from);
+        self.resume_aging(slot);
     }
 
     /// Stops the clock of a waiter, whatever state it is in.
@@ -52,7 +47,8 @@ impl Engine {
         }
     }
 
-    /// Starts the clock again of a waiter that was dormant; it kept the time.
+    /// Lets the clock of a waiter run up to the time that is noted; one that was dormant has kept it.
+    #[inline]
     pub(super) fn resume_aging(&mut self, slot: u32) {
         let at = self.queue.get(slot).raise_at;
         if at != u64::MAX {
@@ -88,12 +84,8 @@ impl Engine {
             Some(own) => *own = rank,
             None => self.rerank(slot, rank),
         }
-        let at = self.raise_at(level, due);
-        self.queue.get_mut(slot).raise_at = at;
-        if at != u64::MAX && self.queue.get(slot).state == State::Waiting {
-            let timer = self.timer(slot, at);
-            self.raises.insert(timer);
-        }
+        self.queue.get_mut(slot).raise_at = self.raise_at(level, due);
+        self.resume_aging(slot);
     }
 
     /// Gives a waiter another rank: it stands in the same lines, in another place, and claims the same. Those whom its

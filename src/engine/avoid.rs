@@ -224,9 +224,9 @@ fn row(books: &Books, (party, most): (u64, &Amounts), mut held: Amounts, more: O
 /// The bounded activities that could not end however the others did: who can end, ends, and it does not matter in which
 /// order. What none of these activities holds is there, or comes back.
 fn left_over(books: &Books, mut rows: Vec<Row>) -> Vec<Row> {
-    let loans = books.budgets() & !books.rates();
-    // Below zero while a shrunk loan is overdrawn: what comes back makes up for that first.
-    let mut work: Vec<(BudgetId, i128)> = BudgetId::in_set(loans)
+    // Below zero while a shrunk loan is overdrawn: what comes back makes up for that first. Of rates nobody holds or
+    // needs anything here.
+    let mut work: Vec<(BudgetId, i128)> = BudgetId::in_set(books.budgets())
         .map(|id| {
             let held: i128 = rows.iter().map(|row| i128::from(row.held.get(id))).sum();
             (id, i128::from(books.capacity(id)) - held)

@@ -294,7 +294,6 @@ impl Engine {
         for slot in self.in_order_of_arrival(|_| true) {
             self.end(turn, slot, Verdict::Closed(reason));
         }
-        self.dirty.clear();
     }
 
     /// Takes what is to be done.

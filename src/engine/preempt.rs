@@ -191,11 +191,9 @@ impl Engine {
         }
     }
 
-    /// The number of a preemptible lease, by which it is told from a later one in its place, and when its request
-    /// arrived.
-    pub fn lent(&self, held: Held) -> Option<(u64, u64)> {
-        let lent = self.preemption.lent.get(&held.place()?)?;
-        Some((lent.number, lent.arrived))
+    /// When the request of a preemptible lease arrived.
+    pub fn lent_since(&self, held: Held) -> Option<u64> {
+        Some(self.preemption.lent.get(&held.place()?)?.arrived)
     }
 
     /// How long those that were asked have, in nanoseconds.
@@ -367,16 +365,17 @@ impl Engine {
         asked.filter(in_time).filter_map(|lent| Some((books.tag(lent.held), books.placed(lent.held)?)))
     }
 
-    /// What a filing lacks of loans, beyond what higher ranks claim. Rates come back by themselves.
+    /// What a filing lacks of each loan, beyond what higher ranks claim. Rates come back by themselves.
     fn missing_loans(&self, books: &Books, filing: Filing) -> Vec<(BudgetId, u64)> {
         let who = self.claimant(filing.slot());
         let asks = self.queue.asks(filing.slot(), filing.alternative()).bundle().without(books.rates());
         let lack = |(id, units): (BudgetId, u64)| {
             let kept = self.claimed_above(id, who, u64::MAX).saturating_add(self.kept(books, id, who));
+            // Nothing is free of a loan that is overdrawn.
             let lack = units.saturating_add(kept).saturating_sub(books.free(id));
-            (lack > 0).then(|| (id, lack.saturating_add(books.deficit(id))))
+            (id, lack.saturating_add(books.deficit(id)))
         };
-        asks.iter().filter_map(lack).collect()
+        asks.iter().map(lack).collect()
     }
 
     /// The highest level of a waiter's request and of those that wait, directly or through other holders, for what its

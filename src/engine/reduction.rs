@@ -36,7 +36,8 @@ impl There {
     pub(super) fn without(sure: Sure, holders: &[(u64, &Party)], books: &Books) -> Self {
         let holding = holders.iter().map(|&(activity, _)| activity).collect();
         let mut there = There { sure, units: [0; BudgetId::LIMIT], of_modules: BTreeMap::new(), holders: holding };
-        for id in BudgetId::in_set(books.budgets() & !books.rates()) {
+        // Nobody looks what there is of a rate.
+        for id in BudgetId::in_set(books.budgets()) {
             there.units[id.index()] = i128::from(books.capacity(id));
         }
         for part in holders.iter().flat_map(|(_, party)| party.parts(sure)) {

@@ -66,10 +66,6 @@ impl Dirty {
         self.set == 0
     }
 
-    pub(super) fn clear(&mut self) {
-        self.set = 0;
-    }
-
     pub(super) fn note_last(&mut self, id: BudgetId, filing: Filing) {
         self.last[id.index()] = Some(filing);
     }
@@ -173,7 +169,6 @@ impl Engine {
     fn regrant_heads(&mut self, turn: &mut Turn<'_>) -> usize {
         let mut granted = 0;
         if let Some(id) = BudgetId::first_of(self.dirty.set)
-            && self.dirty.set == id.bit()
             && self.dirty.after[id.index()].0 == Rank::BEFORE_ALL
         {
             while granted < BREATH && self.dirty.set == id.bit() {

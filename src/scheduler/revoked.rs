@@ -167,41 +167,20 @@ fn poll_revoked(
     })
 }
 
-/// Watches a preemptible lease, and what is split off it, from outside, for those who have given it away. The scheduler
-/// has to be alive meanwhile.
-#[derive(Debug)]
-pub(crate) struct Watched {
-    core: &'static Core,
-    held: Held,
-    number: u64,
-    seniority: Seniority,
-}
-
 impl Lease {
-    /// Watches the lease after it was given away, if it is preemptible.
-    pub(crate) fn watched(&self) -> Option<Watched> {
+    /// Watches the lease, and what is split off it, for one who is about to give it away: the waker is woken when it is
+    /// asked to end, at once if it was, or a part of it; and dropped with the lease. Its clone runs no code of a
+    /// caller's. The place in the queue that the request of the lease had; `None`, and no waker, if it is not
+    /// preemptible.
+    pub(crate) fn watch(&self, waker: impl FnOnce() -> Waker) -> Option<Seniority> {
         let (core, held) = (self.core(), self.held());
-        let (number, arrived) = core.look(|desk, _| desk.engine.lent(held))?;
-        Some(Watched { core, held, number, seniority: Seniority(arrived) })
-    }
-}
-
-impl Watched {
-    /// The place in the queue that the request of the lease had.
-    pub(crate) fn seniority(&self) -> Seniority {
-        self.seniority
-    }
-
-    /// The revocation, if the lease was asked to end; if not, the waker is woken when it is, or a part of it, or
-    /// dropped with the lease. The waker is one whose clone runs no code of a caller's.
-    pub(crate) fn poll(&self, waker: Waker) -> Poll<Revocation> {
-        let Some(place) = self.held.place().filter(|_| self.is_there()) else { return Poll::Pending };
+        let place = held.place()?;
+        let since = core.look(|desk, _| desk.engine.lent_since(held))?;
+        let waker = waker();
         let keep = |revocations: &mut Revocations, waker, _: &mut Wakes| revocations.enter(place, waker, true);
-        poll_revoked(self.core, self.held, waker, keep).map_or(Poll::Pending, Poll::Ready)
-    }
-
-    /// Whether the lease is still out.
-    fn is_there(&self) -> bool {
-        self.core.look(|desk, _| desk.engine.lent(self.held)).is_some_and(|(number, _)| number == self.number)
+        if poll_revoked(core, held, waker.clone(), keep).is_ok() {
+            waker.wake();
+        }
+        Some(Seniority(since))
     }
 }

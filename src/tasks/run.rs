@@ -307,12 +307,7 @@ impl<T: Send + 'static> Run<T> {
 
     /// Has the attempt told when its lease is asked to end, or a part of it. The place in the queue that the lease had.
     fn watch(&self, lease: &Lease, attempt: u32) -> Option<Seniority> {
-        let watched = lease.watched()?;
-        let waker = Waker::from(Arc::new(Preempt { control: Arc::clone(&self.control), attempt }));
-        if watched.poll(waker.clone()).is_ready() {
-            waker.wake();
-        }
-        Some(watched.seniority())
+        lease.watch(|| Waker::from(Arc::new(Preempt { control: Arc::clone(&self.control), attempt })))
     }
 
     /// Why it is not to wait or begin any more, if it is not: it was cancelled, or told to leave while it was about to

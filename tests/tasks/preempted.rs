@@ -41,6 +41,26 @@ async fn a_preempted_task_gives_everything_back_and_goes_on_from_what_it_saved()
     assert_accounted(&scheduler);
 }
 
+/// Its place is its own, not the first: who came before it and lacked something else goes first after all.
+#[tokio::test(start_paused = true)]
+async fn a_preempted_task_comes_back_behind_who_came_before_it() {
+    let config = Config::new().with(Budget::loan(GPU, 10)).with(Budget::loan(HOST, 1));
+    let scheduler = Scheduler::builder().config(config).spawn().unwrap();
+    let only_host = take(&scheduler, host(1));
+    tokio::time::sleep(MS).await;
+    let mut older = queued(&scheduler, gpu(10).host(1u64));
+    tokio::time::sleep(MS).await;
+    let task = scheduler.submit(counting(&Diary::default()));
+    settle().await;
+    let mut urgent = queued(&scheduler, gpu(10).priority(Priority::Critical));
+    settle().await;
+    let urgent = granted(&mut urgent);
+    drop((only_host, urgent));
+    drop(granted(&mut older));
+    assert_eq!(task.await.unwrap(), 2);
+    assert_accounted(&scheduler);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_task_that_is_not_preemptible_or_does_not_run_is_never_cut() {
     let scheduler = with_gpu(10);

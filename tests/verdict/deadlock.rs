@@ -273,6 +273,28 @@ fn c7_who_comes_back_too_often_is_told_to_split_until_it_has_held_nothing() {
     assert_untouched(&rig.scheduler);
 }
 
+/// Who did as it was told has nothing left that could still come back, and is no reason to wait longer.
+#[test]
+fn c7_who_gave_everything_back_is_stuck_the_next_time_after_the_same_time() {
+    let mut rig = rig();
+    let (first, has_first) = holder(&rig.scheduler, "first", gpu(5));
+    let (again, mut lease) = holder(&rig.scheduler, "again", gpu(5));
+    for _ in 0..2 {
+        let mut urgent = queued(&rig.scheduler, gpu(5).priority(Priority::High).activity(&first));
+        let mut waits = queued(&rig.scheduler, gpu(5).activity(&again));
+        rig.run();
+        rig.pass(9 * MS);
+        assert!(!waits.is_woken());
+        rig.pass(MS);
+        assert_rolled_back(&told(&mut waits));
+        drop((waits, lease));
+        drop(granted(&mut urgent));
+        lease = take(&rig.scheduler, gpu(5).activity(&again));
+    }
+    drop((has_first, lease));
+    assert_untouched(&rig.scheduler);
+}
+
 #[test]
 fn c7_who_has_an_alternative_that_can_be_served_gets_no_verdict() {
     let mut rig = rig();
