@@ -186,6 +186,8 @@ pub struct Model {
     lag: u64,
     /// The latest time that a turn was given.
     now: u64,
+    /// Until when patience has been seen to run out: claims are entered then, and not when the time comes.
+    patience_seen: u64,
     arrivals: u64,
     /// When the driver looks at the offers next.
     next_look: u64,
@@ -221,6 +223,7 @@ impl Model {
             clock,
             lag: 0,
             now: 0,
+            patience_seen: 0,
             arrivals: 0,
             next_look: u64::MAX,
             closed: false,

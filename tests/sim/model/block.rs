@@ -32,10 +32,16 @@ impl Model {
         &ladder[if self.is_ripe(waiter) { ladder.len() - 1 } else { 0 }]
     }
 
+    /// The least that it asked for when its claim was last looked at.
+    fn low_claimed<'a>(&self, waiter: &'a Waiter, alternative: usize) -> &'a Asks {
+        let ladder = &waiter.ladders[alternative];
+        &ladder[if self.patience_seen >= waiter.ripe_at { ladder.len() - 1 } else { 0 }]
+    }
+
     /// What a waiter claims: its units of each budget, of a rate no more than the burst.
     pub(super) fn claim(&self, waiter: &Waiter) -> Asks {
         match waiter.claiming {
-            Some(alternative) => self.claim_of(self.low(waiter, alternative)),
+            Some(alternative) => self.claim_of(self.low_claimed(waiter, alternative)),
             None => Asks::new(),
         }
     }
@@ -52,7 +58,7 @@ impl Model {
     /// the claimant waits for (R3).
     pub(super) fn claimed(&self, id: BudgetId, who: &Who) -> u128 {
         let claim = |waiter: &Waiter| {
-            let low = self.low(waiter, waiter.claiming.filter(|_| waiter.rank < who.rank)?);
+            let low = self.low_claimed(waiter, waiter.claiming.filter(|_| waiter.rank < who.rank)?);
             let vast = low.iter().any(|(id, units)| *units > self.stocks[id].limit());
             let units = self.stocks[&id].share(units_of(low, id));
             (units > 0 && !vast && self.binds(waiter, who)).then_some(u128::from(units))

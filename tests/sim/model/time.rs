@@ -26,6 +26,7 @@ impl Model {
         for (_, at) in late {
             self.end(at, Why::Late);
         }
+        self.patience_seen = self.now;
         let ripens = |(at, waiter): (usize, &Waiter)| {
             let is_now = self.patience_ends(waiter)? > before && self.is_ripe(waiter);
             is_now.then_some((waiter.ripe_at, at))
