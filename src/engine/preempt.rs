@@ -33,7 +33,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ledger::{Books, Held};
 use crate::model::{Amounts, BudgetId, Priority, Tag};
-use crate::policy::{Candidate, Rank, choose_victims};
+use crate::policy::{Aging, Candidate, Rank, choose_victims};
 
 use super::borrowed::Borrowed;
 use super::lines::Filing;
@@ -143,6 +143,11 @@ impl Engine {
         if before == 0 { since } else { before.min(since) }
     }
 
+    /// When the request of a slot that is in use arrived, or its work first did.
+    pub fn waits_since(&self, slot: u32) -> Option<u64> {
+        self.queue.find(slot).map(|_| self.arrived(slot))
+    }
+
     /// A preemptible lease was granted to a request that arrived then.
     pub(super) fn lend(&mut self, held: Held, arrived: u64) {
         self.preemption.enter(held, arrived, None);
@@ -199,6 +204,11 @@ impl Engine {
     /// How long those that were asked have, in nanoseconds.
     pub fn grace(&self) -> u64 {
         self.settings.grace
+    }
+
+    /// How waiters gain levels.
+    pub(crate) fn aging(&self) -> Aging {
+        self.settings.aging
     }
 
     /// For which level a lease was asked to end, until when, and when its request arrived. `None` while it was not.

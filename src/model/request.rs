@@ -312,7 +312,8 @@ impl Request {
     }
 
     /// It takes up work that had to be left: among requests of its level without a deadline it has the place that the
-    /// request of the lease had that was asked to end.
+    /// request of the lease had that was asked to end. It was let in before: a full queue does not
+    /// [shed](crate::ReserveError::Shed) it.
     pub fn seniority(mut self, seniority: Seniority) -> Self {
         self.rare().arrived = seniority.0;
         self

@@ -20,10 +20,6 @@ use super::error::message;
 use super::task::Factory;
 use super::{BoxError, Retry, Task, TaskContext, TaskError};
 
-/// How long a preempted task that finds the queue full waits before it asks again: it is not shed for having been
-/// preempted.
-const FULL_PAUSE: Duration = Duration::from_millis(5);
-
 /// A task that was submitted. Lives in a tokio task of its own.
 pub(super) struct Run<T> {
     /// First, because it counts at a scheduler that this keeps alive.
@@ -60,8 +56,10 @@ impl Drop for Tally {
     fn drop(&mut self) {
         let last = self.control.stage_to_end();
         self.control.ended_running.store(matches!(last, Stage::Running), Ordering::Release);
+        // What it would have said of its end is lost with it: its work goes on.
+        let end = if matches!(last, Stage::Withdrawn) { TaskEnd::TakenBack } else { self.end };
         drop(last);
-        self.counters.ended(self.end);
+        self.counters.ended(end);
     }
 }
 
@@ -177,6 +175,8 @@ impl<T: Send + 'static> Run<T> {
             };
             let Some(pause) = self.retry.after(&error, self.failures + 1) else { return Err(error) };
             self.failures += 1;
+            // Another attempt is the last to arrive.
+            self.control.past().seniority = None;
             self.tally.counters.retried();
             self.pause(pause).await?;
             self.queue();
@@ -185,22 +185,11 @@ impl<T: Send + 'static> Run<T> {
 
     /// Waits for what it asks for.
     async fn granted(&mut self) -> Result<Lease, TaskError> {
-        loop {
-            let first = self.first.take();
-            let granted = match first {
-                Some(first) => first,
-                None => poll_fn(|cx| self.poll_granted(cx)).await?,
-            };
-            let preempted = self.control.past().preemptions > 0;
-            match granted {
-                Ok(lease) => return Ok(lease),
-                Err(ReserveError::Shed { .. }) if preempted => {
-                    self.pause(FULL_PAUSE).await?;
-                    self.queue();
-                }
-                Err(error) => return Err(TaskError::of_wait(Arc::clone(&self.control.name), error)),
-            }
-        }
+        let granted = match self.first.take() {
+            Some(first) => first,
+            None => poll_fn(|cx| self.poll_granted(cx)).await?,
+        };
+        granted.map_err(|error| TaskError::of_wait(Arc::clone(&self.control.name), error))
     }
 
     fn poll_granted(&mut self, cx: &mut Context<'_>) -> Poll<Result<Result<Lease, ReserveError>, TaskError>> {
@@ -223,12 +212,16 @@ impl<T: Send + 'static> Run<T> {
         }
     }
 
-    /// Asks again with the level that it has now, and gives up the old place only when it has the new one.
+    /// Asks again with the level that it has now and the time at which it arrived, and gives up the old place only when
+    /// it has the new one.
     fn ask_anew(&mut self) -> Option<Result<Lease, ReserveError>> {
+        if let Stage::Queued(reservation) = &*self.control.stage() {
+            self.control.past().seniority = Some(reservation.seniority());
+        }
         let mut anew = self.scheduler.reserve(self.request_at(Instant::now()));
         let granted = poll_once(&mut anew);
         if let Some(Err(_)) = granted {
-            // The queue is full, say. It keeps the place it has.
+            // It is closed, say, or too late: then so is the old place, and ends the same way.
             return None;
         }
         let old = match &mut *self.control.stage() {

@@ -58,6 +58,23 @@ async fn what_only_workers_that_drain_could_do_ends_with_the_dispatcher() {
     drop(worker);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_with_ten_thousand_queued_jobs_accounts_for_every_one() {
+    let house = House::new(10, Policy::TwoChoices { seed: 5 });
+    let _workers = ["first", "second", "third"].map(|name| house.worker(name, 8));
+    let jobs = (0..10_000u64).map(|number| house.submit(number % 9, Priority::ALL[number as usize % 5]));
+    let jobs: Vec<_> = jobs.collect();
+    tokio::time::sleep(20 * MS).await;
+    house.scheduler.shutdown().await.unwrap();
+    let ends = futures::future::join_all(jobs).await;
+    let done = ends.iter().filter(|end| end.is_ok()).count() as u64;
+    let closed = |end: &&Result<_, _>| matches!(end, Err(TaskError::Refused { .. }));
+    assert_eq!(ends.iter().filter(closed).count() as u64, 10_000 - done);
+    let stats = house.times.stats();
+    assert!(stats.done == done && (20..200).contains(&done), "{stats:?}");
+    house.assert_accounted();
+}
+
 /// Panics when it is dropped, if it is to.
 struct Bomb(bool);
 

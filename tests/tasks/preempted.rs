@@ -99,9 +99,11 @@ async fn p27_a_preempted_task_that_finds_the_queue_full_is_not_shed() {
     // It has the only place in the queue, and everything below it has to wait behind it.
     let mut both = queued(&scheduler, gpu(10).host(1).priority(Priority::High));
     assert!(task.preempt());
-    tokio::time::sleep(20 * MS).await;
-    assert!(scheduler.stats().levels.iter().any(|level| level.shed > 0));
-    assert_eq!(scheduler.task_stats().live, 1);
+    settle().await;
+    // It was let in before: it waits at once, as the second of one.
+    assert_eq!((task.state(), scheduler.stats().waiting), (TaskState::Queued, 2));
+    let shed = scheduler.submit(endless("shed", gpu(1))).await.unwrap_err();
+    assert!(matches!(shed, TaskError::Shed { .. }));
     drop(host);
     drop(granted(&mut both));
     assert_eq!(task.await.unwrap(), 2);

@@ -79,6 +79,26 @@ async fn a_raised_task_passes_those_below_and_a_priority_never_falls() {
     assert_accounted(&scheduler);
 }
 
+/// The queue has room for two, and both are there.
+#[tokio::test(start_paused = true)]
+async fn a_task_is_raised_in_a_full_queue_too_and_keeps_the_time_of_its_arrival() {
+    let scheduler = Scheduler::builder().gpu(1u64).max_waiters(2).spawn().unwrap();
+    let held = take(&scheduler, gpu(1));
+    let diary = Diary::default();
+    let raised = scheduler.submit(noting(&diary, "raised", 1).priority(Priority::Low));
+    tokio::time::sleep(MS).await;
+    let high = scheduler.submit(noting(&diary, "high", 1).priority(Priority::High));
+    settle().await;
+    assert!(raised.raise(Priority::High));
+    settle().await;
+    assert_eq!((scheduler.stats().waiting, raised.explain().wait.map(|wait| wait.level)), (2, Some(Priority::High)));
+    drop(held);
+    raised.await.unwrap();
+    high.await.unwrap();
+    assert_eq!(diary.read(), ["raised", "high"]);
+    assert_accounted(&scheduler);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_raised_task_keeps_what_is_left_of_its_deadline() {
     let scheduler = with_gpu(1);

@@ -1,5 +1,6 @@
 //! One kind of job, several workers: each job goes to one of them, by a policy.
 
+mod aging;
 mod desk;
 mod displace;
 mod floor;
@@ -83,7 +84,7 @@ impl DispatcherBuilder {
         let _inside = runtime.enter();
         // In here: where there are no timers its task would panic, and nobody would know why.
         let ticker = tokio::time::interval(tick);
-        let floor = Floor::new(Balancer::new(policy), moves_per_turn);
+        let floor = Floor::new(Balancer::new(policy), moves_per_turn, scheduler.aging());
         let shared = Arc::new(Shared::new(scheduler, Arc::clone(&name), floor, hopeless));
         let row = TaskRow::new(Arc::clone(&name), Location::caller());
         let task = observe::spawn(&runtime, &name, pump::pump(Arc::clone(&shared), ticker, row));
