@@ -48,7 +48,8 @@ impl Engine {
         Submitted::Waiting(self.enqueue(turn, asked, rank, by.0))
     }
 
-    /// Whether no more may wait. Who comes back with its place, as work that was preempted does, was let in before (P27).
+    /// Whether no more may wait. Who comes back with its place, as work that was preempted does, was let in before
+    /// (P27).
     pub(super) fn is_full_for(&self, asked: &Asked<'_>) -> bool {
         let comes_back = asked.terms.as_ref().is_some_and(|terms| terms.arrived != 0);
         self.waiting >= if comes_back { MOST_SLOTS } else { self.settings.max_waiters }

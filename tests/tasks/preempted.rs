@@ -171,6 +171,32 @@ async fn p27_a_task_that_was_preempted_as_often_as_it_allows_is_asked_no_more() 
     assert_accounted(&scheduler);
 }
 
+/// It has a reason and a grace, and brings its work to where it can be left.
+#[tokio::test(start_paused = true)]
+async fn a_task_that_is_asked_learns_for_whom_and_uses_its_time() {
+    let scheduler = with_gpu(10);
+    let task = Task::new("asked", gpu(10), |context| async move {
+        if let Some(by) = context.saved::<Priority>() {
+            return (by, context.attempt());
+        }
+        let asked = context.revoked().await;
+        assert_eq!(asked.grace, Config::new().grace);
+        tokio::time::sleep(20 * MS).await;
+        context.save(asked.by);
+        context.checkpoint().await;
+        unreachable!("it is halted")
+    });
+    let task = scheduler.submit(task.priority(Priority::Idle).preemptible_at_checkpoints());
+    settle().await;
+    let mut urgent = queued(&scheduler, gpu(1).priority(Priority::High));
+    tokio::time::sleep(10 * MS).await;
+    assert_waits(&mut urgent);
+    tokio::time::sleep(15 * MS).await;
+    drop(granted(&mut urgent));
+    assert_eq!(task.await.unwrap(), (Priority::High, 2));
+    assert_accounted(&scheduler);
+}
+
 /// P44: a pool that has room for one. Equals never take turns at each other, and the one that had to give way does not
 /// preempt back: one preemption in all, and each runs once it is its turn.
 #[tokio::test(start_paused = true)]
