@@ -250,8 +250,9 @@ impl<T: Send + 'static> Run<T> {
 
     /// Takes a place in the queue.
     fn queue(&mut self) {
-        let mut reservation = self.scheduler.reserve(self.request_now());
+        // Before the level is read: a raise that comes later is a flag for the next poll.
         self.tally.control.clear(RAISE);
+        let mut reservation = self.scheduler.reserve(self.request_now());
         self.first = poll_once(&mut reservation);
         drop(self.tally.control.move_to(Stage::Queued(reservation)));
     }
