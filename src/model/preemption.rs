@@ -20,3 +20,11 @@ pub struct Revocation {
 /// [`Request::seniority`](crate::Request::seniority).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seniority(pub(crate) u64);
+
+impl Seniority {
+    /// Of a request that arrived then, in nanoseconds.
+    pub(crate) fn since(arrived: u64) -> Self {
+        // Zero is for one that has not arrived before.
+        Seniority(arrived.max(1))
+    }
+}

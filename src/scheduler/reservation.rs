@@ -69,8 +69,7 @@ impl Reservation {
     pub(crate) fn seniority(&self) -> Seniority {
         let slot = self.slot;
         let since = |desk: &Desk, now| if slot < DONE { desk.engine.waits_since(slot) } else { None }.unwrap_or(now);
-        // Zero is for one that has not arrived before.
-        Seniority(self.core.look(|desk, turn| since(desk, turn.now)).max(1))
+        Seniority::since(self.core.look(|desk, turn| since(desk, turn.now)))
     }
 
     /// Another deadline; only before the first poll.
