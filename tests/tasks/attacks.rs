@@ -327,3 +327,48 @@ async fn rros_p3_no_task_is_ever_neither_run_nor_queued_nor_cancelled_nor_report
         assert_accounted(&scheduler);
     }
 }
+
+/// Attack: on several threads, with room for a few in memory and in the queue, tasks are raised, preempted by hand and
+/// by the scheduler, cancelled and aborted while they are granted, run, give way and end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn tasks_on_several_threads_have_one_end_each_and_the_figures_say_which() {
+    let scheduler = Scheduler::builder().gpu(8u64).max_waiters(24).spawn().unwrap();
+    let mut dice = fastrand::Rng::with_seed(17);
+    let mut handles = Vec::new();
+    for number in 0..2_000u64 {
+        let turns = dice.u64(..6);
+        let task = Task::new("any", gpu(dice.u64(1..=6)), move |context| async move {
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+                context.checkpoint().await;
+            }
+            number
+        });
+        let task = task.priority(Priority::ALL[dice.usize(..5)]).preemptions(u32::MAX);
+        handles.push(scheduler.submit(match dice.u8(..3) {
+            0 => task,
+            1 => task.preemptible(),
+            _ => task.preemptible_at_checkpoints(),
+        }));
+        let any = &handles[number as usize - dice.usize(..=number.min(20) as usize)];
+        match dice.u8(..8) {
+            0 => any.cancel(),
+            1 => any.abort(),
+            2 | 3 => _ = any.preempt(),
+            4 | 5 => _ = any.raise(Priority::ALL[dice.usize(..5)]),
+            _ => tokio::task::yield_now().await,
+        }
+    }
+    let ends = futures::future::join_all(handles).await;
+    let count =
+        |kind: fn(&TaskError) -> bool| ends.iter().flat_map(|end| end.as_ref().err()).filter(|&e| kind(e)).count();
+    let cancelled = count(|error| matches!(error, TaskError::Cancelled { .. })) as u64;
+    let shed = count(|error| matches!(error, TaskError::Shed { .. })) as u64;
+    let done: Vec<u64> = ends.iter().flatten().copied().collect();
+    assert!(done.is_sorted() && done.iter().all(|number| *number < 2_000));
+    let stats = scheduler.task_stats();
+    assert_eq!((stats.done, stats.cancelled, stats.shed), (done.len() as u64, cancelled, shed), "{stats}");
+    assert_eq!(stats.done + stats.cancelled + stats.shed, 2_000, "{stats}");
+    assert!(stats.preemptions > 0 && stats.cancelled > 0, "{stats}");
+    assert_accounted(&scheduler);
+}

@@ -1,6 +1,6 @@
-//! Jobs that gain levels while they wait (C4): in a queue, or in a seat for their resources, but not while they run. One
-//! that runs when it would have gained a level has its clock started again when it has lost its seat; if it waits in that
-//! once more before, it gains levels in the queue of the scheduler only.
+//! Jobs that gain levels while they wait (C4): in a queue, or in a seat for their resources, but not while they run.
+//! One that runs when it would have gained a level has its clock started again when it has lost its seat; if it waits
+//! in that once more before, it gains levels in the queue of the scheduler only.
 
 use crate::tasks::handle::Grip;
 
