@@ -173,7 +173,7 @@ impl Engine {
         }
         turn.board.open(slot);
         self.start_deadline(slot);
-        self.start_aging(slot, since);
+        self.start_aging(slot, self.ages_since(slot));
         self.count(turn.books, slot);
         if flexible {
             self.start_ripening(slot);

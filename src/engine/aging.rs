@@ -5,6 +5,13 @@ use crate::policy::Rank;
 use super::{Engine, Timer};
 
 impl Engine {
+    /// Since when a waiter has waited: with another request before this one, if it goes on with that.
+    pub(super) fn ages_since(&self, slot: u32) -> u64 {
+        let since = self.queue.get(slot).since;
+        let before = self.queue.flexible(slot).map_or(0, |flexible| flexible.terms.waits_since);
+        if before == 0 { since } else { before.min(since) }
+    }
+
     /// Starts the clock of a waiter that stands at its level since `from`.
     #[inline]
     pub(super) fn start_aging(&mut self, slot: u32, from: u64) {

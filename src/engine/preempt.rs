@@ -32,7 +32,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ledger::{Books, Held};
-use crate::model::{Amounts, BudgetId, Priority, Tag};
+use crate::model::{Amounts, BudgetId, Priority, Seniority, Tag};
 use crate::policy::{Aging, Candidate, Rank, choose_victims};
 
 use super::borrowed::Borrowed;
@@ -143,9 +143,10 @@ impl Engine {
         if before == 0 { since } else { before.min(since) }
     }
 
-    /// When the request of a slot that is in use arrived, or its work first did.
-    pub fn waits_since(&self, slot: u32) -> Option<u64> {
-        self.queue.find(slot).map(|_| self.arrived(slot))
+    /// The place in the queue of whoever has a slot that is in use, with the levels that it has gained there.
+    pub(crate) fn seniority(&self, slot: u32) -> Option<Seniority> {
+        self.queue.find(slot)?;
+        Some(Seniority { waits_since: self.ages_since(slot), ..Seniority::since(self.arrived(slot)) })
     }
 
     /// A preemptible lease was granted to a request that arrived then.

@@ -67,9 +67,9 @@ impl Reservation {
     /// The place in the queue that it has, for the request that takes its place: as if it arrived now, if it does not
     /// wait.
     pub(crate) fn seniority(&self) -> Seniority {
-        let slot = self.slot;
-        let since = |desk: &Desk, now| if slot < DONE { desk.engine.waits_since(slot) } else { None }.unwrap_or(now);
-        Seniority::since(self.core.look(|desk, turn| since(desk, turn.now)))
+        let slot = Some(self.slot).filter(|&slot| slot < DONE);
+        let known = |desk: &Desk| slot.and_then(|slot| desk.engine.seniority(slot));
+        self.core.look(|desk, turn| known(desk).unwrap_or_else(|| Seniority::since(turn.now)))
     }
 
     /// Another deadline; only before the first poll.

@@ -154,8 +154,9 @@ impl<T> TaskHandle<T> {
     /// Raises its priority. Says whether it is higher now than it was. It never falls.
     ///
     /// A task that waits asks anew with the higher priority before it gives up its old place, so it is in the queue all
-    /// the time, also in one that is full; among those of the new level it has the place of when it arrived. One that
-    /// runs keeps the level of its lease, and has the new one if it has to wait again.
+    /// the time, also in one that is full; among those of the new level it has the place of when it arrived, and from
+    /// there it rises for the time that it has waited. One that runs keeps the level of its lease, and has the new one
+    /// if it has to wait again.
     pub fn raise(&self, priority: Priority) -> bool {
         let raised = self.control.raise(priority);
         if raised {

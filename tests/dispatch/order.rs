@@ -82,3 +82,22 @@ async fn p27_a_job_that_is_displaced_while_it_waits_keeps_the_time_of_its_arriva
     drop(worker);
     house.assert_accounted();
 }
+
+/// C4: what it has waited before counts on, or who is displaced often enough would never rise.
+#[tokio::test(start_paused = true)]
+async fn c4_a_job_that_is_displaced_while_it_waits_keeps_the_levels_that_it_has_gained() {
+    let (house, worker) = house(Config::new().with_aging_step(50 * MS));
+    let hog = take(&house.scheduler, gpu(10));
+    let low = house.times.submit(Job::new("wide", 7, gpu(10)).priority(Priority::Low));
+    tokio::time::sleep(110 * MS).await;
+    let mut normal = queued(&house.scheduler, gpu(10));
+    house.times.submit(Job::new("urgent", 1, host(1)).priority(Priority::Critical)).await.unwrap();
+    settle().await;
+    assert_eq!((house.times.stats().displaced, house.scheduler.stats().waiting), (1, 2));
+    drop(hog);
+    assert_waits(&mut normal);
+    low.await.unwrap();
+    drop(granted(&mut normal));
+    drop(worker);
+    house.assert_accounted();
+}

@@ -1,7 +1,7 @@
 //! Tasks that wait: their order, what can be asked of them, and how the wait ends.
 
-use bursar::Priority;
 use bursar::tasks::{Task, TaskError, TaskState};
+use bursar::{Budget, Config, Priority};
 
 use super::*;
 
@@ -96,6 +96,23 @@ async fn a_task_is_raised_in_a_full_queue_too_and_keeps_the_time_of_its_arrival(
     raised.await.unwrap();
     high.await.unwrap();
     assert_eq!(diary.read(), ["raised", "high"]);
+    assert_accounted(&scheduler);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c4_a_raised_task_loses_no_level_that_it_has_gained_by_waiting() {
+    let config = Config::new().with(Budget::loan(GPU, 1)).with_aging_step(50 * MS);
+    let scheduler = Scheduler::builder().config(config).spawn().unwrap();
+    let held = take(&scheduler, gpu(1));
+    let task = scheduler.submit(Task::new("patient", gpu(1), |_context| async {}).priority(Priority::Low));
+    let level = || task.explain().wait.map(|wait| wait.level);
+    tokio::time::sleep(60 * MS).await;
+    assert_eq!(level(), Some(Priority::Normal));
+    assert!(task.raise(Priority::Normal));
+    tokio::time::sleep(2 * MS).await;
+    assert_eq!(level(), Some(Priority::High), "one step above the level that it has now");
+    drop(held);
+    task.await.unwrap();
     assert_accounted(&scheduler);
 }
 

@@ -105,8 +105,8 @@ impl DispatcherBuilder {
 /// it is; a worker without work takes what waits elsewhere; a job of a higher level goes where there is room first, and
 /// takes the place of one of a lower level that has a place and still waits for its resources, or of one that runs and
 /// is [preemptible](Job::preemptible). Nothing else that runs is ever moved. Who gives way is queued again where it
-/// was, before those that came later, here and in the queue of the scheduler, and goes on from what it saved. A level
-/// that it gained in the queue of the scheduler it has to gain anew.
+/// was, before those that came later, here and in the queue of the scheduler, and goes on from what it saved. One that
+/// waited also keeps the levels that it has gained.
 ///
 /// The place of one that runs is given up for a level that was given, never for one that was gained by waiting, and
 /// goes to the job for which it was given up; only one of a higher level takes it before.
