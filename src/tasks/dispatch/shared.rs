@@ -1,6 +1,7 @@
 //! What a dispatcher, its workers, its jobs and its task share.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ pub(super) struct Entry<I, O> {
     pub deadline: Option<Instant>,
     pub complete_by: Option<Instant>,
     pub submitted: Instant,
+    pub location: &'static Location<'static>,
     /// Attempts that ended with an error, after which it was to be tried again.
     pub failures: u32,
     /// Its last task, whether that has ended or not.
@@ -139,6 +141,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
+    #[track_caller]
     pub(super) fn submit(self: &Arc<Self>, job: Job<I>) -> JobHandle<O> {
         let Job { name, item, request, retry, preemptible, preemptions, complete_by, key } = job;
         let cost = self.scheduler.cost(&request);
@@ -156,6 +159,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
             deadline,
             complete_by: complete_by.and_then(at),
             submitted: now,
+            location: Location::caller(),
             failures: 0,
             leash: None,
             reply,
