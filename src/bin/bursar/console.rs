@@ -18,7 +18,9 @@ pub fn layer<S>(asked: bool) -> Result<Option<impl Layer<S>>, InputError>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    Ok(asked.then(console_subscriber::spawn))
+    // It takes in 128 new tasks and timers each time it publishes, and a run makes more than that a second.
+    let often = std::time::Duration::from_millis(100);
+    Ok(asked.then(|| console_subscriber::ConsoleLayer::builder().publish_interval(often).with_default_env().spawn()))
 }
 
 /// Nothing: this program was not built for it.

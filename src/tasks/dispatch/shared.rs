@@ -5,7 +5,8 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
+use futures::channel::oneshot;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::model::{Figure, Figures, Request};
@@ -23,6 +24,7 @@ use super::job::{Cancels, Job, JobHandle};
 use super::stats::{DispatcherStats, WorkerStats};
 use super::worker::{Handler, OnLeave, WorkerBuilder};
 
+/// Not tokio's, which tokio-console would list for every job.
 pub(super) type Reply<O> = oneshot::Sender<Result<O, TaskError>>;
 
 /// A job, with everything that is needed to run it.
