@@ -149,8 +149,8 @@ impl Console {
         };
         let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter_fn(told)));
         let dispatch = Dispatch::new(subscriber);
-        // With one dispatcher in a process, `tracing` asks that of whichever thread passes a callsite first, and for good:
-        // the thread of the client has none, and would switch off for all what tokio says of tasks.
+        // With one dispatcher in a process, `tracing` asks that of whichever thread passes a callsite first, and for
+        // good: the thread of the client has none, and would switch off for all what tokio says of tasks.
         let _second = Dispatch::new(NoSubscriber::default());
         let (models, model) = watch::channel(Model::default());
         // This thread has no subscriber: the console does not watch itself.
