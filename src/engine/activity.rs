@@ -339,6 +339,7 @@ impl Engine {
                 }
             });
             self.modules.count(tag, &loans, false);
+            self.mark_caps(tag.module, &loans);
             self.look_at_unsafe();
         }
     }
@@ -382,9 +383,8 @@ impl Engine {
     /// The budgets that a waiter waits for, and those that the holders of these wait for, and so on (R3).
     pub(super) fn awaited_by(&self, slot: u32) -> u64 {
         // Who is parked stands in no line, and waits for what others of its module hold.
-        let parked = |slot: u32| self.modules.is_parked(self.tag(slot), self.queue.get(slot).rank);
         let places = |slot: u32| {
-            let set = if parked(slot) { self.queue.set(slot) } else { 0 };
+            let set = if self.is_parked(slot) { self.queue.set(slot) } else { 0 };
             self.queue.filings(slot).fold(set, |set, (_, place)| set | place.bit())
         };
         let mut awaited = places(slot);

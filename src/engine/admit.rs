@@ -257,20 +257,19 @@ impl Engine {
     /// that nothing blocks, which only a new limit of a budget brings about, stands in the line of that budget.
     pub(super) fn file_all(&mut self, turn: &mut Turn<'_>, slot: u32, changed: Option<BudgetId>) {
         let possible = self.possible(turn.books, slot);
-        let (tag, rank) = (self.tag(slot), self.queue.get(slot).rank);
         for alternative in 0..self.queue.alternatives(slot) {
             let filing = Filing::new(slot, alternative);
             if possible & 1 << alternative == 0 {
-                self.queue.leave(filing);
-                self.modules.let_go(tag, (rank, alternative));
-            } else if self.modules.has_parked(tag, (rank, alternative)) || self.queue.place(filing).is_some() {
+                self.leave(filing);
+                self.let_go(filing);
+            } else if self.keeper(filing).is_some() || self.queue.place(filing).is_some() {
                 continue;
             } else if self.is_capped(filing) {
                 self.keep_out(filing);
             } else if let Some(at) =
                 self.blocking_filing(turn.books, filing).or_else(|| self.unsafe_place(turn.books, filing)).or(changed)
             {
-                self.queue.join(filing, at);
+                self.join(filing, at);
             }
         }
     }

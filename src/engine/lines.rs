@@ -23,10 +23,13 @@ const NONE: u32 = u32::MAX;
 pub(super) type Key = (Rank, u8);
 
 /// One alternative of one waiter: the slot, and three bits for the alternative. Slots are below 2^28.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Filing(u32);
 
 impl Filing {
+    /// After all others, as numbers go.
+    pub(super) const LAST: Filing = Filing(u32::MAX);
+
     #[inline]
     pub(super) fn new(slot: u32, alternative: u8) -> Self {
         Filing(slot << 3 | u32::from(alternative))

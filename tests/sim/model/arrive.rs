@@ -125,7 +125,7 @@ impl Model {
             guaranteed,
             ask: arrival.ask.clone(),
             filed: vec![None; ladders.len()],
-            parked: vec![false; ladders.len()],
+            parked: vec![None; ladders.len()],
             ladders,
             deadline,
             state: State::Waiting,
@@ -205,8 +205,8 @@ impl Model {
             if !self.possible(waiter, alternative) {
                 continue;
             }
-            if self.is_capped(waiter, alternative) {
-                self.waiters[at].parked[alternative] = true;
+            if let Some(cap) = self.exceeds(waiter.tag, self.low(waiter, alternative)) {
+                self.waiters[at].parked[alternative] = Some(cap);
             } else {
                 let place = self.witness(self.low(waiter, alternative), &self.who(waiter));
                 let place = place.or_else(|| self.unsafe_place(at, alternative));
