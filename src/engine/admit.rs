@@ -95,7 +95,7 @@ impl Engine {
                 self.parties.count_use(tag, true);
                 self.gain(turn, tag, &amounts);
                 if tag.preemptible {
-                    self.lend(held, arrived_of(&asked.terms, self.now));
+                    self.lend(turn.books, held, arrived_of(&asked.terms, self.now));
                 }
                 (held, amounts.set())
             }
@@ -294,7 +294,10 @@ impl Engine {
         let order_by = match &self.shares {
             // Growth goes before admission at equal priority (C7).
             _ if asked.terms.as_ref().is_some_and(|terms| terms.grows) => 0,
-            Some(shares) => shares.start(asked.level, asked.module),
+            Some(shares) => {
+                let name = asked.module.or_else(|| self.modules.name(tag_of(asked).module));
+                shares.start(asked.level, name)
+            }
             // Deadlines end waits, but do not order them.
             None if asked.deadline == u64::MAX || self.holds.is_some() => {
                 arrived.saturating_add(self.settings.edf_horizon)
@@ -324,7 +327,9 @@ impl Engine {
             };
             let cost = amounts.iter().map(part).max().unwrap_or(0).min(u128::from(Shares::WHOLE));
             let tag = asked.terms.as_ref().map_or(Tag::NOBODY, |terms| terms.tag);
-            shares.charge(asked.level, asked.module, cost, self.modules.weight(tag.module));
+            // Growth names none, but its lease is of one.
+            let name = asked.module.or_else(|| self.modules.name(tag.module));
+            shares.charge(asked.level, name, cost, self.modules.weight(tag.module));
         }
     }
 

@@ -7,6 +7,7 @@ use crate::policy::Rank;
 
 use super::Engine;
 use super::activity::Sure;
+#[cfg(any(feature = "test-util", bursar_loom))]
 use super::lines::Filing;
 use super::queue::State;
 
@@ -247,7 +248,7 @@ mod tests {
         assert!(is_found_out(|engine, slot| {
             let own = engine.tag(slot).party();
             engine.parties.change(own, |party| party.part_mut(Sure::Declared).waiters.clear());
-            engine.parties.change(own + 1, |party| party.part_mut(Sure::Declared).waiters.push(slot));
+            engine.parties.change(own + 1, |party| _ = party.part_mut(Sure::Declared).waiters.insert(slot));
         }));
     }
 

@@ -33,6 +33,8 @@ mod bypass;
 mod caps;
 mod check;
 mod claims;
+#[cfg(test)]
+mod costs;
 mod effect;
 mod end;
 mod examine;
@@ -48,6 +50,7 @@ mod reach;
 mod reduction;
 mod regrant;
 mod sizes;
+mod steps;
 mod table;
 mod timeout;
 mod verdict;

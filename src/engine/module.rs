@@ -95,6 +95,11 @@ impl Modules {
         self.all.get_mut(&number)
     }
 
+    /// Its name, under which its share is charged.
+    pub(super) fn name(&self, module: u64) -> Option<&str> {
+        self.all.get(&module).map(|module| &*module.name)
+    }
+
     /// Its weight among the shares of a level.
     pub(super) fn weight(&self, module: u64) -> u32 {
         self.all.get(&module).map_or(1, |module| module.weight)

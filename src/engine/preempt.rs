@@ -92,7 +92,7 @@ pub(super) struct Preemption {
     /// The others.
     asked: BTreeSet<u32>,
     underway: Option<Underway>,
-    /// What those hold whom nobody has asked; found anew once any of them has come, gone or changed.
+    /// What those hold whom nobody has asked; found anew once what any of them holds has changed.
     reach: Option<Reach>,
     /// Grants and parts so far.
     made: u64,
@@ -105,9 +105,9 @@ impl Preemption {
     }
 
     /// A lease is there that may be asked. `part_of`: the number of the grant that it is a part of.
-    fn enter(&mut self, held: Held, arrived: u64, part_of: Option<u64>) {
+    fn enter(&mut self, books: &Books, held: Held, arrived: u64, part_of: Option<u64>) {
         if let Some(place) = held.place() {
-            self.reach = None;
+            self.count(books, held, true);
             self.made += 1;
             let (number, granted) = (self.made, part_of.unwrap_or(self.made));
             let lent = Lent { held, granted, number, arrived, standing: Standing::Quiet };
@@ -117,14 +117,21 @@ impl Preemption {
     }
 
     /// Notes that a lease was asked to end. Its level, if there is such a lease.
-    fn ask(&mut self, place: u32, standing: Standing) -> Option<Priority> {
+    fn ask(&mut self, books: &Books, place: u32, standing: Standing) -> Option<Priority> {
         let lent = self.lent.get_mut(&place)?;
         lent.standing = standing;
-        self.reach = None;
-        let level = lent.held.level();
-        self.quiet.remove(&lent.order(place));
+        let held = lent.held;
+        if self.quiet.remove(&lent.order(place)) {
+            self.count(books, held, false);
+        }
         self.asked.insert(place);
-        Some(level)
+        Some(held.level())
+    }
+
+    /// A lease is one of those that nobody has asked, or is no more.
+    fn count(&mut self, books: &Books, held: Held, more: bool) {
+        let Some((reach, amounts)) = self.reach.as_mut().zip(books.placed(held)) else { return };
+        if more { reach.add(held.level(), amounts) } else { reach.take(held.level(), amounts) }
     }
 }
 
@@ -144,18 +151,18 @@ impl Engine {
     }
 
     /// A preemptible lease was granted to a request that arrived then.
-    pub(super) fn lend(&mut self, held: Held, arrived: u64) {
-        self.preemption.enter(held, arrived, None);
+    pub(super) fn lend(&mut self, books: &Books, held: Held, arrived: u64) {
+        self.preemption.enter(books, held, arrived, None);
     }
 
     /// A part of a preemptible lease was split off. It is as old as the whole, and what was asked of that is asked of
     /// it too.
-    pub fn lend_part(&mut self, of: Held, part: Held) {
+    pub fn lend_part(&mut self, turn: &Turn<'_>, of: Held, part: Held) {
         let Some(whole) = of.place().and_then(|place| self.preemption.lent.get(&place)) else { return };
         let (arrived, granted, standing) = (whole.arrived, whole.granted, whole.standing);
-        self.preemption.enter(part, arrived, Some(granted));
+        self.preemption.enter(turn.books, part, arrived, Some(granted));
         let Some(place) = part.place().filter(|_| standing != Standing::Quiet) else { return };
-        self.preemption.ask(place, standing);
+        self.preemption.ask(turn.books, place, standing);
         if let Some(underway) = &mut self.preemption.underway
             && of.place().is_some_and(|of| underway.victims.contains(&of))
         {
@@ -171,19 +178,20 @@ impl Engine {
 
     /// Nobody will ever end a lease.
     pub fn forgotten(&mut self, turn: &mut Turn<'_>, held: Held) {
-        self.unlend(held);
+        self.unlend(turn.books, held);
         self.advance(turn);
     }
 
-    /// A lease is no more.
+    /// A lease is no more, or will not be in a moment: it is still in the books.
     #[inline]
-    pub(super) fn unlend(&mut self, held: Held) {
+    pub(super) fn unlend(&mut self, books: &Books, held: Held) {
         if !self.preemption.lent.is_empty()
             && let Some(place) = held.place()
             && let Some(lent) = self.preemption.lent.remove(&place)
         {
-            self.preemption.reach = None;
-            self.preemption.quiet.remove(&lent.order(place));
+            if self.preemption.quiet.remove(&lent.order(place)) {
+                self.preemption.count(books, held, false);
+            }
             self.preemption.asked.remove(&place);
             if let Some(underway) = &mut self.preemption.underway {
                 underway.victims.retain(|&victim| victim != place);
@@ -233,6 +241,8 @@ impl Engine {
         if !heads.is_empty() && self.preemption.reach.is_none() {
             self.preemption.reach = Some(self.reach(turn.books));
         }
+        #[cfg(debug_assertions)]
+        self.assert_reach(turn.books);
         heads.sort_unstable_by_key(|&(rank, filing)| (rank, filing.alternative()));
         let found = heads.into_iter().find_map(|(_, filing)| Some((filing, self.victims_for(turn, filing)?)));
         found.is_some_and(|(filing, victims)| {
@@ -257,6 +267,15 @@ impl Engine {
             }
         }
         reach
+    }
+
+    #[cfg(debug_assertions)]
+    fn assert_reach(&self, books: &Books) {
+        if self.preemption.lent.len() <= 64
+            && let Some(reach) = &self.preemption.reach
+        {
+            assert_eq!(*reach, self.reach(books), "what those hold whom nobody has asked");
+        }
     }
 
     /// Whether those who were asked are still to be waited for.
@@ -406,7 +425,7 @@ impl Engine {
         let by = self.unaged_level(slot);
         let until = self.now.saturating_add(self.settings.grace);
         for place in &victims {
-            if let Some(level) = self.preemption.ask(*place, Standing::Asked { by, until }) {
+            if let Some(level) = self.preemption.ask(turn.books, *place, Standing::Asked { by, until }) {
                 self.effects.push(Effect::Revoke { place: *place, level, by });
             }
         }

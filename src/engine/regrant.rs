@@ -351,7 +351,7 @@ impl Engine {
             let tag = self.tag(slot);
             self.gain(turn, tag, &self.queue.granted(slot).bundle());
             if tag.preemptible {
-                self.lend(held, self.arrived(slot));
+                self.lend(turn.books, held, self.arrived(slot));
             }
         }
         held

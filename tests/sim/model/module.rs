@@ -15,7 +15,7 @@ const LAST: u64 = 2 * LATEST;
 
 #[derive(Debug)]
 pub(super) struct Module {
-    name: u8,
+    pub name: u8,
     pub weight: u32,
     quotas: BTreeMap<BudgetId, Quota>,
 }
