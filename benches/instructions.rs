@@ -6,8 +6,8 @@
 //! Those inside libc do not show.
 //!
 //! What very many waiters cost somebody else (R11) shows in the last two lists. A release of a module at its cap, with
-//! the grant and the new waiter that follow, took 16,100 instructions among 10 waiters, 17,100 among 1,000 and 20,100
-//! among 100,000; of one with a minimum 17,100, 18,000 and 21,000. When every turn looked at all waiters of the module
+//! the grant and the new waiter that follow, took 16,100 instructions among 10 waiters, 17,100 among 1,000 and 20,200
+//! among 100,000; of one with a minimum 18,000, 19,000 and 22,100. When every turn looked at all waiters of the module
 //! it was 52,900 and 3,900,000, and 34,900 and 2,250,000, among 10 and 1,000.
 
 use std::collections::HashSet;

@@ -261,6 +261,28 @@ fn r11_a_lease_that_may_be_asked_to_end_comes_and_goes_without_a_look_at_the_oth
     assert_flat("one less", preemptible, |scene, leases| scene.end(leases[7]));
 }
 
+/// Somebody needs what one lease holds. The others, which could end too, hold nothing of that.
+#[test]
+fn r11_who_gives_way_is_looked_for_among_those_who_hold_what_is_needed() {
+    let of_it = Tag { preemptible: true, ..Tag::NOBODY };
+    let idle = |request: Request| Ask::new(request.priority(Priority::Idle), of_it);
+    let open = |count| {
+        let mut scene = Scene::new(|config| config);
+        scene.take(idle(plain(500_000)).asked());
+        scene.take(Asked::of(&plain(500_000)));
+        (0..count).for_each(|_| _ = scene.take(idle(Request::new().host(1u64)).asked()));
+        // The first search counts all leases once.
+        scene.queue(Asked::of(&plain(1).priority(Priority::Idle)));
+        scene.queue(Asked::of(&Request::new().host(1_000_000u64).priority(Priority::Low).gpu(900_000u64)));
+        (scene, ())
+    };
+    let urgent = plain(10);
+    assert_flat("search", open, |scene, ()| {
+        scene.queue(Asked::of(&urgent));
+        assert!(scene.engine.preemption.due() < u64::MAX, "somebody was asked");
+    });
+}
+
 /// Many requests of one activity.
 #[test]
 fn r11_a_waiter_of_an_activity_leaves_without_a_look_at_its_others() {

@@ -38,7 +38,7 @@ use crate::policy::{Candidate, Rank, choose_victims};
 use super::borrowed::Borrowed;
 use super::lines::Filing;
 use super::queue::State;
-use super::reach::Reach;
+use super::reach::{Order, Reach};
 use super::{Effect, Engine, Turn};
 
 /// In how many leases the search for victims looks; those of lowest level and least age.
@@ -47,9 +47,6 @@ const CANDIDATES: usize = 1_024;
 /// How many in each line are asked whether somebody could give way to them, if those in front cannot be helped; and
 /// count among those who wait for what a holder has.
 const HEADS: usize = 8;
-
-/// The order in which leases are asked: level, grant and part, the last first, and the place.
-type Order = (Reverse<Priority>, Reverse<(u64, u64)>, u32);
 
 /// How a preemptible lease stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +58,7 @@ enum Standing {
 }
 
 /// A preemptible lease. What it holds, and for whom, is in the books.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Lent {
     held: Held,
     /// The number of its grant; a part that was split off is as old as the whole.
@@ -107,11 +104,11 @@ impl Preemption {
     /// A lease is there that may be asked. `part_of`: the number of the grant that it is a part of.
     fn enter(&mut self, books: &Books, held: Held, arrived: u64, part_of: Option<u64>) {
         if let Some(place) = held.place() {
-            self.count(books, held, true);
             self.made += 1;
             let (number, granted) = (self.made, part_of.unwrap_or(self.made));
             let lent = Lent { held, granted, number, arrived, standing: Standing::Quiet };
             self.quiet.insert(lent.order(place));
+            self.count(books, &lent, place, true);
             self.lent.insert(place, lent);
         }
     }
@@ -120,18 +117,18 @@ impl Preemption {
     fn ask(&mut self, books: &Books, place: u32, standing: Standing) -> Option<Priority> {
         let lent = self.lent.get_mut(&place)?;
         lent.standing = standing;
-        let held = lent.held;
+        let lent = *lent;
         if self.quiet.remove(&lent.order(place)) {
-            self.count(books, held, false);
+            self.count(books, &lent, place, false);
         }
         self.asked.insert(place);
-        Some(held.level())
+        Some(lent.held.level())
     }
 
     /// A lease is one of those that nobody has asked, or is no more.
-    fn count(&mut self, books: &Books, held: Held, more: bool) {
-        let Some((reach, amounts)) = self.reach.as_mut().zip(books.placed(held)) else { return };
-        if more { reach.add(held.level(), amounts) } else { reach.take(held.level(), amounts) }
+    fn count(&mut self, books: &Books, lent: &Lent, place: u32, more: bool) {
+        let Some((reach, amounts)) = self.reach.as_mut().zip(books.placed(lent.held)) else { return };
+        if more { reach.add(lent.order(place), amounts) } else { reach.take(lent.order(place), amounts) }
     }
 }
 
@@ -190,7 +187,7 @@ impl Engine {
             && let Some(lent) = self.preemption.lent.remove(&place)
         {
             if self.preemption.quiet.remove(&lent.order(place)) {
-                self.preemption.count(books, held, false);
+                self.preemption.count(books, &lent, place, false);
             }
             self.preemption.asked.remove(&place);
             if let Some(underway) = &mut self.preemption.underway {
@@ -261,9 +258,10 @@ impl Engine {
     /// How much could come back at most.
     fn reach(&self, books: &Books) -> Reach {
         let mut reach = Reach::default();
-        for &(Reverse(level), _, place) in &self.preemption.quiet {
+        for &order in &self.preemption.quiet {
+            let (.., place) = order;
             if let Some(amounts) = self.preemption.lent.get(&place).and_then(|lent| books.placed(lent.held)) {
-                reach.add(level, amounts);
+                reach.add(order, amounts);
             }
         }
         reach
@@ -291,7 +289,7 @@ impl Engine {
         let slot = filing.slot();
         let level = self.unaged_level(slot);
         let guaranteed = self.queue.flexible(slot).is_some_and(|flexible| flexible.guaranteed);
-        let in_question = |&&(Reverse(of), ..): &&Order| guaranteed || of > level;
+        let in_question = |&(Reverse(of), ..): &Order| guaranteed || of > level;
         let (books, own) = (&*turn.books, self.tag(slot));
         let mut lacks = self.missing_loans(books, filing);
         let mut borrowed = Borrowed::new(&self.modules);
@@ -305,14 +303,11 @@ impl Engine {
             return self.until_safe(books, filing, &lacks, Vec::new());
         }
         let below = if guaranteed { Priority::Critical } else { level };
-        if !self.preemption.reach.as_ref()?.has(&lacks, below) {
-            return None;
-        }
-        let candidate = |&(Reverse(of), Reverse((granted, _)), place): &Order| {
+        let reach = self.preemption.reach.as_ref().filter(|reach| reach.has(&lacks, below))?;
+        let candidate = |(Reverse(of), Reverse((granted, _)), place): Order| {
             let held = self.preemption.lent.get(&place)?.held;
             let (tag, amounts) = (books.tag(held), books.placed(held)?);
-            let mut lacking = lacks.iter().map(|&(id, _)| id).filter(|&id| amounts.get(id) > 0).peekable();
-            let helps = lacking.peek().is_some();
+            let mut lacking = lacks.iter().map(|&(id, _)| id).filter(|&id| amounts.get(id) > 0);
             let lent = guaranteed && of > Priority::Critical && tag.module != own.module;
             let lent = lent && lacking.any(|id| borrowed.is_any(tag, id));
             if guaranteed {
@@ -320,10 +315,10 @@ impl Engine {
             }
             // Nobody ends for what itself waits for.
             let own_activity = own.activity != 0 && tag.party() == own.party();
-            let gives_way = helps && !own_activity && (of > level || lent);
+            let gives_way = !own_activity && (of > level || lent);
             gives_way.then_some((place, Candidate { level: of, granted, amounts }))
         };
-        let found = self.preemption.quiet.iter().take_while(in_question).filter_map(candidate).take(CANDIDATES);
+        let found = reach.holding(&lacks).take_while(in_question).filter_map(candidate).take(CANDIDATES);
         let (places, candidates): (Vec<_>, Vec<_>) = found.unzip();
         let chosen = choose_victims(&lacks, &candidates)?;
         self.until_safe(books, filing, &lacks, chosen.into_iter().map(|at| places[at]).collect())
