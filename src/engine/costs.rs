@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::ledger::{Board, Books, Held};
-use crate::model::{Alternative, Amounts, Budget, BudgetId, Config, Priority, Quota, Request, Tag, Terms};
+use crate::model::{Alternative, Budget, BudgetId, Config, Priority, Quota, Request, Tag, Terms};
 
 use super::steps;
 use super::{Asked, Engine, Settled, Submitted, Turn};
@@ -15,7 +15,6 @@ const MANY: u64 = 3_000;
 
 const GPU: BudgetId = BudgetId::GPU;
 const HOST: BudgetId = BudgetId::HOST;
-const MS: u64 = 1_000_000;
 /// The number of a module.
 const MODULE: u64 = 1;
 
@@ -23,7 +22,6 @@ struct Scene {
     engine: Engine,
     books: Books,
     board: Board,
-    now: u64,
 }
 
 impl Scene {
@@ -32,11 +30,11 @@ impl Scene {
         let config = change(Config::new().with_budgets(budgets).with_aging_step(None));
         let mut books = Books::new();
         books.open(&config.budgets, 0);
-        Scene { engine: Engine::new(&config), books, board: Board::default(), now: 0 }
+        Scene { engine: Engine::new(&config), books, board: Board::default() }
     }
 
     fn enter<R>(&mut self, event: impl FnOnce(&mut Engine, &mut Turn<'_>) -> R) -> R {
-        let turn = &mut Turn { books: &mut self.books, board: &self.board, now: self.now };
+        let turn = &mut Turn { books: &mut self.books, board: &self.board, now: 0 };
         let done = event(&mut self.engine, turn);
         while self.engine.settle(turn) == Settled::Breath {}
         self.engine.effects().for_each(drop);
@@ -68,13 +66,8 @@ struct Ask {
 
 impl Ask {
     fn new(request: Request, tag: Tag) -> Self {
-        Ask::elastic(request.clone(), request.amounts(), 0, tag)
-    }
-
-    /// Takes as little as `floors` after its patience.
-    fn elastic(request: Request, floors: &Amounts, patience: u64, tag: Tag) -> Self {
-        let alternatives = vec![Alternative::elastic(request.amounts().clone(), floors)];
-        let terms = Terms { alternatives, factor: 500_000, patience, tag, grows: false, most: None, arrived: 0 };
+        let alternatives = vec![Alternative::rigid(request.amounts().clone())];
+        let terms = Terms { alternatives, factor: 0, patience: 0, tag, grows: false, most: None, arrived: 0 };
         Ask { request, terms: Arc::new(terms) }
     }
 
@@ -216,33 +209,6 @@ fn r11_a_release_that_claims_keep_looks_at_few_of_them() {
     assert!(many <= few + 8 * blocks, "{few} looks among {FEW} claims, {many} among {MANY}");
 }
 
-/// Elastic requests whose patience ends one after the other, behind one that claims what they could have.
-#[test]
-fn r11_the_end_of_patience_looks_at_no_more_for_all_who_wait() {
-    let open = |count: u64| {
-        let mut scene = Scene::new(|config| config.with_bypass_limit(1));
-        scene.take(Asked::of(&plain(10)));
-        scene.queue(Asked::of(&plain(1_000_000)));
-        scene.take(Asked::of(&plain(1)));
-        scene.take(Asked::of(&Request::new().host(1_000_000u64)));
-        for at in 0..count {
-            let floors = Amounts::of(GPU, 1);
-            let ask = Ask::elastic(plain(2), &floors, (count + at) * MS, Tag::NOBODY);
-            scene.now = at * MS;
-            scene.queue(ask.asked());
-        }
-        scene.now = (3 * count - 5) * MS;
-        scene.enter(Engine::handle_timeout);
-        scene.now += 2 * MS;
-        (scene, ())
-    };
-    assert_flat("ripening", open, |scene, ()| {
-        scene.enter(Engine::handle_timeout);
-        scene.now += 2 * MS;
-        scene.enter(Engine::handle_timeout);
-    });
-}
-
 /// So many leases that may be asked to end, and one who waits for more than all of them have. It asks nobody.
 fn preemptible(count: u64) -> (Scene, Vec<Held>) {
     let mut scene = Scene::new(|config| config);
@@ -281,17 +247,4 @@ fn r11_who_gives_way_is_looked_for_among_those_who_hold_what_is_needed() {
         scene.queue(Asked::of(&urgent));
         assert!(scene.engine.preemption.due() < u64::MAX, "somebody was asked");
     });
-}
-
-/// Many requests of one activity.
-#[test]
-fn r11_a_waiter_of_an_activity_leaves_without_a_look_at_its_others() {
-    let of_it = Ask::new(plain(2), Tag { activity: 7, ..Tag::NOBODY });
-    let open = |count| {
-        let mut scene = Scene::new(|config| config);
-        let held = scene.take(Asked::of(&plain(999_999)));
-        let slots: Vec<u32> = (0..count).map(|_| scene.queue(of_it.asked())).collect();
-        (scene, (held, slots))
-    };
-    assert_flat("cancel", open, |scene, (_, slots)| scene.cancel(slots[150]));
 }
