@@ -102,7 +102,7 @@ impl Engine {
                 self.parties.count_use(tag, true);
                 self.gain(turn, tag, &amounts);
                 if tag.preemptible {
-                    self.lend(held, arrived_of(&asked.terms, self.now));
+                    self.lend(turn.books, held, arrived_of(&asked.terms, self.now));
                 }
                 (held, amounts.set())
             }
@@ -264,20 +264,19 @@ impl Engine {
     /// that nothing blocks, which only a new limit of a budget brings about, stands in the line of that budget.
     pub(super) fn file_all(&mut self, turn: &mut Turn<'_>, slot: u32, changed: Option<BudgetId>) {
         let possible = self.possible(turn.books, slot);
-        let (tag, rank) = (self.tag(slot), self.queue.get(slot).rank);
         for alternative in 0..self.queue.alternatives(slot) {
             let filing = Filing::new(slot, alternative);
             if possible & 1 << alternative == 0 {
-                self.queue.leave(filing);
-                self.modules.let_go(tag, (rank, alternative));
-            } else if self.modules.has_parked(tag, (rank, alternative)) || self.queue.place(filing).is_some() {
+                self.leave(filing);
+                self.let_go(filing);
+            } else if self.keeper(filing).is_some() || self.queue.place(filing).is_some() {
                 continue;
             } else if self.is_capped(filing) {
                 self.keep_out(filing);
             } else if let Some(at) =
                 self.blocking_filing(turn.books, filing).or_else(|| self.unsafe_place(turn.books, filing)).or(changed)
             {
-                self.queue.join(filing, at);
+                self.join(filing, at);
             }
         }
     }
@@ -302,7 +301,10 @@ impl Engine {
         let order_by = match &self.shares {
             // Growth goes before admission at equal priority (C7).
             _ if asked.terms.as_ref().is_some_and(|terms| terms.grows) => 0,
-            Some(shares) => shares.start(asked.level, asked.module),
+            Some(shares) => {
+                let name = asked.module.or_else(|| self.modules.name(tag_of(asked).module));
+                shares.start(asked.level, name)
+            }
             // Deadlines end waits, but do not order them.
             None if asked.deadline == u64::MAX || self.holds.is_some() => {
                 arrived.saturating_add(self.settings.aging.horizon)
@@ -332,7 +334,9 @@ impl Engine {
             };
             let cost = amounts.iter().map(part).max().unwrap_or(0).min(u128::from(Shares::WHOLE));
             let tag = asked.terms.as_ref().map_or(Tag::NOBODY, |terms| terms.tag);
-            shares.charge(asked.level, asked.module, cost, self.modules.weight(tag.module));
+            // Growth names none, but its lease is of one.
+            let name = asked.module.or_else(|| self.modules.name(tag.module));
+            shares.charge(asked.level, name, cost, self.modules.weight(tag.module));
         }
     }
 

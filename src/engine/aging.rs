@@ -94,7 +94,7 @@ impl Engine {
         filed.iter().for_each(|&(filing, _)| self.queue.leave(filing));
         let old = std::mem::replace(&mut self.queue.get_mut(slot).rank, rank);
         if !self.modules.is_empty() {
-            self.rerank_parked(slot, old, rank);
+            self.rerank_in_module(slot, old, rank);
         }
         for &(filing, place) in &filed {
             self.queue.join(filing, place);

@@ -11,6 +11,7 @@ use crate::policy::Rank;
 
 use super::lines::{Filing, Lines, Link};
 use super::ratio::Pace;
+use super::steps::step;
 use super::table::Table;
 
 /// Where a waiter is in its life.
@@ -275,6 +276,7 @@ impl Queue {
 
     #[inline]
     pub(super) fn get(&self, slot: u32) -> &Waiter {
+        step();
         &self.slots[slot]
     }
 
