@@ -115,6 +115,15 @@ pub trait Space: Send + Sync + Debug {
     /// How many bytes are allocated, with what blocks were rounded up by.
     fn used(&self) -> u64;
 
+    /// How many bytes it could have now if none were in use: less than the capacity while others use the same device
+    /// or disk. Asks the driver or the system, which may block for as long as they do; for a sampler.
+    ///
+    /// # Errors
+    /// [`SpaceError::Lost`], after which nothing in it can be used any more, or [`SpaceError::Io`].
+    fn probe(&self) -> Result<u64, SpaceError> {
+        Ok(self.capacity())
+    }
+
     /// What it has to show beside what it has and uses: hits and misses of its caches, say.
     fn figures(&self) -> Vec<Figure> {
         Vec::new()

@@ -15,6 +15,7 @@ mod ids;
 mod known_bugs;
 mod paper;
 mod pool_notes;
+mod sampling;
 mod scenarios;
 mod stress;
 mod upstream;

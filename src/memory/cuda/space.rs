@@ -262,6 +262,18 @@ impl Space for CudaSpace {
         self.pool.usage().allocated
     }
 
+    /// What the pool has taken and what the device has free.
+    fn probe(&self) -> Result<u64, SpaceError> {
+        loop {
+            let reserved = self.pool.reserved();
+            let free = self.free_memory()?;
+            // Else it grew or shrank in between, and something would be counted twice or not at all.
+            if self.pool.reserved() == reserved {
+                return Ok(self.capacity.min(reserved.saturating_add(free)));
+            }
+        }
+    }
+
     fn figures(&self) -> Vec<Figure> {
         self.pool.usage().figures()
     }
