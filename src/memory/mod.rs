@@ -103,7 +103,8 @@ pub type Remains = Box<dyn Send>;
 /// # Cancel safety
 ///
 /// Dropping the future of a copy stops it: bytes of its range may have been copied, others not. Dropping the future of
-/// [`allocate`](Space::allocate) leaves no block behind.
+/// [`allocate`](Space::allocate) leaves no block behind. A copy whose future is forgotten (`mem::forget`) touches the
+/// caller's slice no more either, but it keeps its stream to itself.
 #[async_trait]
 pub trait Space: Send + Sync + Debug {
     /// Which space this is.

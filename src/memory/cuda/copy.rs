@@ -221,8 +221,8 @@ impl CudaSpace {
 
     /// What has landed, if anything has.
     fn landed<K>(&self, landed: Option<Result<K, DriverError>>) -> Result<K, SpaceError> {
-        let shut_down = || SpaceError::Lost { space: self.id(), reason: "the runtime is shutting down".into() };
-        landed.ok_or_else(shut_down)?.map_err(|error| self.lost(error))
+        let none = || SpaceError::Lost { space: self.id(), reason: "no copy is under way".into() };
+        landed.ok_or_else(none)?.map_err(|error| self.lost(error))
     }
 }
 
