@@ -38,6 +38,8 @@ mod cuda;
 mod disk;
 mod error;
 mod host;
+#[cfg(any(feature = "cuda", test))]
+mod past_cache;
 mod pool;
 mod simulated;
 #[cfg(any(feature = "cuda", test))]
@@ -58,6 +60,8 @@ pub use cuda::{
     CudaConfig, CudaDevice, CudaError, CudaPin, CudaSource, CudaSpace, DeviceBlock, DeviceElement, DeviceEvent,
     DeviceSlab, DeviceView, ViewError,
 };
+#[cfg(feature = "cuda")]
+pub(crate) use cuda::{Direct, parts};
 #[cfg(unix)]
 pub use disk::{DiskBlock, DiskConfig, DiskSpace, Durability};
 pub use error::SpaceError;
@@ -197,6 +201,13 @@ pub trait Space: Send + Sync + Debug {
     /// one passes this on.
     #[cfg(feature = "cuda")]
     fn cuda(&self) -> Option<&CudaSpace> {
+        None
+    }
+
+    /// The memory of the host that this is, from and to which a CUDA device copies by itself if it is pinned. A space
+    /// around another one passes this on.
+    #[cfg(feature = "cuda")]
+    fn host(&self) -> Option<&HostSpace> {
         None
     }
 }

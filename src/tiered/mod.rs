@@ -62,6 +62,8 @@ mod account;
 mod block;
 mod builder;
 mod copy;
+#[cfg(feature = "cuda")]
+mod direct;
 mod error;
 mod figures;
 mod lease;

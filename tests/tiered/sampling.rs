@@ -40,7 +40,8 @@ async fn a_budget_lends_the_smaller_of_what_was_configured_and_what_others_leave
 #[tokio::test]
 async fn what_is_lent_already_stays_and_nothing_more_is_granted_until_enough_came_back() {
     let (scheduler, gpu, tiers) = shared_device();
-    let (large, small) = (tiers.reserve(Request::new().gpu(50u64)).await, tiers.reserve(Request::new().gpu(30u64)).await);
+    let (large, small) =
+        (tiers.reserve(Request::new().gpu(50u64)).await, tiers.reserve(Request::new().gpu(30u64)).await);
     let (large, small) = (large.unwrap(), small.unwrap());
     let block = large.allocate_in(GPU0, 50).await.unwrap();
     gpu.used_by_others(40);

@@ -24,7 +24,7 @@ use crate::model::{Figure, MIB, SpaceId};
 /// What the driver gives memory in.
 const GRANULE: u64 = 2 * MIB;
 /// One core fills pinned memory at 7 to 11 GB/s; PCIe 5.0 carries 55.
-const MOST_COPY_THREADS: usize = 8;
+const MOST_COPY_THREADS: usize = 12;
 
 /// Which device, and how much of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl CudaConfig {
     }
 
     /// How many threads fill or empty pinned memory when slices of 32 MiB or more are copied, all such copies together
-    /// and with the threads that poll them: as many as there are cores, but at most 8, unless this is called. With one,
+    /// and with the threads that poll them: as many as there are cores, but at most 12, unless this is called. With one,
     /// no others are called for.
     #[must_use]
     pub fn copy_threads(mut self, count: usize) -> Self {
