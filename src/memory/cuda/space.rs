@@ -32,6 +32,7 @@ pub struct CudaConfig {
     ordinal: usize,
     limit: Option<u64>,
     streams: u8,
+    most_streams: u8,
     copy_threads: usize,
 }
 
@@ -39,7 +40,13 @@ impl CudaConfig {
     /// A device by its number: nine tenths of what is free on it when it is opened, and 16 streams.
     pub fn new(ordinal: usize) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        CudaConfig { ordinal, limit: None, streams: StreamPool::DEFAULT, copy_threads: cores.min(MOST_COPY_THREADS) }
+        CudaConfig {
+            ordinal,
+            limit: None,
+            streams: StreamPool::DEFAULT,
+            most_streams: 0,
+            copy_threads: cores.min(MOST_COPY_THREADS),
+        }
     }
 
     /// The most bytes to take of the device; less if less is free when it is opened.
@@ -53,6 +60,14 @@ impl CudaConfig {
     #[must_use]
     pub fn streams(mut self, count: u8) -> Self {
         self.streams = count.max(1);
+        self
+    }
+
+    /// How many streams there may be when more borrowers come than there are streams: see [`StreamPool::growing`]; no
+    /// more than at the beginning unless this is called. The device's part of all of them is made when it is opened.
+    #[must_use]
+    pub fn most_streams(mut self, count: u8) -> Self {
+        self.most_streams = count;
         self
     }
 
@@ -111,7 +126,8 @@ impl CudaSpace {
             return Err(CudaError::NoDevice { ordinal: config.ordinal, devices });
         }
         let context = CudaContext::new(config.ordinal).map_err(failed("creating a context"))?;
-        let streams: Result<_, _> = (0..config.streams).map(|_| context.new_stream()).collect();
+        let streams: Result<_, _> =
+            (0..config.streams.max(config.most_streams)).map(|_| context.new_stream()).collect();
         let streams = streams.map_err(failed("cuStreamCreate"))?;
         let free = free_memory(&context).map_err(failed("cuMemGetInfo"))?;
         let capacity = config.limit.map_or(free / 10 * 9, |limit| limit.min(free)) / GRANULE * GRANULE;
@@ -124,7 +140,7 @@ impl CudaSpace {
             capacity,
             blocks: Blocks::new(id),
             turns: Turns::new(),
-            streams: StreamPool::new(config.streams),
+            streams: StreamPool::growing(config.streams, config.most_streams),
             staging,
         })
     }
