@@ -19,7 +19,7 @@ use crate::model::{BudgetId, MIB, Priority, Request, ReserveError};
 ///
 /// It goes chunk by chunk, in order: while one is written the next is read, and no more than
 /// [`depth`](Transfer::depth) chunks are held at a time. A CUDA device copies blocks of
-/// [pinned](crate::memory::HeapSource::pinned) host memory by itself, at the speed of its link.
+/// [pinned](crate::memory::HeapSource::pinned) host memory, and its own, by itself, at the speed of its link or memory.
 ///
 /// # Errors
 /// [`CopyError`], which says what is in the target.
@@ -27,8 +27,8 @@ use crate::model::{BudgetId, MIB, Priority, Request, ReserveError};
 /// # Cancel safety
 /// Dropping the future stops it. Then, as after an error, what is in the target is known: the bytes that
 /// [`progress`](Transfer::progress) counts are copied, those of one chunk after them are undefined, or of as many as
-/// are held if a device copies by itself, and the rest is as it was. A later copy from or to the same block comes after whatever is left of this one, and may go on where it
-/// stopped.
+/// are held if a device copies by itself, and the rest is as it was. A later copy from or to the same block comes after
+/// whatever is left of this one, and may go on where it stopped.
 pub fn copy<'a, A, B>(from: &'a Block<A>, to: &'a mut Block<B>) -> Transfer<'a> {
     let (from, to) = (from.held(), to.held());
     Transfer {

@@ -1,4 +1,4 @@
-//! Copies that a CUDA device does by itself, between its memory and pinned memory of the host.
+//! Copies that a CUDA device does by itself, between its memory and pinned memory of the host, or inside its memory.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -35,6 +35,14 @@ impl Transfer<'_> {
             let Some(lent) = lent else { return Ok(false) };
             let direct = gpu.copy_out(self.from.stream(), self.from.id(), self.from_offset, Arc::new(lent)).await;
             self.drive(direct.map_err(begin(read))?, read).await?;
+            return Ok(true);
+        }
+        if let (true, Some(gpu)) = (Arc::ptr_eq(from, to), to.cuda()) {
+            let source = (self.from.id(), self.from_offset);
+            let is_source = |error: &SpaceError| *error == SpaceError::StaleBlock { block: self.from.id() };
+            let fault = |error| (if is_source(&error) { read(error) } else { write(error) }, 0);
+            let direct = gpu.copy_within(self.to.stream(), self.to.id(), self.to_offset, source, length).await;
+            self.drive(direct.map_err(fault)?, write).await?;
             return Ok(true);
         }
         Ok(false)

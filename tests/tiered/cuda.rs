@@ -149,6 +149,28 @@ async fn host_blocks_pinned_or_not_go_to_the_device_and_back_whatever_the_range_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_copies_from_block_to_block_in_the_order_of_both_their_streams() {
+    let Some((_scheduler, tiers, lease)) = machine(true).await else { return };
+    let gpu = space(Tier::Gpu);
+    let streams = tiers.streams(gpu).unwrap();
+    let (one, other) = (streams.acquire().await, streams.acquire().await);
+    let mut from = lease.allocate_on(gpu, *one, SIZE).await.unwrap();
+    let mut to = lease.allocate_on(gpu, *other, SIZE).await.unwrap();
+    for round in 0..20_u8 {
+        let bytes: Vec<u8> = numbered().iter().map(|byte| byte ^ round).collect();
+        from.write(0, &bytes).await.unwrap();
+        to.write(0, &vec![round; SIZE as usize]).await.unwrap();
+        let length = SIZE - 1_000;
+        assert_eq!(copy(&from, &mut to).range(1_000, 10, length).await, Ok(length));
+        // Not before it was read.
+        from.write(0, &vec![0; SIZE as usize]).await.unwrap();
+        let found = bytes_of(&to).await;
+        assert!(found[10..10 + length as usize] == bytes[1_000..], "round {round}");
+        assert!(found[..10].iter().chain(&found[10 + length as usize..]).all(|&byte| byte == round));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_of_a_device_that_is_dropped_has_copied_what_it_says_and_what_comes_later_comes_after_it() {
     let Some((scheduler, tiers, lease)) = machine(true).await else { return };
     let mut from: HostBlock = lease.allocate(SIZE).await.unwrap();

@@ -26,6 +26,8 @@ use crate::memory::{BlockId, Space, Stream};
 pub(super) enum Way {
     ToDevice,
     ToHost,
+    /// From another block, which stands for the host.
+    Within,
 }
 
 /// A copy between a block and pinned memory of the space.
@@ -95,13 +97,18 @@ impl CudaSpace {
     ) -> Result<(u64, Turn), SpaceError> {
         let start = self.check(block, offset, length)?;
         let turn = self.turn(stream).await;
-        let own = self.block(block)?.stream();
+        self.follow(stream, self.block(block)?.stream())?;
+        Ok((start, turn))
+    }
+
+    /// What is queued on a stream from now on comes after what is queued on another now.
+    pub(super) fn follow(&self, stream: Stream, other: Stream) -> Result<(), SpaceError> {
         let source = self.pool().source();
-        if !Arc::ptr_eq(source.stream(own), source.stream(stream)) {
-            let event = source.try_record(own).map_err(|error| self.lost(error))?;
+        if !Arc::ptr_eq(source.stream(other), source.stream(stream)) {
+            let event = source.try_record(other).map_err(|error| self.lost(error))?;
             source.try_wait(stream, &event).map_err(|error| self.lost(error))?;
         }
-        Ok((start, turn))
+        Ok(())
     }
 
     /// Queues a copy.
@@ -144,12 +151,13 @@ impl CudaSpace {
 /// Both ranges are memory until the stream has passed the copy.
 #[allow(unsafe_code)]
 unsafe fn queue(way: Way, device: u64, host: u64, bytes: usize, on: CUstream) -> Result<(), DriverError> {
-    let host = host as usize;
+    let (other, host) = (host, host as usize);
     // SAFETY: as above.
     let result = unsafe {
         match way {
             Way::ToDevice => sys::cuMemcpyHtoDAsync_v2(device, ptr::with_exposed_provenance(host), bytes, on),
             Way::ToHost => sys::cuMemcpyDtoHAsync_v2(ptr::with_exposed_provenance_mut(host), device, bytes, on),
+            Way::Within => sys::cuMemcpyDtoDAsync_v2(device, other, bytes, on),
         }
     };
     result.result()

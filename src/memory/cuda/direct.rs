@@ -1,4 +1,4 @@
-//! Copies between a block and pinned memory of the host, which the device does by itself.
+//! Copies between a block and pinned memory of the host, or another block, which the device does by itself.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ const TAIL: usize = 4 << 20;
 /// How many chunks of one copy are under way at a time at most.
 const DEPTH: usize = 4;
 
-/// One copy, chunk by chunk as its caller queues them. `K` keeps the memory of the host.
+/// One copy, chunk by chunk as its caller queues them. `K` keeps the memory of the other end.
 pub(crate) struct Direct<'a, K> {
     space: &'a CudaSpace,
     way: Way,
@@ -29,6 +29,8 @@ pub(crate) struct Direct<'a, K> {
     start: u64,
     host: u64,
     length: usize,
+    /// The other end is a block of this stream: what is queued there later comes after the copy.
+    other: Option<Stream>,
     keeps: K,
     flights: Flights<(Arc<DeviceBlock>, K)>,
     _turn: Turn,
@@ -123,6 +125,25 @@ impl CudaSpace {
         }
     }
 
+    /// Begins to copy from another block of this device.
+    pub(crate) async fn copy_within(
+        &self,
+        stream: Stream,
+        block: BlockId,
+        offset: u64,
+        from: (BlockId, u64),
+        length: usize,
+    ) -> Result<Direct<'_, Arc<DeviceBlock>>, SpaceError> {
+        let at = self.check(from.0, from.1, length)?;
+        let other = self.block(from.0)?;
+        let (address, own) = (other.address() + at, other.stream());
+        #[allow(unsafe_code)]
+        // SAFETY: who has a share of a block keeps it. Writes to it are queued on its stream, before or after the copy.
+        let direct = unsafe { self.direct(Way::Within, stream, block, offset, address, length, other).await? };
+        self.follow(stream, own)?;
+        Ok(Direct { other: Some(own), ..direct })
+    }
+
     /// Begins a copy.
     ///
     /// # Safety
@@ -142,7 +163,7 @@ impl CudaSpace {
     ) -> Result<Direct<'_, K>, SpaceError> {
         let (start, turn) = self.begin(stream, block, offset, length).await?;
         let flights = Flights::new();
-        Ok(Direct { space: self, way, stream, block, start, host, length, keeps, flights, _turn: turn })
+        Ok(Direct { space: self, way, stream, block, start, host, length, other: None, keeps, flights, _turn: turn })
     }
 }
 
@@ -165,7 +186,7 @@ impl<K: Clone + Send + 'static> Direct<'_, K> {
         // SAFETY: the part lies in the range, which lies in both blocks, and the flight keeps both.
         let flight = unsafe { self.space.take_off(self.way, self.stream, to, from, range.len(), keeps) };
         self.flights.add(flight?);
-        Ok(())
+        self.other.map_or(Ok(()), |other| self.space.follow(other, self.stream))
     }
 
     /// How many parts are queued and were not waited for.

@@ -72,8 +72,8 @@ impl CudaConfig {
     }
 
     /// How many threads fill or empty pinned memory when slices of 32 MiB or more are copied, all such copies together
-    /// and with the threads that poll them: as many as there are cores, but at most 12, unless this is called. With one,
-    /// no others are called for.
+    /// and with the threads that poll them: as many as there are cores, but at most 12, unless this is called. With
+    /// one, no others are called for.
     #[must_use]
     pub fn copy_threads(mut self, count: usize) -> Self {
         self.copy_threads = count;
