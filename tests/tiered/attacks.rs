@@ -23,11 +23,11 @@ struct Faulty {
     calls: AtomicU32,
     fails_at: AtomicU32,
     for_ever: bool,
-    fault: fn(BlockId) -> SpaceError,
+    fault: Fault,
 }
 
 impl Faulty {
-    fn new(id: SpaceId, fault: fn(BlockId) -> SpaceError, for_ever: bool) -> Arc<Self> {
+    fn new(id: SpaceId, fault: Fault, for_ever: bool) -> Arc<Self> {
         let (calls, fails_at) = (AtomicU32::new(0), AtomicU32::new(u32::MAX));
         Arc::new(Faulty { device: SimulatedDevice::new(id, MIB), calls, fails_at, for_ever, fault })
     }
@@ -84,8 +84,11 @@ impl Space for Faulty {
     }
 }
 
+/// What goes wrong with a block.
+type Fault = fn(BlockId) -> SpaceError;
+
 /// Everything that goes wrong below: whether it goes on, and what it is.
-const FAULTS: [(bool, fn(BlockId) -> SpaceError); 6] = [
+const FAULTS: [(bool, Fault); 6] = [
     (false, |block| SpaceError::OutOfMemory {
         space: block.space(),
         asked: 1,
@@ -100,7 +103,7 @@ const FAULTS: [(bool, fn(BlockId) -> SpaceError); 6] = [
     (true, |block| SpaceError::Lost { space: block.space(), reason: "fell off the bus".into() }),
 ];
 
-fn faulty_pair(fault: fn(BlockId) -> SpaceError, for_ever: bool) -> (Scheduler, Tiers, [Arc<Faulty>; 2]) {
+fn faulty_pair(fault: Fault, for_ever: bool) -> (Scheduler, Tiers, [Arc<Faulty>; 2]) {
     let pair = [GPU0, HOST0].map(|id| Faulty::new(id, fault, for_ever));
     let scheduler = Scheduler::builder().gpu(MIB).host(MIB).spawn().unwrap();
     let [gpu, host] = pair.clone();
