@@ -31,7 +31,7 @@ impl Transfer<'_> {
         }
         if let (Some(gpu), Some(host)) = (from.cuda(), to.host()) {
             let (stream, id) = (self.to.stream(), self.to.id());
-            let lent = host.lend_alone(stream, id, self.to_offset, length).await.map_err(begin(write))?;
+            let lent = host.lend(stream, id, self.to_offset, length).await.map_err(begin(write))?;
             let Some(lent) = lent else { return Ok(false) };
             let direct = gpu.copy_out(self.from.stream(), self.from.id(), self.from_offset, Arc::new(lent)).await;
             self.drive(direct.map_err(begin(read))?, read).await?;

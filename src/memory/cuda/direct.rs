@@ -7,7 +7,7 @@ use super::block::DeviceBlock;
 use super::copy::Way;
 use super::flight::Flights;
 use super::space::CudaSpace;
-use crate::memory::host::{Alone, HostBlock, Lent, Shared};
+use crate::memory::host::{HostBlock, Lent};
 use crate::memory::turns::Turn;
 use crate::memory::{BlockId, Space, SpaceError, Stream};
 
@@ -95,16 +95,16 @@ impl CudaSpace {
         Arc::into_inner(into).ok_or(SpaceError::Busy { block })
     }
 
-    /// Begins to copy from a block of the host, which nobody writes meanwhile.
+    /// Begins to copy from a block of the host, which nobody else uses meanwhile.
     pub(crate) async fn copy_in(
         &self,
         stream: Stream,
         block: BlockId,
         offset: u64,
-        from: Arc<Lent<Shared>>,
-    ) -> Result<Direct<'_, Arc<Lent<Shared>>>, SpaceError> {
+        from: Arc<Lent>,
+    ) -> Result<Direct<'_, Arc<Lent>>, SpaceError> {
         #[allow(unsafe_code)]
-        // SAFETY: what is lent to readers stays, and nobody writes it.
+        // SAFETY: what is lent stays, and nobody else uses it.
         unsafe {
             self.direct(Way::ToDevice, stream, block, offset, from.address(), from.len(), from).await
         }
@@ -116,10 +116,10 @@ impl CudaSpace {
         stream: Stream,
         block: BlockId,
         offset: u64,
-        into: Arc<Lent<Alone>>,
-    ) -> Result<Direct<'_, Arc<Lent<Alone>>>, SpaceError> {
+        into: Arc<Lent>,
+    ) -> Result<Direct<'_, Arc<Lent>>, SpaceError> {
         #[allow(unsafe_code)]
-        // SAFETY: what is lent to one alone stays, and nobody else uses it.
+        // SAFETY: as above.
         unsafe {
             self.direct(Way::ToHost, stream, block, offset, into.address(), into.len(), into).await
         }

@@ -9,7 +9,7 @@ mod space;
 
 pub use block::HostBlock;
 #[cfg(feature = "cuda")]
-pub(crate) use lent::{Alone, Lent, Shared};
+pub(crate) use lent::Lent;
 pub use numa::NumaError;
 pub use source::{HeapSlab, HeapSource, PagePin};
 pub use space::HostSpace;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::sync::RwLock;
+use futures::lock::Mutex;
 
 use super::block::HostBlock;
 use super::source::HeapSource;
@@ -32,8 +32,9 @@ pub struct HostSpace {
 #[derive(Debug, Clone)]
 struct Entry {
     size: BlockSize,
-    /// Tokio's lock: a device that copies by itself has it for as long as that takes.
-    block: Arc<RwLock<HostBlock>>,
+    /// An async mutex, because a device that copies by itself has it for as long as that takes; not tokio's, which
+    /// tokio-console would list for every block.
+    block: Arc<Mutex<HostBlock>>,
 }
 
 impl HostSpace {
@@ -63,7 +64,7 @@ impl HostSpace {
     /// [`SpaceError::TooManyIds`].
     pub fn into_id(&self, block: HostBlock) -> Result<BlockId, SpaceError> {
         let size = BlockSize { len: block.len() as u64, capacity: block.capacity() };
-        let entry = Entry { size, block: Arc::new(RwLock::new(block)) };
+        let entry = Entry { size, block: Arc::new(Mutex::new(block)) };
         self.blocks.insert(entry).ok_or(SpaceError::TooManyIds { space: self.id() })
     }
 
@@ -74,7 +75,7 @@ impl HostSpace {
     pub fn take(&self, id: BlockId) -> Result<HostBlock, SpaceError> {
         let entry = self.blocks.remove_if(id, |entry| Arc::strong_count(&entry.block) == 1)?;
         // Nobody can have found it since.
-        Arc::into_inner(entry.block).map(RwLock::into_inner).ok_or(SpaceError::Busy { block: id })
+        Arc::into_inner(entry.block).map(Mutex::into_inner).ok_or(SpaceError::Busy { block: id })
     }
 
     /// The pool below, for its figures, for trimming and for warming it up.
@@ -88,7 +89,7 @@ impl HostSpace {
     }
 
     /// A block by its id, looked up for every piece: a block that was freed in between is stale.
-    pub(super) fn entry(&self, id: BlockId) -> Result<Arc<RwLock<HostBlock>>, SpaceError> {
+    pub(super) fn entry(&self, id: BlockId) -> Result<Arc<Mutex<HostBlock>>, SpaceError> {
         self.blocks.with(id, |entry| Arc::clone(&entry.block))
     }
 
@@ -142,7 +143,7 @@ impl Space for HostSpace {
             }
             let entry = self.entry(block)?;
             // The range was checked, and a block never changes its size.
-            entry.write().await[start + at..start + at + piece].copy_from_slice(&bytes[at..at + piece]);
+            entry.lock().await[start + at..start + at + piece].copy_from_slice(&bytes[at..at + piece]);
         }
         Ok(())
     }
@@ -155,7 +156,7 @@ impl Space for HostSpace {
                 tokio::task::yield_now().await;
             }
             let entry = self.entry(block)?;
-            into[at..at + piece].copy_from_slice(&entry.read().await[start + at..start + at + piece]);
+            into[at..at + piece].copy_from_slice(&entry.lock().await[start + at..start + at + piece]);
         }
         Ok(())
     }
