@@ -46,7 +46,7 @@ async fn what_is_lent_already_stays_and_nothing_more_is_granted_until_enough_cam
     let block = large.allocate_in(GPU0, 50).await.unwrap();
     gpu.used_by_others(40);
     tiers.sample().await;
-    let mut waiting = task::spawn(tiers.reserve(Request::new().gpu(40u64)));
+    let mut waiting = task::spawn(tiers.reserve(Request::new().gpu(30u64)));
     assert!(waiting.poll().is_pending());
     drop(small);
     assert!(waiting.poll().is_pending(), "50 of 40 are lent");
