@@ -88,8 +88,11 @@ impl Engine {
         };
         turn.books.count_immediate(asked.level);
         self.note_share(turn.books, asked);
-        let (held, set) = match chosen {
-            None => (turn.books.take(asked.amounts, asked.level), asked.amounts.set()),
+        let set = chosen.as_ref().map_or(asked.amounts.set(), |(_, amounts)| amounts.set());
+        let entry = self.entry(turn.books, tag, set, who);
+        let kept = self.passed_by_entry(turn, entry);
+        let held = match chosen {
+            None => turn.books.take(asked.amounts, asked.level),
             Some((path, amounts)) => {
                 let held = turn.books.take_flexibly(&amounts, path, tag, asked.level);
                 self.parties.count_use(tag, true);
@@ -97,10 +100,10 @@ impl Engine {
                 if tag.preemptible {
                     self.lend(held, arrived_of(&asked.terms, self.now));
                 }
-                (held, amounts.set())
+                held
             }
         };
-        self.granted(turn, set, rank);
+        self.granted(turn, set, rank, &kept);
         Ok(Admitted::Held(held))
     }
 
@@ -110,7 +113,7 @@ impl Engine {
             if let Some(at) = self.blocking(turn.books, Asks::Many(amounts), who) {
                 return Err((at, amounts.get(at)));
             }
-            if !self.protect(turn, amounts.set(), who.rank) {
+            if !self.protect(turn, amounts.set(), who.rank, None) {
                 return Ok(());
             }
         }
@@ -131,11 +134,12 @@ impl Engine {
                     break;
                 }
                 let chosen = self.best_rung(turn.books, terms, at, ripe, who);
-                if self.endangers(turn.books, terms.tag, &chosen.1) {
+                if self.endangers(turn.books, terms.tag, &chosen.1, who) {
                     first = first.or(Some(asks));
                     break;
                 }
-                if !self.protect(turn, chosen.1.set(), who.rank) {
+                let entry = self.entry(turn.books, terms.tag, chosen.1.set(), who);
+                if !self.protect(turn, chosen.1.set(), who.rank, entry) {
                     return Ok(chosen);
                 }
             }
@@ -200,14 +204,15 @@ impl Engine {
             if self.possible(turn.books, slot) & 1 << alternative == 0 || !self.settle_on(turn, filing) {
                 continue;
             }
+            let set = self.queue.granted(slot).set();
+            let kept = self.passed_by_entry(turn, self.entry_of(turn.books, slot, set));
             let held = self.take(turn, slot, alternative);
             let waiter = self.queue.get(slot);
             let (level, waited) = (waiter.base, self.now - waiter.since);
-            let set = self.queue.granted(slot).set();
             let budget = BudgetId::first_of(set).unwrap_or(BudgetId::GPU);
             self.effects.push(Effect::Regained { level, budget, waited });
             self.forget(slot);
-            self.granted(turn, set, rank);
+            self.granted(turn, set, rank, &kept);
             return Some(held);
         }
         self.queue.get_mut(slot).state = State::Waiting;
@@ -234,7 +239,8 @@ impl Engine {
             if self.grant_endangers(turn.books, filing.slot()) {
                 return false;
             }
-            if !self.protect(turn, self.queue.granted(filing.slot()).set(), rank) {
+            let set = self.queue.granted(filing.slot()).set();
+            if !self.protect(turn, set, rank, self.entry_of(turn.books, filing.slot(), set)) {
                 return true;
             }
         }
@@ -275,10 +281,10 @@ impl Engine {
         }
     }
 
-    /// What follows from every grant: whom it passes, and whose turn it was.
+    /// What follows from every grant: whom it passes, of those whom safety keeps these, and whose turn it was.
     #[inline]
-    pub(super) fn granted(&mut self, turn: &mut Turn<'_>, set: u64, rank: Rank) {
-        self.count_passes(turn, set, rank);
+    pub(super) fn granted(&mut self, turn: &mut Turn<'_>, set: u64, rank: Rank, kept: &[u32]) {
+        self.count_passes(turn, set, rank, kept);
         if let Some(shares) = &mut self.shares {
             shares.served(rank);
         }

@@ -78,12 +78,7 @@ impl Engine {
             Some(shares) => shares.now(level),
             None => due.saturating_add(self.settings.edf_horizon),
         };
-        let rank = Rank::new(level, order_by, rank.arrival());
-        match self.queue.flexible_mut(slot).and_then(|flexible| flexible.own_rank.as_mut()) {
-            // It shows once what it has inherited is gone.
-            Some(own) => *own = rank,
-            None => self.rerank(slot, rank),
-        }
+        self.set_own_rank(slot, Rank::new(level, order_by, rank.arrival()));
         self.queue.get_mut(slot).raise_at = self.raise_at(level, due);
         self.resume_aging(slot);
     }
@@ -108,6 +103,9 @@ impl Engine {
             if before < rank {
                 self.mark_from(id, before);
             }
+        }
+        if before < rank {
+            self.let_in(slot, before);
         }
     }
 }

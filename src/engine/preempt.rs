@@ -325,6 +325,10 @@ impl Engine {
         }
         let (level, own) = (self.unaged_level(filing.slot()), self.tag(filing.slot()));
         let asks = self.queue.asks(filing.slot(), filing.alternative()).bundle();
+        // Nobody's end would let it in.
+        if self.is_kept_out(books, own, &asks, self.claimant(filing.slot())) {
+            return None;
+        }
         let lease = |place: u32| {
             let held = self.preemption.lent.get(&place)?.held;
             Some((books.tag(held), books.placed(held)?))
@@ -415,10 +419,8 @@ impl Engine {
         let own = self.own_rank(slot);
         let first = Rank::new(own.level(), 0, own.arrival());
         let guaranteed = self.queue.flexible(slot).is_some_and(|flexible| flexible.guaranteed);
-        match self.queue.flexible_mut(slot).and_then(|flexible| flexible.own_rank.as_mut()) {
-            _ if guaranteed => {}
-            Some(own) => *own = first,
-            None => self.rerank(slot, first),
+        if !guaranteed {
+            self.set_own_rank(slot, first);
         }
         // Its claim is on what they give back.
         if let Some(flexible) = self.queue.flexible_mut(slot) {

@@ -259,7 +259,8 @@ impl Engine {
                 self.note_unsafe(slot, instead.unwrap_or(place));
                 return Found::InVain(instead);
             }
-            if !self.protect(turn, self.queue.granted(slot).set(), rank) {
+            let set = self.queue.granted(slot).set();
+            if !self.protect(turn, set, rank, self.entry_of(turn.books, slot, set)) {
                 break;
             }
         }
@@ -302,6 +303,8 @@ impl Engine {
     /// Grants a waiter and lays the grant on the board.
     fn offer(&mut self, turn: &mut Turn<'_>, filing: Filing, place: BudgetId) {
         let slot = filing.slot();
+        let set = self.queue.granted(slot).set();
+        let kept = self.passed_by_entry(turn, self.entry_of(turn.books, slot, set));
         let held = self.take(turn, slot, filing.alternative());
         let rank = self.queue.get(slot).rank;
         self.deactivate(slot);
@@ -317,7 +320,7 @@ impl Engine {
         self.offers.push_back((expiry, slot));
         turn.board.offer(slot, held.place().unwrap_or(0));
         self.effects.push(Effect::Offer { slot, level, budget: place, waited });
-        self.granted(turn, self.queue.granted(slot).set(), rank);
+        self.granted(turn, set, rank, &kept);
     }
 
     /// Frees the slots of a few offers that were taken up.

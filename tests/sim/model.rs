@@ -17,6 +17,10 @@
 //! * A request is inside a minimum if all that its first alternative wants is.
 //! * A waiter that only safety keeps claims nothing from when that is found until it is found to be kept by units:
 //!   that is looked for when the waiter is looked at, is passed, or asks or stands otherwise than before.
+//! * Whom a grant passes is found as it was before it, as far as safety is what keeps them; of those who may be passed
+//!   no more, the first in rank claims first.
+//! * Who keeps bounded activities from beginning does so while it stands in a line. Whether two of them concern each
+//!   other goes by what they said and who holds something at that moment.
 //! * Who stands at a loan for safety alone, and lacks something else by the end of the turn, so that the check finds
 //!   nothing unsafe any more, is looked at again.
 //! * A verdict takes safety into account: a holder is served if the bounded ones among those who cannot be served
@@ -47,6 +51,7 @@ mod block;
 mod bound;
 mod check;
 mod claim;
+mod entry;
 mod hold;
 mod inherit;
 mod look;
@@ -128,6 +133,8 @@ struct Waiter {
     expiries: u32,
     passes: u32,
     first_pass: u64,
+    /// It may be passed no more.
+    spent: bool,
     hard: bool,
     /// The alternative that carries the hard claim.
     claiming: Option<usize>,
@@ -369,6 +376,7 @@ impl Model {
             }
             self.claim_again(at);
             self.mark_lowered(at, claimed);
+            self.let_in_if_nowhere(at);
         }
         let waiter = &self.waiters[at];
         if !(0..waiter.ladders.len()).any(|alternative| self.possible(waiter, alternative)) {

@@ -193,6 +193,7 @@ impl Model {
         self.waiters[at].parked[alternative] = true;
         self.claim_again(at);
         self.mark_lowered(at, claimed);
+        self.let_in_if_nowhere(at);
     }
 
     /// Puts a filing back into a line, where it is looked at.

@@ -147,6 +147,7 @@ impl Model {
         let before = self.claim(&self.waiters[at]);
         let kept = self.is_kept_for_safety(at);
         let waiter = &mut self.waiters[at];
+        waiter.spent = true;
         (waiter.hard, waiter.claiming) = if kept { (false, None) } else { (true, Some(alternative)) };
         self.mark_lowered(at, before);
     }
@@ -167,6 +168,9 @@ impl Model {
             true => Vec::new(),
             false => smallest(&lacks, &willing.collect::<Vec<_>>(), |id| self.holding(id).asks)?,
         };
+        if self.is_kept_out(waiter, self.low(waiter, alternative)) {
+            return None;
+        }
         if self.endangers(waiter.tag, self.low(waiter, alternative)) {
             let (is_enough, more) = (|set: &[u32]| self.is_enough(set, &lacks), self.bounded_below(at, &quiet));
             victims = self.safe_with(at, alternative, victims, &more, is_enough)?;

@@ -139,7 +139,7 @@ impl Model {
                 return Err(self.keep_for_safety(at, alternative, place));
             };
             let bundle = waiter.ladders[path.0][path.1].clone();
-            if !self.harden_due(&bundle, self.waiters[at].rank) {
+            if !self.harden_due(&bundle, &self.waiters[at].clone()) {
                 self.offer(at, path, place);
                 return Ok(());
             }
@@ -148,6 +148,8 @@ impl Model {
 
     fn offer(&mut self, at: usize, path: Path, budget: BudgetId) {
         let waiter = self.waiters[at].clone();
+        let bundle = &waiter.ladders[path.0][path.1];
+        let kept = self.ids(&self.passed_by_entry(&waiter, bundle));
         self.take_fairly(&waiter, path);
         self.leave(at);
         let expiry = self.now + self.settings.offer_expiry * (1 << waiter.expiries.min(16));
@@ -156,7 +158,7 @@ impl Model {
         let waited = self.now - waiter.since;
         self.seen.push(Seen::Offered { id: waiter.id, level: waiter.level, budget, waited });
         self.forget_bounds();
-        self.granted(&waiter.ladders[path.0][path.1], waiter.rank);
+        self.granted(bundle, waiter.rank, &kept);
     }
 
     pub(super) fn end(&mut self, at: usize, why: Why) {
