@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::ledger::{Books, Held};
-use crate::model::{Amounts, BudgetId, Path, Tag, Terms};
+use crate::model::{Amounts, BudgetId, Path, Priority, Tag, Terms};
 use crate::policy::{Rank, Shares};
 
 use super::activity::Claimant;
@@ -80,7 +80,7 @@ impl Engine {
         let who = Claimant { rank, holds: self.parties.holds(tag.party()) };
         let chosen = match &asked.terms {
             None => self.admit_bundle(turn, asked.amounts, who).map(|()| None),
-            Some(terms) => self.admit_flexibly(turn, terms, who).map(Some),
+            Some(terms) => self.admit_flexibly(turn, terms, who, asked.level).map(Some),
         };
         let chosen = match chosen {
             Err(by) => return Ok(Admitted::Blocked { by, rank }),
@@ -120,7 +120,13 @@ impl Engine {
     }
 
     /// The first alternative that can be granted at once, or what blocks the first possible one.
-    fn admit_flexibly(&mut self, turn: &mut Turn<'_>, terms: &Terms, who: Claimant) -> Result<Chosen, Blocking> {
+    fn admit_flexibly(
+        &mut self,
+        turn: &mut Turn<'_>,
+        terms: &Terms,
+        who: Claimant,
+        level: Priority,
+    ) -> Result<Chosen, Blocking> {
         let mut first = None;
         for (at, alternative) in (0u8..).zip(&terms.alternatives) {
             let ripe = terms.patience == 0;
@@ -138,8 +144,11 @@ impl Engine {
                     first = first.or(Some(asks));
                     break;
                 }
-                let entry = self.entry(turn.books, terms.tag, chosen.1.set(), who);
-                if !self.protect(turn, chosen.1.set(), who.rank, entry) {
+                let set = chosen.1.set();
+                let entry = self.entry(turn.books, terms.tag, set, who);
+                if !self.protect(turn, set, who.rank, entry)
+                    && !self.preempts_first(turn, terms.tag, level, set, who.rank)
+                {
                     return Ok(chosen);
                 }
             }
@@ -240,7 +249,10 @@ impl Engine {
                 return false;
             }
             let set = self.queue.granted(filing.slot()).set();
-            if !self.protect(turn, set, rank, self.entry_of(turn.books, filing.slot(), set)) {
+            let level = self.queue.get(filing.slot()).base;
+            if !self.protect(turn, set, rank, self.entry_of(turn.books, filing.slot(), set))
+                && !self.preempts_first(turn, self.tag(filing.slot()), level, set, rank)
+            {
                 return true;
             }
         }

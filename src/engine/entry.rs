@@ -14,7 +14,7 @@
 //!
 //! So nobody of lower rank begins any more, and the m activities that have begun can end one after the other, as the
 //! state is safe. When they have, it is safe to serve the waiter, and what it is short of then it claims. If each ends
-//! at most H after those before it, and nobody of higher rank arrives, that takes m H; then the bound of `bypass` holds.
+//! at most H after those before it, and nobody of higher rank arrives, that takes m H; then `bypass` has the bound.
 
 use crate::ledger::Books;
 use crate::model::{Amounts, BudgetId, Tag};

@@ -80,7 +80,7 @@ impl Engine {
                 }
                 match self.look_at(turn, filing, place) {
                     Found::Granted => granted += 1,
-                    _ if is_last => {
+                    Found::InVain(_) | Found::Capped if is_last => {
                         self.leave_off_before(key);
                         return Settled::LookAhead;
                     }
@@ -92,6 +92,7 @@ impl Engine {
                         in_vain += 1;
                         self.park(turn, filing);
                     }
+                    Found::Asked => self.mark_from(place, key.0),
                 }
             }
         }

@@ -21,7 +21,8 @@ pub(super) const BREATH: usize = 64;
 pub enum Settled {
     /// Nobody who waits can be granted.
     Done,
-    /// More is to be granted; call again at once. Only there to let others at the books in between.
+    /// More is to be granted, or looked at from the beginning; call again at once. Only there to let others at the
+    /// books in between.
     Breath,
     /// As many as allowed were examined in vain. The flags stay, and the next call, from any thread, goes on first
     /// (R11).
@@ -35,6 +36,8 @@ pub(super) enum Found {
     InVain(Option<BudgetId>),
     /// The cap of its module keeps it.
     Capped,
+    /// Somebody was asked to end for another whom it would have passed. It is to be looked at again, after that one.
+    Asked,
 }
 
 /// The budgets where something changed, and from where in their lines on that matters.
@@ -157,6 +160,7 @@ impl Engine {
                     at = key;
                     self.park(turn, filing);
                 }
+                Found::Asked => return Settled::Breath,
             }
             self.dirty.note_last(place, filing);
         }
@@ -261,6 +265,9 @@ impl Engine {
             }
             let set = self.queue.granted(slot).set();
             if !self.protect(turn, set, rank, self.entry_of(turn.books, slot, set)) {
+                if self.preempts_first(turn, self.tag(slot), self.queue.get(slot).base, set, rank) {
+                    return Found::Asked;
+                }
                 break;
             }
         }

@@ -34,6 +34,8 @@
 //!   order of rank and preference. Those who were asked are waited for while somebody of them is there and the
 //!   beneficiary is active; the grace ends when the driver finds it over. If the beneficiary does not wait any more by
 //!   then, nobody is overdue.
+//! * The same is looked for, among those who rank before it, before one is granted anything that may be asked back. If
+//!   the first who can be helped needs something of that, and is of a higher level than the request, it asks now.
 //! * A holder asks for the highest level among its own request and those of the first eight in every line of what its
 //!   activity holds, and of what the activities of these hold, and so on.
 //! * What is lacking counts beyond the claims and the reserve that bind, and beyond a deficit; what those hold who were
@@ -206,6 +208,8 @@ pub struct Model {
     finish: BTreeMap<(Priority, Option<u8>), u64>,
     settings: Settings,
     seen: Vec<Seen>,
+    /// How many of these were seen when the last turn ended.
+    told: usize,
     /// The first rule that a grant broke.
     broken: Option<String>,
 }
@@ -254,12 +258,14 @@ impl Model {
                 grace: nanos(config.grace),
             },
             seen: Vec::new(),
+            told: 0,
             broken: None,
         }
     }
 
     /// Does what `event` says, and tells what is seen.
     pub fn apply(&mut self, event: &Event) -> Vec<Seen> {
+        self.told = 0;
         match event {
             Event::Submit(arrival) => self.submit(arrival),
             Event::Poll(id) => self.poll(*id),

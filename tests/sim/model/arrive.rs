@@ -168,7 +168,7 @@ impl Model {
         loop {
             let path = (0..waiter.ladders.len()).find_map(|alternative| self.path(waiter, alternative))?;
             let bundle = &waiter.ladders[path.0][path.1];
-            if !self.harden_due(bundle, waiter) {
+            if !self.harden_due(bundle, waiter) && !self.preempt_before(waiter, bundle) {
                 return Some(path);
             }
         }

@@ -17,6 +17,8 @@ pub(super) enum InTheWay {
     TheSame,
     Another(BudgetId),
     Cap,
+    /// Others were asked to end first: it is to be looked at again.
+    Preempted,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,11 @@ impl Model {
     }
 
     pub(super) fn settle(&mut self) {
+        self.finish_turn();
+        self.told = self.seen.len();
+    }
+
+    fn finish_turn(&mut self) {
         for turns in 0.. {
             assert!(turns < SPIN, "a turn of the model has no end");
             self.look_at_modules();
@@ -71,6 +78,9 @@ impl Model {
                 done = Some((rank, usize::MAX));
                 continue;
             };
+            if in_the_way == InTheWay::Preempted {
+                return Settled::Breath;
+            }
             if in_vain == self.settings.look_ahead {
                 self.dirty.values_mut().for_each(|from| *from = (rank, alternative).max(*from));
                 return Settled::LookAhead;
@@ -92,6 +102,7 @@ impl Model {
                 self.pass(at);
             }
             InTheWay::Cap => self.park(at, alternative),
+            InTheWay::Preempted => {}
         }
     }
 
@@ -138,8 +149,11 @@ impl Model {
             let Some(path) = self.path(waiter, alternative) else {
                 return Err(self.keep_for_safety(at, alternative, place));
             };
-            let bundle = waiter.ladders[path.0][path.1].clone();
-            if !self.harden_due(&bundle, &self.waiters[at].clone()) {
+            let (waiter, bundle) = (waiter.clone(), waiter.ladders[path.0][path.1].clone());
+            if !self.harden_due(&bundle, &waiter) {
+                if self.preempt_before(&waiter, &bundle) {
+                    return Err(InTheWay::Preempted);
+                }
                 self.offer(at, path, place);
                 return Ok(());
             }
