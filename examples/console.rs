@@ -60,6 +60,7 @@ async fn grow(scheduler: Scheduler) {
 
 /// Spawns a task that the console shows under a name.
 #[cfg(tokio_unstable)]
+#[track_caller]
 fn named(name: &str, task: impl Future<Output = ()> + Send + 'static) {
     tokio::task::Builder::new().name(name).spawn(task).map(drop).unwrap_or_else(|error| eprintln!("{name}: {error}"));
 }

@@ -178,6 +178,13 @@ fn ctrl_c_finishes_what_runs_and_reports() {
     assert_eq!(report["leased_at_end"], 0);
 }
 
+#[cfg(not(all(feature = "console", any(tokio_unstable, console_without_tokio_unstable))))]
+#[test]
+fn a_program_that_was_not_built_for_tokio_console_says_how_to() {
+    let refused = refusal(&["run", "--console", "--limit", "1"]);
+    assert!(refused.contains("--cfg tokio_unstable") && refused.contains("--features cli,console"), "{refused}");
+}
+
 /// A run that shows its page, until it is dropped.
 struct Shown {
     child: std::process::Child,

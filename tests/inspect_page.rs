@@ -308,6 +308,7 @@ async fn a_browser_shows_everything_as_text() {
         "prefix_cache",
         "<dt>cache hits</dt><dd>1,234</dd>",
         "1 waiting · 1 lease · 1 grant since the start",
+        "tests/inspect_page.rs:",
         "<title>bursar</title>",
     ] {
         assert!(dom.contains(shown), "{shown} is not in\n{dom}");

@@ -16,7 +16,7 @@ use crate::model::{GIB, KIB, SpaceId};
 
 use super::blocks::{BlockId, Blocks};
 use super::error::SpaceError;
-use super::turns::check_range;
+use super::turns::{Turns, check_range};
 use super::{BlockSize, Remains, STREAMS, Space, Stream};
 
 /// The resolution of tokio's timer.
@@ -61,7 +61,8 @@ pub struct SimulatedDevice {
     blocks: Blocks<Arc<Content>>,
     to_device: Link,
     from_device: Link,
-    streams: Box<[tokio::sync::Mutex<Clock>]>,
+    turns: Turns,
+    streams: Box<[Mutex<Clock>]>,
 }
 
 /// When something is free again in the time of the model; `None` when it was never used.
@@ -94,7 +95,8 @@ impl SimulatedDevice {
             blocks: Blocks::new(id),
             to_device: Link { free_at: Mutex::new(None) },
             from_device: Link { free_at: Mutex::new(None) },
-            streams: (0..STREAMS).map(|_| tokio::sync::Mutex::new(None)).collect(),
+            turns: Turns::new(),
+            streams: (0..STREAMS).map(|_| Mutex::new(None)).collect(),
         }
     }
 
@@ -125,23 +127,22 @@ impl SimulatedDevice {
     where
         K: FnMut(u64, &mut [u8]) + Send,
     {
-        let _turn = self.turn(stream).await;
+        let _turn = self.turns.take(stream).await;
         let size = self.content(block)?.size;
         self.in_pieces(block, 0, size as usize, |content, at, _| kernel(at as u64, content)).await
     }
 
-    /// Waits for a copy's turn in its stream. Tokio's mutex serves in the order of arrival.
-    async fn turn(&self, stream: Stream) -> tokio::sync::MutexGuard<'_, Clock> {
-        self.streams[usize::from(stream.0)].lock().await
-    }
-
     /// Waits for as long as a copy takes after what its stream did before.
-    async fn transfer(&self, stream: &mut Clock, link: &Link, length: usize) {
+    async fn transfer(&self, stream: Stream, link: &Link, length: usize) {
         let nanos = length as u128 * 1_000_000_000 / u128::from(self.bandwidth);
         let busy = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         let now = Instant::now();
-        let done = link.occupy(stream.map_or(now, |at| at.max(now)), busy) + self.latency;
-        *stream = Some(done);
+        let done = {
+            let mut clock = lock(&self.streams[usize::from(stream.0)]);
+            let done = link.occupy(clock.map_or(now, |at| at.max(now)), busy) + self.latency;
+            *clock = Some(done);
+            done
+        };
         if done >= now + TICK {
             tokio::time::sleep_until(done).await;
         }
@@ -232,16 +233,16 @@ impl Space for SimulatedDevice {
 
     async fn write(&self, stream: Stream, block: BlockId, offset: u64, bytes: &[u8]) -> Result<(), SpaceError> {
         let start = self.check_range(block, offset, bytes.len())?;
-        let mut turn = self.turn(stream).await;
-        self.transfer(&mut turn, &self.to_device, bytes.len()).await;
+        let _turn = self.turns.take(stream).await;
+        self.transfer(stream, &self.to_device, bytes.len()).await;
         let copy = |piece: &mut [u8], _, at: usize| piece.copy_from_slice(&bytes[at..at + piece.len()]);
         self.in_pieces(block, start, bytes.len(), copy).await
     }
 
     async fn read(&self, stream: Stream, block: BlockId, offset: u64, into: &mut [u8]) -> Result<(), SpaceError> {
         let start = self.check_range(block, offset, into.len())?;
-        let mut turn = self.turn(stream).await;
-        self.transfer(&mut turn, &self.from_device, into.len()).await;
+        let _turn = self.turns.take(stream).await;
+        self.transfer(stream, &self.from_device, into.len()).await;
         let length = into.len();
         let copy = |piece: &mut [u8], _, at: usize| into[at..at + piece.len()].copy_from_slice(piece);
         self.in_pieces(block, start, length, copy).await

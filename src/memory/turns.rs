@@ -2,26 +2,43 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::Notify;
 
 use super::blocks::BlockId;
 use super::error::SpaceError;
 use super::{STREAMS, Stream};
 
+/// A permit for each stream, in a `Notify`: it gives a permit to whoever waits longest and keeps it if nobody does, and
+/// one that was given to a future that is dropped goes on to the next. A mutex of tokio would do the same, but shows
+/// itself in tokio-console, as two rows for each of the streams.
 #[derive(Debug)]
-pub(super) struct Turns(Box<[Arc<Mutex<()>>]>);
+pub(super) struct Turns(Box<[Arc<Notify>]>);
 
 /// Whoever has it is the only one to queue work on a stream. May be moved to where that is done.
-pub(super) type Turn = OwnedMutexGuard<()>;
+#[derive(Debug)]
+pub(super) struct Turn(Arc<Notify>);
 
 impl Turns {
     pub(super) fn new() -> Self {
-        Turns((0..STREAMS).map(|_| Arc::default()).collect())
+        let free = || {
+            let stream = Notify::new();
+            stream.notify_one();
+            Arc::new(stream)
+        };
+        Turns((0..STREAMS).map(|_| free()).collect())
     }
 
-    /// Tokio's mutex serves in the order of arrival.
+    /// Waits for the turn of whoever asks, in the order of arrival.
     pub(super) async fn take(&self, stream: Stream) -> Turn {
-        Arc::clone(&self.0[usize::from(stream.0)]).lock_owned().await
+        let stream = Arc::clone(&self.0[usize::from(stream.0)]);
+        stream.notified().await;
+        Turn(stream)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.notify_one();
     }
 }
 

@@ -90,6 +90,9 @@ impl Explanation {
         match next {
             Next::Served { .. } | Next::Refused { .. } => Ok(()),
             Next::Passed { times, .. } if self.passes == 0 => write!(f, "; it may be passed {}", Times(*times)),
+            Next::Passed { within: Some(Duration::ZERO), .. } => {
+                write!(f, "; it was passed {}, and its time for that is over", Times(self.passes))
+            }
             Next::Passed { times, within } => {
                 write!(f, "; it was passed {} and may be {} more", Times(self.passes), Times(*times))?;
                 within.map_or(Ok(()), |within| write!(f, ", for {} at most", Time(within)))
@@ -151,7 +154,7 @@ impl Blocker {
     fn fmt_holders(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let labelled = self.holders.iter().map(|holder| (format!("`{}` ", holder.label), holder.units, ""));
         let others = [
-            (String::new(), self.other_holders, " by other labels"),
+            (String::new(), self.other_holders, " by others with a label"),
             (String::new(), self.unlabelled, " without a label"),
             (String::new(), self.offered, " granted and not taken up"),
         ];
@@ -171,6 +174,7 @@ impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let micros = self.0.as_micros();
         match self.0.as_secs() {
+            0 if micros < 100 => f.write_str("less than 0.1 ms"),
             0 if micros < 10_000 => write!(f, "{:.1} ms", micros as f64 / 1e3),
             0 => write!(f, "{} ms", micros / 1_000),
             1..120 => write!(f, "{:.1} s", self.0.as_secs_f64()),

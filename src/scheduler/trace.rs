@@ -10,9 +10,13 @@
 //! | `bursar::preempt` | debug | a lease is asked to end for a higher level; it has ended |
 //! | `bursar::preempt` | warn | it has not ended within its grace |
 //! | `bursar::alert` | warn | holders seem to wait for each other and are only told so |
+//! | `bursar::spill` | debug | span `spill`: a block is copied to a slower tier; how many bytes came there |
 //! | `bursar::task` | debug | a submitted task is preempted, or ends without its value |
+//! | `bursar::task` | error | what a caller gave panicked while it was dropped |
 //! | `bursar::stuck` | warn | nothing was granted for [`Config::stuck_after`](crate::Config::stuck_after) |
 //! | `bursar::capacity`, `bursar::close` | debug | a capacity or a rate changed, the scheduler closed |
+//! | `bursar::detect` | debug, warn | no GPU was looked for, and why; GPUs are left out: their driver is silent |
+//! | `bursar::memory` | warn | memory or a file of the disk could not be given back |
 //! | `bursar::verify` | error | the books do not balance: a defect of this crate |
 //! | `bursar::wake`, `bursar::publish` | error | a waker, or what publishes figures, panicked |
 //!

@@ -84,12 +84,18 @@ impl Scheduler {
     /// If the task has a time to be complete by and the runtime has no time driver, as tokio's own timers do.
     #[track_caller]
     pub fn submit<T: Send + 'static>(&self, task: Task<T>) -> TaskHandle<T> {
+        self.submit_from(task, Location::caller())
+    }
+
+    /// Submits a task for whoever asked for it there.
+    #[track_caller]
+    fn submit_from<T: Send + 'static>(&self, task: Task<T>, location: &'static Location<'static>) -> TaskHandle<T> {
         let Some(runtime) = self.runtime() else { return self.refused(task) };
         // Timers are made in the runtime.
         let _inside = task.complete_by.is_some().then(|| runtime.enter());
         let run = Run::new(self, task);
         let control = Arc::clone(run.control());
-        let row = TaskRow::new(Arc::clone(&control.name), Location::caller());
+        let row = TaskRow::new(Arc::clone(&control.name), location);
         let outcome = match observe::spawn(&runtime, &control.name, run.run(row)) {
             Some(task) => Outcome::Spawned(task),
             None => Outcome::Refused(TaskError::NoRuntime { name: Arc::clone(&control.name) }),

@@ -12,9 +12,9 @@ use crate::memory::{BlockSize, SpaceError, Stream};
 use crate::model::{Amounts, LeaseError, Priority, TryReserveError};
 use crate::scheduler::Lease;
 
-/// A lease as blocks may use it that grow it when they need to. Tokio's mutex, because the scheduler may wake somebody
-/// while the lease grows.
-pub(super) type Growable = tokio::sync::Mutex<Lease>;
+/// A lease as blocks may use it that grow it when they need to. An async mutex, because the scheduler may wake somebody
+/// while the lease grows; not tokio's, which tokio-console would list for every lease.
+pub(super) type Growable = futures::lock::Mutex<Lease>;
 
 /// Shared by a lease and its blocks, and alive as long as one of them is.
 #[derive(Debug)]

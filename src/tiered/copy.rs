@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use super::block::{Block, Held};
 use super::error::{CopyError, CopyFault};
-use super::figures::note_copied;
+use super::figures::{is_spill, note_copied};
 use crate::memory::SpaceError;
 use crate::model::{BudgetId, MIB, Priority, Request, ReserveError};
 
@@ -109,11 +111,17 @@ impl<'a> Transfer<'a> {
     }
 
     async fn run(self) -> Result<u64, CopyError> {
+        let span = self.span();
         let copied = match self.check() {
-            Ok(()) => self.pump().await,
+            Ok(()) => self.pump().instrument(span.clone()).await,
             Err(fault) => Err((fault, 0)),
         };
         let done = self.progress.done();
+        if !span.is_disabled() {
+            span.record("copied", done);
+            let whole = copied.is_ok();
+            span.in_scope(|| tracing::debug!(target: "bursar::spill", copied = done, whole, "copied to a slower tier"));
+        }
         copied.map(|()| done).map_err(|(fault, unknown)| CopyError {
             from: self.from.id(),
             to: self.to.id(),
@@ -122,6 +130,18 @@ impl<'a> Transfer<'a> {
             unknown,
             fault,
         })
+    }
+
+    /// The span of a copy to a slower tier, in the one that is current. Any other has none.
+    fn span(&self) -> Span {
+        let (from, to) = (self.from.entry(), self.to.entry());
+        if !is_spill(from, to) {
+            return Span::none();
+        }
+        tracing::debug_span!(
+            target: "bursar::spill", "spill",
+            from = %from.id, to = %to.id, bytes = self.length, priority = %self.level, copied = Empty
+        )
     }
 
     /// Both at once: who reads waits for room, who writes for a chunk.

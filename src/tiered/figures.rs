@@ -32,9 +32,14 @@ impl Counters {
 pub(super) fn note_copied(from: &Entry, to: &Entry, bytes: u64) {
     from.counters.copied_out.fetch_add(bytes, Ordering::Relaxed);
     to.counters.copied_in.fetch_add(bytes, Ordering::Relaxed);
-    if to.id.tier > from.id.tier {
+    if is_spill(from, to) {
         from.counters.spilled.fetch_add(bytes, Ordering::Relaxed);
     }
+}
+
+/// Whether a copy leaves for a slower tier.
+pub(super) fn is_spill(from: &Entry, to: &Entry) -> bool {
+    to.id.tier > from.id.tier
 }
 
 /// The figures of one space, until the last handle, lease and block of its tiers are gone.

@@ -24,6 +24,10 @@
 //! figures of its scheduler ([`Snapshot::sections`](crate::Snapshot::sections), as `memory gpu0`), with those of its
 //! own, until the last handle, lease and block of the tiers are gone.
 //!
+//! A [copy](copy()) to a slower tier is a span `spill` of the target `bursar::spill`, at the level of debug, inside
+//! that of its caller: from where to where, how many bytes, and in the end how many came there (`copied`). Its end is a
+//! line in it, unless the copy was dropped.
+//!
 //! # What ends when
 //!
 //! A block holds its part of the lease. When a lease is dropped, what no block uses comes back at once, and the rest

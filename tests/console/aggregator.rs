@@ -12,8 +12,14 @@
 mod common;
 mod server;
 
+#[cfg(tokio_unstable)]
+use bursar::memory::{HostSpace, SimulatedDevice, Space, Stream};
+#[cfg(tokio_unstable)]
+use bursar::tasks::Job;
 use bursar::tasks::Task;
 use bursar::{Amounts, Config, GIB, Priority, Request, Scheduler};
+#[cfg(tokio_unstable)]
+use bursar::{SpaceId, Tier};
 use common::{HOST, three_loans};
 use server::{Console, Model};
 
@@ -132,6 +138,46 @@ fn a_submitted_task_is_listed_once_by_its_name_with_its_wait() {
         train.await.unwrap();
         scheduler.shutdown().await.unwrap();
     });
+}
+
+/// With `tokio_unstable` tokio shows its own mutexes, semaphores and channels, those inside of this crate too.
+#[cfg(tokio_unstable)]
+#[test]
+fn memory_and_jobs_bring_no_resources_of_tokios_own() {
+    Console::watch(|mut console| async move {
+        let scheduler = scheduler(three_loans());
+        console.until("the budgets", |model| shows(model, GPU_ROW, "in_use", "0 B")).await;
+        let device = SimulatedDevice::new(SpaceId { tier: Tier::Gpu, index: 0 }, 1024);
+        let host = HostSpace::new(SpaceId { tier: Tier::Host, index: 0 }, 1 << 20);
+        for space in [&device as &dyn Space, &host] {
+            let block = space.allocate(16).await.unwrap();
+            space.write(Stream(3), block, 0, &[7; 16]).await.unwrap();
+            space.free(block).await.unwrap();
+        }
+        let kind = scheduler.dispatcher("captions").spawn::<(), ()>().unwrap();
+        let worker = kind.worker("first").register(Done);
+        kind.submit(Job::new("a caption", (), Request::new().host(1))).await.unwrap();
+        // What was made before this is seen before it.
+        let fence = Scheduler::builder().compute(7).spawn().unwrap();
+        let model = console.until("the fence", |model| model.resource("Budget<compute>").is_some()).await;
+        // Timers aside. Where something was made may be said to be here, because this asked for it.
+        let ours =
+            model.resources.values().filter(|row| ["src/", "tests/"].iter().any(|at| row.location.starts_with(at)));
+        let locks = ours.filter(|row| !row.is_budget() && row.name != "Sleep" && row.name != "Interval");
+        assert_eq!(locks.map(|row| (&row.name, &row.location)).collect::<Vec<_>>(), []);
+        drop((worker, fence));
+    });
+}
+
+#[cfg(tokio_unstable)]
+struct Done;
+
+#[cfg(tokio_unstable)]
+#[async_trait::async_trait]
+impl bursar::tasks::Handler<(), ()> for Done {
+    async fn handle(&self, _: bursar::tasks::TaskContext, (): &()) -> Result<(), bursar::tasks::BoxError> {
+        Ok(())
+    }
 }
 
 #[test]

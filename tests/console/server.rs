@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::transport::Endpoint;
+use tracing::subscriber::NoSubscriber;
 use tracing::{Dispatch, Metadata};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::prelude::*;
@@ -148,6 +149,9 @@ impl Console {
         };
         let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter_fn(told)));
         let dispatch = Dispatch::new(subscriber);
+        // With one dispatcher in a process, `tracing` asks that of whichever thread passes a callsite first, and for
+        // good: the thread of the client has none, and would switch off for all what tokio says of tasks.
+        let _second = Dispatch::new(NoSubscriber::default());
         let (models, model) = watch::channel(Model::default());
         // This thread has no subscriber: the console does not watch itself.
         let client = thread::spawn(|| serve(server, models));

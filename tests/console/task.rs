@@ -81,7 +81,10 @@ fn submitted_tasks_dispatchers_and_their_jobs_have_names_and_waits_belong_to_the
                 assert!(!task.closed && task.polls > 0 && task.parent.is_none(), "{task:#?}");
             }
             assert_eq!(tasks.len(), 4);
-            assert!(named(&tasks, "train").text("loc.file").ends_with("console/task.rs"), "where it was submitted");
+            for name in ["train", "captions", "a caption"] {
+                let place = named(&tasks, name).text("loc.file").to_owned();
+                assert!(place.ends_with("console/task.rs"), "{name} was not submitted in {place}");
+            }
             // The wait is an op of the task that was submitted, and not of the one that submitted it.
             let ops = recorder.ops();
             let [op] = &ops[..] else { panic!("{ops:#?}") };

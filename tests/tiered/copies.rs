@@ -8,9 +8,11 @@ use bursar::memory::{HostSpace, SimulatedDevice, SpaceError};
 use bursar::tiered::{AllocateError, Block, CopyFault, MemoryLease, Tiers, copy};
 use bursar::{BudgetId, KIB, MIB, Priority, Request, ReserveError, Scheduler, SpaceId, Tier};
 use tokio::time::Instant;
+use tracing::{Instrument, Level};
 
 use crate::backends::space;
 use crate::common;
+use crate::common::log::Lines;
 use crate::paper::GPU0;
 
 const GPU1: SpaceId = SpaceId { tier: Tier::Gpu, index: 1 };
@@ -233,4 +235,26 @@ async fn a_round_trip_through_all_tiers_leaves_nothing_behind() {
         let usage = machine.tiers.usage(space).unwrap();
         assert_eq!((usage.total, usage.allocated, machine.tiers.space(space).unwrap().used()), (0, 0, 0));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_to_a_slower_tier_is_a_span_in_that_of_its_caller_and_no_other_copy_is() {
+    let lines = Lines::get();
+    let machine = machine().await;
+    let lease = machine.lease(MIB).await;
+    let mut device = lease.allocate_in(GPU0, 300).await.unwrap();
+    let mut host = lease.allocate_in(HOST0, 300).await.unwrap();
+    copy(&host, &mut device).await.unwrap();
+    assert!(lines.spans("bursar::spill").is_empty(), "that way it becomes faster");
+    let caller = tracing::info_span!(target: "bursar_test", "caller");
+    let spilled = caller.in_scope(|| copy(&device, &mut host).range(0, 0, 200).into_future());
+    assert_eq!(spilled.instrument(caller).await.unwrap(), 200);
+    let too_much = copy(&device, &mut host).range(200, 0, 200).await;
+    assert!(too_much.is_err());
+    let [whole, none] = &lines.spans("bursar::spill")[..] else { panic!("two spans") };
+    assert_eq!((whole.name, whole.level, whole.parent, whole.closed), ("spill", Level::DEBUG, Some("caller"), true));
+    assert!(whole.fields.contains("from=gpu0 to=host0 bytes=200 "), "{}", whole.fields);
+    assert!(whole.fields.ends_with("copied=200 ") && whole.lines.len() == 1, "{whole:?}");
+    assert!(whole.lines[0].contains("copied to a slower tier") && whole.lines[0].contains("whole=true"), "{whole:?}");
+    assert!(none.fields.ends_with("copied=0 ") && none.lines[0].contains("whole=false"), "{none:?}");
 }

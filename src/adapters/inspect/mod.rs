@@ -64,8 +64,8 @@ const PAGE: &str = include_str!("page.html");
 
 /// Only the style and the script of the page, by their hashes, and only this server is asked for anything.
 const POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-MoyeuPlIEF/xQoKIvS1lNQkBuYaPf8RjPIszBEa4w0w='; \
-    script-src 'sha256-vVQwJu/uyDRk9D2+IdRZOZ+FVCdWfDg3kUG5KF/gX/w='; \
+    style-src 'sha256-PTQ7dFLhKgHFEgfnOrWtRT2agLFSCiU85s+/Ob0aS4A='; \
+    script-src 'sha256-6SfrUW88ojEFYl+N8rcw0NecvN0MV5mrS3x3GMham+M='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// What those who gave the scheduler up are told.

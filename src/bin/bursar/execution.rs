@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::admission::{Admission, Denied};
+use crate::console;
 use crate::payload;
 use crate::progress::Progress;
 use crate::sizing::{Sizing, Work};
@@ -99,7 +100,8 @@ async fn all_requests<A: Admission>(
             biased;
             () = told(&mut stop), if !stopped => stopped = true,
             () = tokio::time::sleep_until(arrival.unwrap_or(start)), if arrival.is_some() => {
-                tasks.spawn(one_request(Arc::clone(shared), next));
+                let name = works[next].job.module().name;
+                console::spawn(&mut tasks, name, one_request(Arc::clone(shared), next)).context("a task")?;
                 next += 1;
             }
             Some(done) = tasks.join_next() => {

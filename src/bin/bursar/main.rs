@@ -5,6 +5,7 @@
 
 mod admission;
 mod comparison;
+mod console;
 mod execution;
 mod generator;
 mod options;
@@ -27,8 +28,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt, registry};
 
 use options::{Cli, Command, Options};
 use progress::Screen;
@@ -52,7 +55,8 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let screen = Screen::new(options.json);
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(screen.clone()).init();
+    let log = fmt::layer().with_writer(screen.clone()).with_filter(filter);
+    registry().with(console::layer(options.console)?).with(log).init();
     let interrupted = report(options, &screen)?;
     Ok(if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }

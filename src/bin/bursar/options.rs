@@ -89,6 +89,12 @@ pub struct Options {
     /// printed on the standard error stream. There is no login.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub inspect: Option<SocketAddr>,
+
+    /// Shows the scheduler and its tasks to tokio-console while it runs
+    ///
+    /// In a program that was built for it, with RUSTFLAGS="--cfg tokio_unstable" and --features cli,console.
+    #[arg(long)]
+    pub console: bool,
 }
 
 /// Requests that are generated when no limit is given: about ten seconds of arrivals at the usual speed.

@@ -43,6 +43,15 @@ pub enum InputError {
     Sizing { file: PathBuf, error: SizingError },
     #[error("the page cannot be shown at {address}: {error}")]
     Inspect { address: SocketAddr, error: std::io::Error },
+    #[cfg_attr(
+        all(feature = "console", any(tokio_unstable, console_without_tokio_unstable)),
+        expect(dead_code, reason = "it was")
+    )]
+    #[error(
+        "this program was not built for tokio-console; build it with RUSTFLAGS=\"--cfg tokio_unstable\" and \
+         --features cli,console"
+    )]
+    NoConsole,
 }
 
 /// Runs the workload as the options say.

@@ -55,7 +55,7 @@ impl Drop for Pinned {
         let unpin = || unsafe { sys::cuMemHostUnregister(memory) }.result();
         let unpinned: Result<(), DriverError> = bind(&self.context).and_then(|()| unpin());
         if let Err(error) = unpinned {
-            tracing::warn!(reason = reason(error), "host memory could not be unpinned");
+            tracing::warn!(target: "bursar::memory", reason = reason(error), "host memory could not be unpinned");
         }
     }
 }

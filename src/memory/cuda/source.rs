@@ -149,7 +149,7 @@ impl Drop for DeviceSlab {
         // slab only when it has no blocks; what is still queued on streams is waited for by the driver.
         let freed = bind(&self.context).and_then(|()| unsafe { result::free_sync(self.address) });
         if let Err(error) = freed {
-            tracing::warn!(reason = reason(error), "device memory could not be freed");
+            tracing::warn!(target: "bursar::memory", reason = reason(error), "device memory could not be freed");
         }
     }
 }

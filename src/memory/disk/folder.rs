@@ -43,7 +43,10 @@ impl Drop for Folder {
     fn drop(&mut self) {
         if let Err(error) = remove(&self.path) {
             // The next process that opens the root does it.
-            tracing::warn!(path = %self.path.display(), %error, "a folder of blocks could not be removed");
+            tracing::warn!(
+                target: "bursar::memory",
+                path = %self.path.display(), %error, "a folder of blocks could not be removed"
+            );
         }
     }
 }

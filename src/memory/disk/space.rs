@@ -320,7 +320,10 @@ impl DiskBlock {
 impl Drop for DiskBlock {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "the file of a block could not be removed");
+            tracing::warn!(
+                target: "bursar::memory",
+                path = %self.path.display(), %error, "the file of a block could not be removed"
+            );
         }
     }
 }

@@ -93,7 +93,7 @@ impl Drop for Binding {
     /// The heap may use the pages for something else.
     fn drop(&mut self) {
         if let Err(error) = sys::bind(self.address, self.bytes, None) {
-            tracing::warn!(%error, "memory stays bound to its NUMA node");
+            tracing::warn!(target: "bursar::memory", %error, "memory stays bound to its NUMA node");
         }
     }
 }

@@ -25,7 +25,9 @@
 //!   as the emission takes: nothing else happens inside, or it would be taken for ours.
 //! * **Tasks have names.** The scheduler task, submitted tasks and dispatchers are tokio tasks under their names with
 //!   `--cfg tokio_unstable`. Without it tokio tells the console of no task at all, so these show themselves ([`task`]),
-//!   at most 2,048 at once; the other tasks of the service are not shown then, nor are ops of waits in them.
+//!   at most 2,048 at once; the other tasks of the service are not shown then, nor are ops of waits in them. Their
+//!   location is where they were submitted. Tokio takes the place in the code that calls it for that of a task and lets
+//!   nobody name another, so with `--cfg tokio_unstable` the task of a dispatcher's job has the dispatcher's.
 //! * **A subscriber may panic** (the console does, see above). That ends neither the scheduler task nor a wait.
 //!
 //! Amounts are text: exact, readable (`40 GiB`), and replaced as a whole.

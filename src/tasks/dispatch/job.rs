@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use futures::channel::oneshot;
 
 use crate::model::{Priority, Request};
 use crate::tasks::task::{Preemptible, USUAL_PREEMPTIONS};

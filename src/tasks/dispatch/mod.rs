@@ -155,6 +155,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Dispatcher<I, O> {
     ///
     /// # Errors
     /// The handle ends with a [`TaskError`].
+    #[track_caller]
     pub fn submit(&self, job: Job<I>) -> JobHandle<O> {
         self.alive.0.submit(job)
     }

@@ -1,6 +1,7 @@
 //! The task of a dispatcher: gives jobs to workers, takes their results, and nothing else does.
 
 use std::future::{self, poll_fn};
+use std::panic::Location;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -73,6 +74,8 @@ struct Turned<O> {
 struct Launch<O> {
     job: JobId,
     task: Task<O>,
+    /// Where the job was submitted.
+    location: &'static Location<'static>,
     began: Began,
 }
 
@@ -178,8 +181,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
     }
 
     fn launch(self: &Arc<Self>, launch: Launch<O>) -> BoxFuture<'static, Landing<O>> {
-        let Launch { job, task, began } = launch;
-        let handle = self.scheduler.submit(task);
+        let Launch { job, task, location, began } = launch;
+        let handle = self.scheduler.submit_from(task, location);
         let leash = handle.leash();
         let before = self.state().entries.get_mut(&job).and_then(|entry| entry.leash.replace(leash.clone()));
         bury(before);
@@ -308,7 +311,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> State<I, O> {
         (task.preemptible, task.preemptions) = (entry.preemptible, entry.preemptions);
         task.follows = entry.leash.clone();
         task.complete_by = entry.complete_by.map(|by| by.saturating_duration_since(now));
-        Some(Launch { job, task, began })
+        Some(Launch { job, task, location: entry.location, began })
     }
 
     /// Has a job give up its seat to another: at once if it still waits for its resources, else when it has stopped. It

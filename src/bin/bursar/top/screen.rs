@@ -218,7 +218,7 @@ fn holders(view: &View) -> Vec<Line<'static>> {
         let amounts = amounts.map(|(budget, units)| format!("{} {}", amount(budget.unit, units), budget.name));
         amounts.collect::<Vec<_>>().join(", ")
     };
-    let mut rows = vec![row(["label", "module", "level", "for", "holds"])];
+    let mut rows = vec![row(["label", "module", "level", "for", "holds", "made at"])];
     rows.extend(view.holders.iter().map(|holder: &Holder| {
         let age = time(u64::try_from(holder.held_for.as_nanos()).unwrap_or(u64::MAX));
         let forgotten = if holder.forgotten { " (forgotten: never comes back)" } else { "" };
@@ -228,9 +228,11 @@ fn holders(view: &View) -> Vec<Line<'static>> {
             holder.priority.name(),
             &age,
             &(held(holder) + forgotten),
+            // There is no room for folders.
+            &short(holder.made_at.as_deref().and_then(|place| place.rsplit(['/', '\\']).next()).unwrap_or("–")),
         ])
     }));
-    below_dim_names(&table(5, &rows))
+    below_dim_names(&table(6, &rows))
 }
 
 fn row<const COLUMNS: usize>(cells: [&str; COLUMNS]) -> Vec<String> {

@@ -83,6 +83,8 @@ pub struct Holder {
     /// From the id of a budget to units of it.
     pub amounts: BTreeMap<String, u64>,
     pub forgotten: bool,
+    /// File and line.
+    pub made_at: Option<String>,
     pub held_for: Duration,
 }
 

@@ -34,7 +34,7 @@ fn snapshot() -> Value {
         "explained": [why, why, why, why, why],
         "holders": [
             { "label": "batch", "module": "vision", "priority": "low", "amounts": { "gpu0": 39 * GIB },
-              "forgotten": false, "held_for": { "secs": 61, "nanos": 500_000_000 } },
+              "forgotten": false, "made_at": "src/jobs/batch.rs:17", "held_for": { "secs": 61, "nanos": 500_000_000 } },
             { "label": "\u{1b}[2Jloud", "module": null, "priority": "idle",
               "amounts": { "attention": 14_416, "gpu0": GIB }, "forgotten": true,
               "held_for": { "secs": 7_200, "nanos": 0 } },
@@ -83,9 +83,9 @@ fn a_terminal_shows_budgets_levels_waits_and_holders() {
     let at = |text: &str| shown.iter().position(|line| line.contains(text)).unwrap_or_else(|| panic!("no {text}"));
     assert!(at("Waiting now, most urgent first: 5 of 6") < at(" 1. `chat` has waited 111 ms"));
     assert!(shown[at(" 1. `chat`") + 1].starts_with("    "), "the sentence goes on below");
-    assert_eq!(words(&shown[at("batch   ")]), "batch vision LOW 61.5 s 39.0 GiB gpu0.memory");
+    assert_eq!(words(&shown[at("batch   ")]), "batch vision LOW 61.5 s 39.0 GiB gpu0.memory batch.rs:17");
     assert!(
-        shown[at("loud")].ends_with("2.0 h   1.0 GiB gpu0.memory, 1.4 % attention (forgotten: never comes back)"),
+        shown[at("loud")].ends_with("2.0 h   1.0 GiB gpu0.memory, 1.4 % attention (forgotten: never comes back)  –"),
         "{}",
         shown[at("loud")]
     );

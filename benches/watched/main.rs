@@ -1,8 +1,14 @@
 //! What somebody who looks costs those who reserve: the same reservations while nobody looks, while the metrics are
-//! handed to a Prometheus recorder, and while a page is open.
+//! handed to a Prometheus recorder, while a page is open, and while tokio-console is attached. Then what a million
+//! reservations are to that console: whether its figures are exact, and what it keeps of them.
 //!
-//! `cargo bench -p bursar-benches --features watched --bench watched`. Whoever looks does so ten times a second, which
-//! is ten times as often as usual, on a thread of its own; times are those of the CPU on the thread that reserves.
+//! `cargo bench -p bursar-benches --features watched --bench watched`, with
+//! `RUSTFLAGS="--cfg console_without_tokio_unstable"` or the console is left out. Whoever looks does so ten times a
+//! second, which is ten times as often as usual, on a thread of its own; times are those of the CPU on the thread that
+//! reserves.
+
+mod console;
+mod million;
 
 use std::hint::black_box;
 use std::net::SocketAddr;
@@ -18,10 +24,13 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
 use bursar_benches::{Goal, Goals, Options, Subject, interleave, nanos_each, print_load};
+use console::{Console, watched_runtime};
+use tracing::dispatcher::with_default;
 
 const NOBODY: &str = "nobody looks";
 const METRICS: &str = "metrics, handed on every 100 ms";
 const PAGE: &str = "a page, an event every 100 ms";
+const CONSOLE: &str = "tokio-console, attached";
 const EVERY: Duration = Duration::from_millis(100);
 
 /// Begins to look.
@@ -40,14 +49,22 @@ fn main() {
         (METRICS, metrics),
         (PAGE, |scheduler| tokio::spawn(page(scheduler.clone()))),
     ];
-    let subjects = looks.map(|(name, look)| watched(name, &watcher, ops, look)).into();
+    let mut subjects = Vec::from(looks.map(|(name, look)| watched(name, &watcher, ops, look)));
+    if console::STARTS {
+        subjects.push(Subject::new(CONSOLE, move || with_console(ops)));
+    } else {
+        println!("left out: {CONSOLE}: it needs RUSTFLAGS=\"--cfg console_without_tokio_unstable\"");
+    }
     let times = interleave(subjects, rounds);
     let mut goals = Goals::default();
-    for name in [NOBODY, METRICS, PAGE] {
+    for name in times.names() {
         println!("{name:32} {:8.2} ns a pair", times.median(name, |ns| *ns));
     }
-    for name in [METRICS, PAGE] {
+    for name in times.names().filter(|name| *name != NOBODY) {
         goals.check(name, times.ratio(name, NOBODY, |ns| *ns), Goal::AtMost(1.05, None));
+    }
+    if console::STARTS {
+        million::print(options.pick(1_000_000, 10_000));
     }
     goals.print();
 }
@@ -61,16 +78,36 @@ fn watched<'a>(name: &str, watcher: &'a Runtime, ops: u64, look: Look) -> Subjec
     Subject::new(name, move || {
         let _context = watcher.enter();
         let looking = look(&scheduler);
-        let each = own.block_on(async {
-            let start = ThreadTime::now();
-            for _ in 0..ops {
-                drop(black_box(scheduler.reserve(black_box(request.clone())).await));
-            }
-            nanos_each(start.elapsed(), ops)
-        });
+        let each = own.block_on(reserve_and_release(&scheduler, &request, ops));
         looking.abort();
         each
     })
+}
+
+/// The same with a console, which goes again, so that nobody else has a subscriber.
+fn with_console(ops: u64) -> f64 {
+    let console = Console::attach();
+    let runtime = watched_runtime(&console);
+    let each = with_default(&console.dispatch, || {
+        let scheduler = {
+            let _context = runtime.enter();
+            Scheduler::builder().gpu(40 * GIB).host(64 * GIB).attention().spawn().expect("a scheduler")
+        };
+        console.until(|seen| !seen.in_use.is_empty());
+        let own = Builder::new_current_thread().enable_time().build().expect("a runtime");
+        own.block_on(reserve_and_release(&scheduler, &Request::new().gpu(GIB), ops))
+    });
+    drop(runtime);
+    each
+}
+
+/// The time of one reservation and its release.
+async fn reserve_and_release(scheduler: &Scheduler, request: &Request, ops: u64) -> f64 {
+    let start = ThreadTime::now();
+    for _ in 0..ops {
+        drop(black_box(scheduler.reserve(black_box(request.clone())).await));
+    }
+    nanos_each(start.elapsed(), ops)
 }
 
 fn metrics(scheduler: &Scheduler) -> JoinHandle<()> {
