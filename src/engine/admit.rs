@@ -7,7 +7,7 @@ use crate::model::{Amounts, BudgetId, Path, Priority, Tag, Terms};
 use crate::policy::{Rank, Shares};
 
 use super::activity::Claimant;
-use super::lines::Filing;
+use super::lines::{Filing, MOST_SLOTS};
 use super::queue::{Asks, Newcomer, State};
 use super::{Asked, Effect, Engine, Refusal, Submitted, Turn};
 
@@ -41,11 +41,18 @@ impl Engine {
         if asked.deadline == 0 {
             return Submitted::Refused(Box::new(Refusal::Late(self.short_of(turn.books, by))));
         }
-        if self.waiting >= self.settings.max_waiters {
+        if self.is_full_for(&asked) {
             let short = self.short_of(turn.books, by);
             return Submitted::Refused(Box::new(Refusal::Full(self.waiting, short)));
         }
         Submitted::Waiting(self.enqueue(turn, asked, rank, by.0))
+    }
+
+    /// Whether no more may wait. Who comes back with its place, as work that was preempted does, was let in before
+    /// (P27).
+    pub(super) fn is_full_for(&self, asked: &Asked<'_>) -> bool {
+        let comes_back = asked.terms.as_ref().is_some_and(|terms| terms.arrived != 0);
+        self.waiting >= if comes_back { MOST_SLOTS } else { self.settings.max_waiters }
     }
 
     /// A request arrives that will not wait. It passes nobody that one that waits would not pass.
@@ -179,7 +186,7 @@ impl Engine {
         }
         turn.board.open(slot);
         self.start_deadline(slot);
-        self.start_aging(slot, since);
+        self.start_aging(slot, self.ages_since(slot));
         self.count(turn.books, slot);
         if flexible {
             self.start_ripening(slot);
@@ -316,7 +323,7 @@ impl Engine {
             Some(shares) => shares.start(asked.level, asked.module),
             // Deadlines end waits, but do not order them.
             None if asked.deadline == u64::MAX || self.holds.is_some() => {
-                arrived.saturating_add(self.settings.edf_horizon)
+                arrived.saturating_add(self.settings.aging.horizon)
             }
             None => now.saturating_add(asked.deadline),
         };

@@ -22,7 +22,10 @@ const NONE: u32 = u32::MAX;
 /// The order in which filings are looked at: rank, then preference.
 pub(super) type Key = (Rank, u8);
 
-/// One alternative of one waiter: the slot, and three bits for the alternative. Slots are below 2^28.
+/// So many slots there may be: a filing has three bits for the alternative, and some to spare.
+pub(super) const MOST_SLOTS: usize = 1 << 28;
+
+/// One alternative of one waiter: the slot, and three bits for the alternative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Filing(u32);
 

@@ -34,8 +34,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ledger::{Books, Held};
-use crate::model::{Amounts, BudgetId, Priority, Tag};
-use crate::policy::{Candidate, Rank, choose_victims};
+use crate::model::{Amounts, BudgetId, Priority, Seniority, Tag};
+use crate::policy::{Aging, Candidate, Rank, choose_victims};
 
 use super::borrowed::Borrowed;
 use super::lines::Filing;
@@ -145,6 +145,12 @@ impl Engine {
         if before == 0 { since } else { before.min(since) }
     }
 
+    /// The place in the queue of whoever has a slot that is in use, with the levels that it has gained there.
+    pub(crate) fn seniority(&self, slot: u32) -> Option<Seniority> {
+        self.queue.find(slot)?;
+        Some(Seniority { waits_since: self.ages_since(slot), ..Seniority::since(self.arrived(slot)) })
+    }
+
     /// A preemptible lease was granted to a request that arrived then.
     pub(super) fn lend(&mut self, held: Held, arrived: u64) {
         self.preemption.enter(held, arrived, None);
@@ -204,6 +210,11 @@ impl Engine {
     /// How long those that were asked have, in nanoseconds.
     pub fn grace(&self) -> u64 {
         self.settings.grace
+    }
+
+    /// How waiters gain levels.
+    pub(crate) fn aging(&self) -> Aging {
+        self.settings.aging
     }
 
     /// For which level a lease was asked to end, until when, and when its request arrived. `None` while it was not.

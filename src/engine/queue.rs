@@ -217,7 +217,7 @@ impl Queue {
             None => {
                 let slot = self.opened;
                 self.slots.open(slot);
-                // At most `max_waiters`, which is at most 2^28 (`lines::Filing`).
+                // Far from all: `lines::MOST_SLOTS`.
                 self.opened += 1;
                 slot
             }
@@ -369,7 +369,7 @@ fn put<T>(table: &mut Vec<T>, free: &mut Vec<u32>, value: T) -> u32 {
             table.push(value);
             // So that freeing them all never allocates.
             free.reserve(table.len());
-            // Fewer than `max_waiters`, which is at most 2^28.
+            // Fewer than `lines::MOST_SLOTS`.
             table.len() as u32 - 1
         }
     }

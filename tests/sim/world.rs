@@ -517,6 +517,7 @@ fn terms(arrival: &Arrival) -> Option<Arc<Terms>> {
             grows: *grows,
             most: most.as_ref().map(|most| Arc::new(amounts(most))),
             arrived: arrival.seniority.unwrap_or(0),
+            waits_since: 0,
         })
     })
 }

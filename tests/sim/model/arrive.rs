@@ -81,7 +81,7 @@ impl Model {
         if arrival.deadline == Some(0) {
             return refused(Refused::Late(short));
         }
-        if self.active() >= self.settings.max_waiters {
+        if self.active() >= self.settings.max_waiters && arrival.seniority.is_none() {
             return refused(Refused::Full(self.active(), short));
         }
         // A request that was refused leaves no trace: neither in the numbers of arrivals, nor in the shares.
