@@ -239,6 +239,128 @@ fn activities_that_gave_up_leave_no_bound_behind_and_one_beyond_the_capacity_sto
     drop(take(&rig.scheduler, gpu(4).activity(&other)));
 }
 
+/// Bounded activities that take over from each other: the next begins before the last has ended. How many got in beside
+/// whoever waits, of 10,000; and the last of them.
+fn relay(
+    rig: &mut Rig,
+    first: Lease,
+    next: &Request,
+    most: &[(bursar::BudgetId, u64)],
+    every: Duration,
+) -> (usize, Lease) {
+    let mut running = first;
+    for passes in 0..10_000 {
+        rig.pass(every);
+        let runner = Activity::new(format!("runner {passes}")).at_most(bundle(most));
+        match rig.scheduler.try_reserve(next.clone().activity(&runner)) {
+            Ok(lease) => running = lease,
+            Err(_) => return (passes, running),
+        }
+    }
+    (10_000, running)
+}
+
+/// Whichever of them runs, it would take more than is left beside it and the one that waits: each could lock the other
+/// out. Beside each other they are safe.
+#[test]
+fn c3_r4_no_more_than_so_many_new_bounded_activities_pass_whom_safety_keeps() {
+    for limit in [0, 1, 16] {
+        let mut rig = Rig::new(Config::new().with(Budget::loan(GPU, 10)).with_bypass_limit(limit));
+        let runner = bounded("first runner", &[(GPU, 8)]);
+        let first = take(&rig.scheduler, gpu(2).activity(&runner));
+        let mut kept = queued(&rig.scheduler, gpu(4).activity(&bounded("kept", &[(GPU, 10)])));
+        let (passes, last) = relay(&mut rig, first, &gpu(2), &[(GPU, 8)], Duration::ZERO);
+        assert_eq!(passes, limit as usize);
+        assert_waits(&mut kept);
+        drop(last);
+        drop(granted(&mut kept));
+        assert_untouched(&rig.scheduler);
+    }
+}
+
+/// Who is kept waits for a GPU and may want all of the host memory; what begins takes nothing but that, and stands in
+/// no line of the other.
+#[test]
+fn c3_r4_who_begins_with_another_budget_passes_as_well() {
+    let config = Config::new().with(Budget::loan(GPU, 10)).with(Budget::loan(HOST, 10));
+    let mut rig = Rig::new(config.with_bypass_limit(3));
+    let (most, next) = ([(GPU, 8), (HOST, 2)], Request::new().host(2u64));
+    let first = take(&rig.scheduler, next.clone().activity(&bounded("first runner", &most)));
+    let mut kept = queued(&rig.scheduler, gpu(4).activity(&bounded("kept", &[(GPU, 10), (HOST, 10)])));
+    let (passes, last) = relay(&mut rig, first, &next, &most, Duration::ZERO);
+    assert_eq!(passes, 3);
+    drop(last);
+    drop(granted(&mut kept));
+    assert_untouched(&rig.scheduler);
+}
+
+#[test]
+fn c3_r4_new_bounded_activities_pass_whom_safety_keeps_for_so_long_and_no_longer() {
+    let config = Config::new().with(Budget::loan(GPU, 10)).with_bypass_limit(1_000).with_bypass_time(50 * MS);
+    let mut rig = Rig::new(config);
+    let first = take(&rig.scheduler, gpu(2).activity(&bounded("first runner", &[(GPU, 8)])));
+    let mut kept = queued(&rig.scheduler, gpu(4).activity(&bounded("kept", &[(GPU, 10)])));
+    let (passes, last) = relay(&mut rig, first, &gpu(2), &[(GPU, 8)], 10 * MS);
+    assert_eq!(passes, 5, "one at once, and four in the 50 ms from then on");
+    drop(last);
+    drop(granted(&mut kept));
+    assert_untouched(&rig.scheduler);
+}
+
+/// Ten of each loan, somebody who holds two, and somebody whom safety keeps and nobody may pass.
+fn nobody_may_pass() -> (Rig, Lease, common::Waiting) {
+    let config = Config::new().with(Budget::loan(GPU, 10)).with(Budget::loan(HOST, 10));
+    let rig = Rig::new(config.with_bypass_limit(0));
+    let runner = take(&rig.scheduler, gpu(2).activity(&bounded("runner", &[(GPU, 8)])));
+    let kept = queued(&rig.scheduler, gpu(4).activity(&bounded("kept", &[(GPU, 10)])));
+    (rig, runner, kept)
+}
+
+#[test]
+fn r2_r3_who_keeps_new_activities_out_keeps_nobody_else_from_anything() {
+    let (rig, mut runner, mut kept) = nobody_may_pass();
+    let asks = |request: Request, name, most: &[_]| rig.scheduler.try_reserve(request.activity(&bounded(name, most)));
+    assert!(asks(gpu(1), "new", &[(GPU, 8)]).is_err());
+    let host = Request::new().host(1u64);
+    assert!(asks(host.clone(), "may want both", &[(GPU, 1), (HOST, 8)]).is_err());
+    drop(asks(host, "has nothing to do with it", &[(HOST, 8)]).unwrap());
+    drop(asks(gpu(1).priority(Priority::High), "ranks before it", &[(GPU, 8)]).unwrap());
+    drop(rig.scheduler.try_reserve(gpu(8)).unwrap());
+    runner.try_grow(&Amounts::of(GPU, 6)).unwrap();
+    drop(runner);
+    drop(granted(&mut kept));
+    assert_untouched(&rig.scheduler);
+}
+
+/// Two are kept apart as long as nobody who holds something may come to want of both.
+#[test]
+fn r2_whom_somebody_links_to_it_is_kept_out_while_that_one_holds_something() {
+    let (rig, runner, kept) = nobody_may_pass();
+    let link = bounded("link", &[(GPU, 1), (HOST, 1)]);
+    let high = |request: Request| request.priority(Priority::High).activity(&link);
+    let held = take(&rig.scheduler, high(Request::new().host(1u64)));
+    let mut new = queued(&rig.scheduler, Request::new().host(1u64).activity(&bounded("new", &[(HOST, 8)])));
+    drop(held);
+    drop(granted(&mut new));
+    drop((runner, kept));
+    assert_untouched(&rig.scheduler);
+}
+
+#[test]
+fn c5_c13_who_is_kept_out_is_told_so_and_let_in_when_the_other_gives_up() {
+    let (rig, runner, kept) = nobody_may_pass();
+    let mut new = queued(&rig.scheduler, gpu(1).activity(&bounded("new", &[(GPU, 8)])));
+    let (why, whose) = (new.explain(), kept.explain());
+    assert_eq!(why.blockers[0].cause, bursar::Cause::KeptOut);
+    assert!(why.to_string().contains("no bounded activity begins before another is served"), "{why}");
+    assert!(whose.hard && whose.to_string().contains("it lets no bounded activity of lower rank begin"), "{whose}");
+    assert!(!whose.to_string().contains("may be passed"), "{whose}");
+    drop(kept);
+    drop(granted(&mut new));
+    drop(runner);
+    assert_untouched(&rig.scheduler);
+}
+
 fn low_lease(units: u64) -> Request {
     gpu(units).priority(Priority::Idle).preemptible()
 }

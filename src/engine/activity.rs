@@ -361,9 +361,10 @@ impl Engine {
     }
 
     /// Which claims bind a holder changes with every wait and every grant, and whoever comes to hold something is not
-    /// bound by the growth reserve any more (R3): marks the lines of those whom these kept out and keep out no more.
+    /// bound by the growth reserve any more (R3), nor kept from beginning: marks the lines of those whom these kept out
+    /// and keep out no more.
     fn mark_unbound(&mut self, turn: &mut Turn<'_>) {
-        let claimed = self.claims.claimed() | self.reserved;
+        let claimed = self.claims.claimed() | self.reserved | self.unsafe_places;
         if claimed == 0 {
             return;
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::ledger::{Books, Held};
-use crate::model::{Amounts, BudgetId, Path, Tag, Terms};
+use crate::model::{Amounts, BudgetId, Path, Priority, Tag, Terms};
 use crate::policy::{Rank, Shares};
 
 use super::activity::Claimant;
@@ -87,7 +87,7 @@ impl Engine {
         let who = Claimant { rank, holds: self.parties.holds(tag.party()) };
         let chosen = match &asked.terms {
             None => self.admit_bundle(turn, asked.amounts, who).map(|()| None),
-            Some(terms) => self.admit_flexibly(turn, terms, who).map(Some),
+            Some(terms) => self.admit_flexibly(turn, terms, who, asked.level).map(Some),
         };
         let chosen = match chosen {
             Err(by) => return Ok(Admitted::Blocked { by, rank }),
@@ -95,8 +95,11 @@ impl Engine {
         };
         turn.books.count_immediate(asked.level);
         self.note_share(turn.books, asked);
-        let (held, set) = match chosen {
-            None => (turn.books.take(asked.amounts, asked.level), asked.amounts.set()),
+        let set = chosen.as_ref().map_or(asked.amounts.set(), |(_, amounts)| amounts.set());
+        let entry = self.entry(turn.books, tag, set, who);
+        let kept = self.passed_by_entry(turn, entry);
+        let held = match chosen {
+            None => turn.books.take(asked.amounts, asked.level),
             Some((path, amounts)) => {
                 let held = turn.books.take_flexibly(&amounts, path, tag, asked.level);
                 self.parties.count_use(tag, true);
@@ -104,10 +107,10 @@ impl Engine {
                 if tag.preemptible {
                     self.lend(turn.books, held, arrived_of(&asked.terms, self.now));
                 }
-                (held, amounts.set())
+                held
             }
         };
-        self.granted(turn, set, rank);
+        self.granted(turn, set, rank, &kept);
         Ok(Admitted::Held(held))
     }
 
@@ -117,14 +120,20 @@ impl Engine {
             if let Some(at) = self.blocking(turn.books, Asks::Many(amounts), who) {
                 return Err((at, amounts.get(at)));
             }
-            if !self.protect(turn, amounts.set(), who.rank) {
+            if !self.protect(turn, amounts.set(), who.rank, None) {
                 return Ok(());
             }
         }
     }
 
     /// The first alternative that can be granted at once, or what blocks the first possible one.
-    fn admit_flexibly(&mut self, turn: &mut Turn<'_>, terms: &Terms, who: Claimant) -> Result<Chosen, Blocking> {
+    fn admit_flexibly(
+        &mut self,
+        turn: &mut Turn<'_>,
+        terms: &Terms,
+        who: Claimant,
+        level: Priority,
+    ) -> Result<Chosen, Blocking> {
         let mut first = None;
         for (at, alternative) in (0u8..).zip(&terms.alternatives) {
             let ripe = terms.patience == 0;
@@ -138,11 +147,15 @@ impl Engine {
                     break;
                 }
                 let chosen = self.best_rung(turn.books, terms, at, ripe, who);
-                if self.endangers(turn.books, terms.tag, &chosen.1) {
+                if self.endangers(turn.books, terms.tag, &chosen.1, who) {
                     first = first.or(Some(asks));
                     break;
                 }
-                if !self.protect(turn, chosen.1.set(), who.rank) {
+                let set = chosen.1.set();
+                let entry = self.entry(turn.books, terms.tag, set, who);
+                if !self.protect(turn, set, who.rank, entry)
+                    && !self.preempts_first(turn, terms.tag, level, set, who.rank)
+                {
                     return Ok(chosen);
                 }
             }
@@ -207,14 +220,15 @@ impl Engine {
             if self.possible(turn.books, slot) & 1 << alternative == 0 || !self.settle_on(turn, filing) {
                 continue;
             }
+            let set = self.queue.granted(slot).set();
+            let kept = self.passed_by_entry(turn, self.entry_of(turn.books, slot, set));
             let held = self.take(turn, slot, alternative);
             let waiter = self.queue.get(slot);
             let (level, waited) = (waiter.base, self.now - waiter.since);
-            let set = self.queue.granted(slot).set();
             let budget = BudgetId::first_of(set).unwrap_or(BudgetId::GPU);
             self.effects.push(Effect::Regained { level, budget, waited });
             self.forget(slot);
-            self.granted(turn, set, rank);
+            self.granted(turn, set, rank, &kept);
             return Some(held);
         }
         self.queue.get_mut(slot).state = State::Waiting;
@@ -241,7 +255,11 @@ impl Engine {
             if self.grant_endangers(turn.books, filing.slot()) {
                 return false;
             }
-            if !self.protect(turn, self.queue.granted(filing.slot()).set(), rank) {
+            let set = self.queue.granted(filing.slot()).set();
+            let level = self.queue.get(filing.slot()).base;
+            if !self.protect(turn, set, rank, self.entry_of(turn.books, filing.slot(), set))
+                && !self.preempts_first(turn, self.tag(filing.slot()), level, set, rank)
+            {
                 return true;
             }
         }
@@ -281,10 +299,10 @@ impl Engine {
         }
     }
 
-    /// What follows from every grant: whom it passes, and whose turn it was.
+    /// What follows from every grant: whom it passes, of those whom safety keeps these, and whose turn it was.
     #[inline]
-    pub(super) fn granted(&mut self, turn: &mut Turn<'_>, set: u64, rank: Rank) {
-        self.count_passes(turn, set, rank);
+    pub(super) fn granted(&mut self, turn: &mut Turn<'_>, set: u64, rank: Rank, kept: &[u32]) {
+        self.count_passes(turn, set, rank, kept);
         if let Some(shares) = &mut self.shares {
             shares.served(rank);
         }

@@ -76,11 +76,7 @@ impl Engine {
             Some(shares) => Rank::new(level, shares.now(level), rank.arrival()),
             None => raised,
         };
-        match self.queue.flexible_mut(slot).and_then(|flexible| flexible.own_rank.as_mut()) {
-            // It shows once what it has inherited is gone.
-            Some(own) => *own = rank,
-            None => self.rerank(slot, rank),
-        }
+        self.set_own_rank(slot, rank);
         self.queue.get_mut(slot).raise_at = self.settings.aging.due(level, due);
         self.resume_aging(slot);
     }
@@ -105,6 +101,9 @@ impl Engine {
             if before < rank {
                 self.mark_from(id, before);
             }
+        }
+        if before < rank {
+            self.let_in(slot, before);
         }
     }
 }

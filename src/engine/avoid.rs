@@ -9,7 +9,8 @@
 //! A waiter that would make the state unsafe stands in the line of a loan that it asks for, claims nothing (R9), and is
 //! looked at when an activity gives something back or a loan has another capacity. So does one that would take its
 //! activity above its bound, as another request of the activity was granted first; that it may be told to split
-//! (`verdict`). When units are what keeps it again, and it may be passed no more, it claims hard again.
+//! (`verdict`). When units are what keeps it again, and it may be passed no more, it claims hard again. That it does
+//! not wait for ever is the business of `entry`.
 //!
 //! A grant makes nothing safe that was not, unless it takes units that the request in question asks for: then the check
 //! answers for more than there is. Such a request waits for units like any other, so it is looked at when the turn
@@ -24,7 +25,7 @@
 use crate::ledger::Books;
 use crate::model::{Amounts, BudgetId, Tag, Terms};
 
-use super::activity::{Party, Sure};
+use super::activity::{Claimant, Party, Sure};
 use super::lines::Filing;
 use super::{Engine, Turn};
 
@@ -62,10 +63,12 @@ impl Engine {
         self.bound_of(tag).map_or(u64::MAX, |most| most.get(id).saturating_sub(held))
     }
 
-    /// Whether a grant of this to a bounded activity could lead to a deadlock, or to more than it said.
+    /// Whether a grant of this to a bounded activity could lead to a deadlock, or to more than it said, or is kept out
+    /// for whom it would keep waiting by that (`entry`).
     #[inline]
-    pub(super) fn endangers(&self, books: &Books, tag: Tag, amounts: &Amounts) -> bool {
-        self.bound_of(tag).is_some() && self.kept_by(books, tag, amounts, |_| true) != 0
+    pub(super) fn endangers(&self, books: &Books, tag: Tag, amounts: &Amounts, who: Claimant) -> bool {
+        self.bound_of(tag).is_some()
+            && (self.kept_by(books, tag, amounts, |_| true) != 0 || self.is_kept_out(books, tag, amounts, who))
     }
 
     /// Where a bounded activity has to wait for something to come back, as far as safety goes: the loans of which it
@@ -120,12 +123,13 @@ impl Engine {
             return false;
         }
         let asks = self.queue.asks(filing.slot(), filing.alternative()).bundle();
-        self.endangers(books, self.tag(filing.slot()), &asks)
+        self.endangers(books, self.tag(filing.slot()), &asks, self.claimant(filing.slot()))
     }
 
     /// The same for what a waiter is about to be granted.
     pub(super) fn grant_endangers(&self, books: &Books, slot: u32) -> bool {
-        self.parties.are_bounded() && self.endangers(books, self.tag(slot), &self.queue.granted(slot).bundle())
+        self.parties.are_bounded()
+            && self.endangers(books, self.tag(slot), &self.queue.granted(slot).bundle(), self.claimant(slot))
     }
 
     /// Where an alternative stands that nothing keeps but safety: in the line of its first budget.

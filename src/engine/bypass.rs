@@ -12,12 +12,16 @@
 //! (n + 1) H` from the first pass, or earlier when the limit is reached first: then nothing but what they wait for is
 //! taken, and all of it has come back after one H each.
 //!
-//! Neither bound holds while nothing but its module's cap, or nothing but safety (`avoid`), keeps a waiter: it claims
-//! nothing then, and can be passed for as long as others are served whom that does not keep.
+//! While nothing but safety keeps a waiter (`avoid`), units do not help it, and it claims none. What delays it then is
+//! that bounded activities begin: those pass it, and those it keeps out when it may be passed no more (`entry`, which
+//! has the bound). Other grants are counted as ever, and delay it by nothing but the time until what they took has come
+//! back: it claims that as soon as it is short of it. Neither bound holds while nothing but the cap of its module keeps
+//! a waiter: it claims nothing then, and can be passed for as long as others are served whom that does not keep.
 
 use crate::model::BudgetId;
 use crate::policy::Rank;
 
+use super::entry::Entry;
 use super::lines::Filing;
 use super::queue::State;
 use super::{Engine, Turn};
@@ -29,52 +33,49 @@ impl Engine {
         BudgetId::in_set(set).any(|id| self.queue.head(id).is_some_and(|(first, _)| first < rank))
     }
 
-    /// Those whom a grant of these budgets to this rank passes, once for each line.
-    fn passed_by(&self, set: u64, rank: Rank) -> Vec<u32> {
-        let mut passed = Vec::new();
+    /// Those whom a grant of these budgets to this rank passes, with those whom safety keeps, each once. The first come
+    /// first: their claims are part of what keeps the others.
+    fn passed_by(&self, set: u64, rank: Rank, kept: &[u32]) -> Vec<u32> {
+        let mut passed: Vec<(Rank, u32)> = kept.iter().map(|&slot| (self.queue.get(slot).rank, slot)).collect();
         for id in BudgetId::in_set(set) {
             let mut next = self.queue.head(id);
             for _ in 0..self.settings.look_ahead {
-                let Some((_, filing)) = next.filter(|&(first, _)| first < rank) else { break };
-                passed.push(filing.slot());
-                let key = (self.queue.get(filing.slot()).rank, filing.alternative());
-                next = self.queue.next(id, key, Some(filing));
+                let Some((first, filing)) = next.filter(|&(first, _)| first < rank) else { break };
+                passed.push((first, filing.slot()));
+                next = self.queue.next(id, (first, filing.alternative()), Some(filing));
             }
         }
-        passed
+        passed.sort_unstable();
+        passed.dedup();
+        passed.into_iter().map(|(_, slot)| slot).collect()
     }
 
     /// Before a grant: hardens the claims of those whom it would pass and who may be passed no more. Whether there were
     /// any; the grant then has to be looked at again.
     #[inline]
-    pub(super) fn protect(&mut self, turn: &mut Turn<'_>, set: u64, rank: Rank) -> bool {
-        self.passes_somebody(set, rank) && self.protect_passed(turn, set, rank)
+    pub(super) fn protect(&mut self, turn: &mut Turn<'_>, set: u64, rank: Rank, entry: Option<Entry>) -> bool {
+        (entry.is_some() || self.passes_somebody(set, rank)) && self.protect_passed(turn, set, rank, entry)
     }
 
-    fn protect_passed(&mut self, turn: &mut Turn<'_>, set: u64, rank: Rank) -> bool {
-        let mut hardened = false;
-        for slot in self.passed_by(set, rank) {
-            let waiter = self.queue.get(slot);
-            let late = waiter.passes > 0 && self.now >= waiter.first_pass.saturating_add(self.settings.bypass_time);
-            if !waiter.hard && (waiter.passes >= self.settings.bypass_limit || late) {
+    fn protect_passed(&mut self, turn: &mut Turn<'_>, set: u64, rank: Rank, entry: Option<Entry>) -> bool {
+        let kept = self.passed_by_entry(turn, entry);
+        let mut changed = false;
+        for slot in self.passed_by(set, rank, &kept) {
+            let before = *self.queue.get(slot);
+            let late = before.passes > 0 && self.now >= before.first_pass.saturating_add(self.settings.bypass_time);
+            if !before.hard && (before.passes >= self.settings.bypass_limit || late) {
                 self.harden(turn, slot);
-                hardened |= self.queue.get(slot).hard;
+                changed |= self.queue.get(slot).hard || !before.spent;
             }
         }
-        hardened
+        changed
     }
 
-    /// After a grant: counts it against those whom it passed, once each.
+    /// After a grant: counts it against those whom it passed.
     #[inline]
-    pub(super) fn count_passes(&mut self, turn: &mut Turn<'_>, set: u64, rank: Rank) {
-        if self.passes_somebody(set, rank) {
-            self.passing = self.passing.wrapping_add(1);
-            let grant = self.passing;
-            for slot in self.passed_by(set, rank) {
-                if std::mem::replace(&mut self.queue.get_mut(slot).passed_by, grant) != grant {
-                    self.pass(turn, slot);
-                }
-            }
+    pub(super) fn count_passes(&mut self, turn: &mut Turn<'_>, set: u64, rank: Rank, kept: &[u32]) {
+        if !kept.is_empty() || self.passes_somebody(set, rank) {
+            self.passed_by(set, rank, kept).into_iter().for_each(|slot| self.pass(turn, slot));
         }
     }
 
@@ -94,13 +95,15 @@ impl Engine {
     pub(super) fn harden_if_due(&mut self, turn: &mut Turn<'_>, slot: u32) {
         let waiter = self.queue.get(slot);
         let guaranteed = || self.queue.flexible(slot).is_some_and(|flexible| flexible.guaranteed);
-        if !waiter.hard && (waiter.passes >= self.settings.bypass_limit || guaranteed()) {
+        if !waiter.hard && (waiter.spent || waiter.passes >= self.settings.bypass_limit || guaranteed()) {
             self.harden(turn, slot);
         }
     }
 
-    /// From now on nobody of lower rank takes what this waiter needs; unless nothing but safety keeps it.
+    /// From now on nobody of lower rank takes what this waiter needs; while nothing but safety keeps it, nobody is kept
+    /// from units (`entry`).
     pub(super) fn harden(&mut self, turn: &mut Turn<'_>, slot: u32) {
+        self.queue.get_mut(slot).spent = true;
         if self.is_kept_for_safety(turn, slot) {
             return;
         }

@@ -162,6 +162,7 @@ impl Engine {
         self.leave(filing);
         self.keep_out(filing);
         self.renew_claim(turn, filing.slot());
+        self.let_in_if_nowhere(filing.slot());
     }
 
     /// A filing that stands in no line comes to that of the first cap that keeps it.
@@ -202,7 +203,12 @@ impl Engine {
         let Some(place) = self.blocking_filing(turn.books, filing).or(first) else { return Found::InVain(None) };
         self.join(filing, place);
         self.renew_claim(turn, slot);
-        self.look_at(turn, filing, place)
+        let found = self.look_at(turn, filing, place);
+        if matches!(found, Found::Asked) {
+            // It is to be looked at again, and stands there now.
+            self.mark_from(place, self.queue.get(slot).rank);
+        }
+        found
     }
 
     /// Parks those of a module that stand in the lines of budgets and have no room any more.

@@ -23,6 +23,8 @@ pub struct Peek {
     pub slot: u32,
     /// How often it was passed.
     pub passes: u32,
+    /// Whether it may be passed no more.
+    pub spent: bool,
     /// Whether its claim is hard.
     pub hard: bool,
     /// Its rank, with what it gained by waiting, inheritance or a minimum.
@@ -54,6 +56,7 @@ impl Engine {
         let look = |(slot, waiter): (u32, &super::queue::Waiter)| Peek {
             slot,
             passes: waiter.passes,
+            spent: waiter.spent,
             hard: waiter.hard,
             rank: waiter.rank,
             filed: self.queue.filings(slot).map(|(filing, id)| (filing.alternative(), id)).collect(),

@@ -60,6 +60,7 @@ impl Engine {
     pub(super) fn deactivate(&mut self, slot: u32) {
         self.withdraw(slot);
         if self.queue.flexible(slot).is_some() {
+            self.let_in(slot, self.queue.get(slot).rank);
             self.note_wait(slot, false);
         }
         for alternative in 0..self.queue.alternatives(slot) {

@@ -104,7 +104,7 @@ impl Engine {
             last = (rung, amounts);
             let capped = self.modules.exceeds(terms.tag, &last.1).is_some();
             let free = !capped && self.blocking_bundle(books, &last.1, who).is_none();
-            if free && !self.endangers(books, terms.tag, &last.1) {
+            if free && !self.endangers(books, terms.tag, &last.1, who) {
                 break;
             }
         }

@@ -48,7 +48,7 @@ impl Engine {
             alternatives: self.queue.alternatives(slot),
             passes: waiter.passes,
             bypass_limit: self.settings.bypass_limit,
-            hard: waiter.hard,
+            hard: waiter.spent,
             expiries: waiter.expiries,
             ..Explanation::new(state, waiter.base)
         };
@@ -168,11 +168,13 @@ impl Engine {
                 return found;
             }
         }
-        if self.endangers(turn.books, tag, &way.ask) {
-            let first = BudgetId::first_of(way.ask.set()).unwrap_or(BudgetId::GPU);
-            return vec![Blocker { cause: Cause::Unsafe, ..self.blocker(turn, who, way, first) }];
-        }
-        Vec::new()
+        let cause = match () {
+            () if self.kept_by(turn.books, tag, &way.ask, |_| true) != 0 => Cause::Unsafe,
+            () if self.is_kept_out(turn.books, tag, &way.ask, who) => Cause::KeptOut,
+            () => return Vec::new(),
+        };
+        let first = BudgetId::first_of(way.ask.set()).unwrap_or(BudgetId::GPU);
+        vec![Blocker { cause, ..self.blocker(turn, who, way, first) }]
     }
 
     fn blocker(&self, turn: &Turn<'_>, who: Claimant, way: &Way, id: BudgetId) -> Blocker {
@@ -234,7 +236,7 @@ impl Engine {
             let expiry = self.offers.iter().find(|&&(_, offered)| offered == slot);
             found.next.extend(expiry.map(|&(at, _)| Next::PassesOn { within: until(at) }));
         }
-        if waiting && !waiter.hard {
+        if waiting && !waiter.spent {
             let times = self.settings.bypass_limit.saturating_sub(waiter.passes);
             let last = waiter.first_pass.saturating_add(self.settings.bypass_time);
             found.next.push(Next::Passed { times, within: (waiter.passes > 0).then(|| until(last)) });

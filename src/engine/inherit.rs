@@ -33,6 +33,17 @@ impl Engine {
         own.unwrap_or(self.queue.get(slot).rank)
     }
 
+    /// Gives a waiter another rank of its own. It shows at once, unless it has inherited one; then once that is gone.
+    pub(super) fn set_own_rank(&mut self, slot: u32, own: Rank) {
+        let inherits = self.own_rank(slot) != self.queue.get(slot).rank;
+        if let Some(flexible) = self.queue.flexible_mut(slot) {
+            flexible.own_rank = inherits.then_some(own);
+        }
+        if !inherits {
+            self.rerank(slot, own);
+        }
+    }
+
     /// Brings the ranks of the holders' waiters up to date.
     pub(super) fn inherit(&mut self) {
         if self.parties.is_empty() {
@@ -42,11 +53,9 @@ impl Engine {
             if rank != self.queue.get(slot).rank {
                 self.inheritances += u64::from(own == self.queue.get(slot).rank);
                 self.rerank(slot, rank);
-                if let Some(flexible) = self.queue.flexible_mut(slot) {
-                    flexible.own_rank = Some(own).filter(|&own| own != rank);
-                }
             }
             if let Some(flexible) = self.queue.flexible_mut(slot) {
+                flexible.own_rank = Some(own).filter(|&own| own != rank);
                 flexible.pace = Some(pace).filter(|_| own != rank);
             }
         }

@@ -110,10 +110,7 @@ impl Engine {
         waiter.raise_at = u64::MAX;
         let rank = Engine::guaranteed_rank(waiter.rank.arrival());
         self.set_guaranteed(slot);
-        match self.queue.flexible_mut(slot).and_then(|flexible| flexible.own_rank.as_mut()) {
-            Some(own) => *own = rank,
-            None => self.rerank(slot, rank),
-        }
+        self.set_own_rank(slot, rank);
         self.harden_if_due(turn, slot);
     }
 

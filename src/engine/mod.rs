@@ -37,6 +37,7 @@ mod claims;
 mod costs;
 mod effect;
 mod end;
+mod entry;
 mod examine;
 mod explain;
 mod inherit;
@@ -180,8 +181,6 @@ pub struct Engine {
     /// Budgets that the last active waiter left; their flags are cleared when the engine settles.
     unnamed: u64,
     arrivals: u64,
-    /// Numbers the grants that pass somebody.
-    passing: u32,
     /// The latest time seen. Time never goes back here, whatever thread brings it.
     now: u64,
     closed: Option<CloseReason>,
@@ -236,7 +235,6 @@ impl Engine {
             dirty: Dirty::none(),
             unnamed: 0,
             arrivals: 0,
-            passing: 0,
             now: 0,
             closed: None,
             ended: BTreeMap::new(),
@@ -283,6 +281,7 @@ impl Engine {
                 self.file_all(turn, slot, Some(id));
                 self.unclaim(slot);
                 self.claim_again(turn, slot);
+                self.let_in_if_nowhere(slot);
             }
             self.mark_lowered(rank, before);
         }

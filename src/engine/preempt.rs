@@ -10,6 +10,8 @@
 //! * Whom to ask is looked for at the end of every turn that looked at all that it had to, for the first few in each
 //!   line in order of rank. What such a filing lacks is what it would do with, less what is free beyond the claims of
 //!   higher ranks and the reserve for growth, and less what those hold who were asked before and still have time.
+//! * A lease that may be asked is not granted past somebody who would ask for it in the same turn: that one asks first,
+//!   and its claim is what keeps the other (P43).
 //! * Levels are those of requests, or inherited, never aged (R8): a holder asks for the highest level among its request
 //!   and those that wait, directly or through other holders, for what its activity holds. Equals do not preempt, and
 //!   nobody is asked to end for what its own activity waits for.
@@ -195,7 +197,10 @@ impl Engine {
             if self.preemption.quiet.remove(&lent.order(place)) {
                 self.preemption.count(books, &lent, place, false);
             }
-            self.preemption.asked.remove(&place);
+            if self.preemption.asked.remove(&place) {
+                // Its place may be another's by the time that anybody is told.
+                self.effects.retain(|effect| !matches!(effect, Effect::Revoke { place: of, .. } if *of == place));
+            }
             if let Some(underway) = &mut self.preemption.underway {
                 underway.victims.retain(|&victim| victim != place);
             }
@@ -236,15 +241,55 @@ impl Engine {
 
     #[cold]
     fn preempt_for_heads(&mut self, turn: &mut Turn<'_>) -> bool {
+        let found = self.first_to_be_helped(turn, |_| true);
+        found.is_some_and(|(filing, victims)| {
+            self.ask_to_end(turn, filing, victims);
+            true
+        })
+    }
+
+    /// Before a lease that may be asked is granted past others: if it would be asked at once, as the first of them that
+    /// can be helped needs what it takes, others are asked now, and it waits (P43). Whether anybody was.
+    #[inline]
+    pub(super) fn preempts_first(
+        &mut self,
+        turn: &mut Turn<'_>,
+        tag: Tag,
+        level: Priority,
+        set: u64,
+        rank: Rank,
+    ) -> bool {
+        tag.preemptible
+            && !self.preemption.quiet.is_empty()
+            && self.waiting > 0
+            && self.preempt_for_passed(turn, tag, level, set, rank)
+    }
+
+    #[cold]
+    fn preempt_for_passed(&mut self, turn: &mut Turn<'_>, tag: Tag, level: Priority, set: u64, rank: Rank) -> bool {
+        let found = self.first_to_be_helped(turn, |before| before < rank);
+        let would_ask = |filing: Filing| {
+            let needs = self.queue.asks(filing.slot(), filing.alternative()).set() & set != 0;
+            let own = tag.activity != 0 && tag.party() == self.tag(filing.slot()).party();
+            needs && !own && level > self.unaged_level(filing.slot())
+        };
+        found.filter(|&(filing, _)| would_ask(filing)).is_some_and(|(filing, victims)| {
+            self.ask_to_end(turn, filing, victims);
+            true
+        })
+    }
+
+    /// The first of the heads that rank so for whom somebody has to end, and who; unless others are on the way.
+    fn first_to_be_helped(&mut self, turn: &mut Turn<'_>, counts: impl Fn(Rank) -> bool) -> Option<(Filing, Vec<u32>)> {
         if self.preemption.underway.as_ref().is_some_and(|underway| self.goes_on(underway)) {
-            return false;
+            return None;
         }
         self.preemption.underway = None;
         if self.preemption.quiet.is_empty() {
-            return false;
+            return None;
         }
         let budgets = BudgetId::in_set(turn.books.budgets());
-        let heads = budgets.flat_map(|id| self.first_in(id));
+        let heads = budgets.flat_map(|id| self.first_in(id)).filter(|&(rank, _)| counts(rank));
         let mut heads: Vec<(Rank, Filing)> = heads.filter(|(_, filing)| self.may_ask(filing.slot())).collect();
         if !heads.is_empty() && self.preemption.reach.is_none() {
             self.preemption.reach = Some(self.reach(turn.books));
@@ -252,11 +297,7 @@ impl Engine {
         #[cfg(debug_assertions)]
         self.assert_reach(turn.books);
         heads.sort_unstable_by_key(|&(rank, filing)| (rank, filing.alternative()));
-        let found = heads.into_iter().find_map(|(_, filing)| Some((filing, self.victims_for(turn, filing)?)));
-        found.is_some_and(|(filing, victims)| {
-            self.ask_to_end(turn, filing, victims);
-            true
-        })
+        heads.into_iter().find_map(|(_, filing)| Some((filing, self.victims_for(turn, filing)?)))
     }
 
     /// Whether anybody is there whom a waiter may ask. Nobody is, as a rule.
@@ -350,6 +391,10 @@ impl Engine {
         }
         let (level, own) = (self.unaged_level(filing.slot()), self.tag(filing.slot()));
         let asks = self.queue.asks(filing.slot(), filing.alternative()).bundle();
+        // Nobody's end would let it in.
+        if self.is_kept_out(books, own, &asks, self.claimant(filing.slot())) {
+            return None;
+        }
         let lease = |place: u32| {
             let held = self.preemption.lent.get(&place)?.held;
             Some((books.tag(held), books.placed(held)?))
@@ -440,10 +485,8 @@ impl Engine {
         let own = self.own_rank(slot);
         let first = Rank::new(own.level(), 0, own.arrival());
         let guaranteed = self.queue.flexible(slot).is_some_and(|flexible| flexible.guaranteed);
-        match self.queue.flexible_mut(slot).and_then(|flexible| flexible.own_rank.as_mut()) {
-            _ if guaranteed => {}
-            Some(own) => *own = first,
-            None => self.rerank(slot, first),
+        if !guaranteed {
+            self.set_own_rank(slot, first);
         }
         // Its claim is on what they give back.
         if let Some(flexible) = self.queue.flexible_mut(slot) {

@@ -101,14 +101,14 @@ pub(super) struct Waiter {
     pub link: Link,
     /// How often it was passed by a later grant.
     pub passes: u32,
-    /// The last grant that passed it, so that one grant counts once.
-    pub passed_by: u32,
     pub state: State,
     /// The level of the request. The rank has the one it has risen to.
     pub base: Priority,
     /// Has alternatives or elastic amounts.
     flexible: bool,
-    /// Was passed as often, or as long, as may be.
+    /// Was passed as often, or as long, as may be, or is not to be passed at all.
+    pub spent: bool,
+    /// Is that, and claims what it asks.
     pub hard: bool,
     /// How many offers to it have expired.
     pub expiries: u8,
@@ -126,10 +126,10 @@ impl Default for Waiter {
             first_pass: 0,
             link: Link::NOWHERE,
             passes: 0,
-            passed_by: 0,
             state: State::Free,
             base: Priority::Normal,
             flexible: false,
+            spent: false,
             hard: false,
             expiries: 0,
         }

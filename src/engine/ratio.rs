@@ -80,7 +80,7 @@ impl Engine {
                 }
                 match self.look_where(turn, filing, place) {
                     Found::Granted => granted += 1,
-                    _ if is_last => {
+                    Found::InVain(_) | Found::Capped if is_last => {
                         self.leave_off_before(key);
                         return Settled::LookAhead;
                     }
@@ -91,6 +91,11 @@ impl Engine {
                     Found::Capped => {
                         in_vain += 1;
                         self.park(turn, filing);
+                    }
+                    Found::Asked => {
+                        if let Place::Budget(id) = place {
+                            self.mark_from(id, key.0);
+                        }
                     }
                 }
             }

@@ -24,7 +24,8 @@ pub(super) const BREATH: usize = 64;
 pub enum Settled {
     /// Nobody who waits can be granted.
     Done,
-    /// More is to be granted; call again at once. Only there to let others at the books in between.
+    /// More is to be granted, or looked at from the beginning; call again at once. Only there to let others at the
+    /// books in between.
     Breath,
     /// As many as allowed were examined in vain. The flags stay, and the next call, from any thread, goes on first
     /// (R11).
@@ -38,6 +39,8 @@ pub(super) enum Found {
     InVain(Option<BudgetId>),
     /// The cap of its module keeps it.
     Capped,
+    /// Somebody was asked to end for another whom it would have passed. It is to be looked at again, after that one.
+    Asked,
 }
 
 /// The budgets where something changed, and from where in their lines on that matters.
@@ -177,6 +180,7 @@ impl Engine {
                     at = key;
                     self.park(turn, filing);
                 }
+                Found::Asked => return Settled::Breath,
             }
             self.dirty.note_last(place, filing);
         }
@@ -317,7 +321,11 @@ impl Engine {
                 self.note_unsafe(slot, instead.unwrap_or(place));
                 return Found::InVain(instead);
             }
-            if !self.protect(turn, self.queue.granted(slot).set(), rank) {
+            let set = self.queue.granted(slot).set();
+            if !self.protect(turn, set, rank, self.entry_of(turn.books, slot, set)) {
+                if self.preempts_first(turn, self.tag(slot), self.queue.get(slot).base, set, rank) {
+                    return Found::Asked;
+                }
                 break;
             }
         }
@@ -360,6 +368,8 @@ impl Engine {
     /// Grants a waiter and lays the grant on the board.
     fn offer(&mut self, turn: &mut Turn<'_>, filing: Filing, place: BudgetId) {
         let slot = filing.slot();
+        let set = self.queue.granted(slot).set();
+        let kept = self.passed_by_entry(turn, self.entry_of(turn.books, slot, set));
         let held = self.take(turn, slot, filing.alternative());
         let rank = self.queue.get(slot).rank;
         self.deactivate(slot);
@@ -375,7 +385,7 @@ impl Engine {
         self.offers.push_back((expiry, slot));
         turn.board.offer(slot, held.place().unwrap_or(0));
         self.effects.push(Effect::Offer { slot, level, budget: place, waited });
-        self.granted(turn, self.queue.granted(slot).set(), rank);
+        self.granted(turn, set, rank, &kept);
     }
 
     /// Frees the slots of a few offers that were taken up.

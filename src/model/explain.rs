@@ -64,6 +64,9 @@ pub enum Cause {
     /// There is enough, and granting it could lead to a deadlock with others that are
     /// [bounded](crate::Activity::at_most).
     Unsafe,
+    /// There is enough, but another [bounded](crate::Activity::at_most) activity ranks before it, waits until it is
+    /// safe to serve it, and was passed as often as may be: until it is served, none begins that may delay it.
+    KeptOut,
 }
 
 /// How many are ahead of a waiter: counted up to [`Ahead::MOST`].
@@ -236,7 +239,9 @@ pub struct Explanation {
     pub passes: u32,
     /// How many may.
     pub bypass_limit: u32,
-    /// Whether its claim is hard, so that nobody of lower rank takes what it needs.
+    /// Whether it may be passed no more: its claim is hard, so that nobody of lower rank takes what it needs; while
+    /// nothing but safety keeps it, no [bounded](crate::Activity::at_most) activity of lower rank begins that may delay
+    /// it.
     pub hard: bool,
     /// How many grants to it have passed on because nobody polled it.
     pub expiries: u8,

@@ -72,12 +72,17 @@ impl Explanation {
             }
             blocker.fmt_clause(f)?;
         }
-        match self.hard {
-            true if self.passes > 0 => {
-                write!(f, "; it was passed {} and keeps what it needs from lower ranks now", Times(self.passes))
-            }
-            true => f.write_str("; it keeps what it needs from lower ranks"),
-            false => Ok(()),
+        if !self.hard {
+            return Ok(());
+        }
+        let safety = |blocker: &Blocker| matches!(blocker.cause, Cause::Unsafe | Cause::KeptOut);
+        let keeps = match self.blockers.iter().any(safety) {
+            true => "lets no bounded activity of lower rank begin",
+            false => "keeps what it needs from lower ranks",
+        };
+        match self.passes {
+            0 => write!(f, "; it {keeps}"),
+            passes => write!(f, "; it was passed {} and {keeps} now", Times(passes)),
         }
     }
 
@@ -116,6 +121,12 @@ impl Blocker {
             Cause::Unsafe => {
                 return f
                     .write_str("there is enough, but others who said how much they will ever hold may need it to end");
+            }
+            Cause::KeptOut => {
+                return f.write_str(
+                    "there is enough, but no bounded activity begins before another is served, which may be passed no \
+                     more",
+                );
             }
             Cause::TooLarge => return write!(f, "it has {capacity} in all"),
             Cause::Overdrawn => write!(f, "it was shrunk to {capacity} and is {deficit} overdrawn")?,

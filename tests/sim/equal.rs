@@ -63,6 +63,7 @@ impl Pair {
         tally.compare_turns(order, standing, &engine);
         tally.compare(standing, &left.standing);
         tally.count_times(Case::Unsafe, model.kept_for_safety() as u64);
+        tally.count_times(Case::KeptOut, model.kept_out() as u64);
         tally.compare_asked(&engine, &left);
         (*order, *standing) = (left.order, left.standing);
         tally.count_times(Case::Inherited, left.inherited - *inherited);
@@ -257,7 +258,13 @@ fn holders_that_wait_for_each_other() {
 
 #[test]
 fn activities_that_say_how_much_they_will_hold() {
-    let least = [(Case::Unsafe, 3_000), (Case::Inherited, 500), (Case::Hardened, 300), (Case::RolledBack, 10)];
+    let least = [
+        (Case::Unsafe, 3_000),
+        (Case::KeptOut, 1_000),
+        (Case::Inherited, 500),
+        (Case::Hardened, 300),
+        (Case::RolledBack, 10),
+    ];
     compare(&Profile::bounds(), 20_000, &least);
 }
 

@@ -252,6 +252,8 @@ pub struct Shelf {
 pub struct Standing {
     pub id: u32,
     pub passes: u32,
+    /// It may be passed no more.
+    pub spent: bool,
     pub hard: bool,
     /// Its level with what it gained by aging, inheritance or a minimum.
     pub level: Priority,

@@ -129,3 +129,18 @@ fn r10_whom_safety_keeps_no_more_stands_where_units_are_missing() {
     assert_eq!(standing[0].filed, [(0, HOST)], "{standing:?}");
     assert_eq!(standing[0].passes, 1, "a later request was granted what it asks for");
 }
+
+/// One lacks host memory; the other only safety keeps, until the first claims that. A third passes both at once.
+#[test]
+fn r4_of_two_that_may_be_passed_no_more_the_first_in_rank_claims_first() {
+    let loans = [GPU, HOST].map(|id| Budget::loan(id, 10));
+    let mut world = World::new(&loans.into_iter().fold(Config::new().with_bypass_limit(1), Config::with), START);
+    granted(&mut world, of(1, &vec![(GPU, 8)], asks(0, &vec![(GPU, 4)])));
+    granted(&mut world, Event::Submit(asks(1, &vec![(HOST, 6)])));
+    waits(&mut world, Event::Submit(asks(2, &vec![(HOST, 5)])));
+    waits(&mut world, of(2, &vec![(GPU, 8), (HOST, 3)], asks(3, &vec![(GPU, 4), (HOST, 3)])));
+    granted(&mut world, Event::Submit(asks(4, &vec![(GPU, 1), (HOST, 1)])));
+    let standing = world.view().expect("the books are sound").standing;
+    let claims: Vec<_> = standing.iter().map(|each| (each.id, each.claims.clone())).collect();
+    assert_eq!(claims, [(2, vec![(HOST, 5)]), (3, vec![(GPU, 4), (HOST, 3)])]);
+}

@@ -1,5 +1,7 @@
 //! What random traces with modules and activities have found, each as a small scenario that shows it.
 
+use std::time::Duration;
+
 use bursar::{Budget, BudgetId, Config, Order, Priority, Quota, Tag};
 
 use crate::ask::{Alternative, Ask, Asks};
@@ -226,4 +228,24 @@ fn c6_the_end_of_a_wait_names_the_budget_of_the_cap() {
     let seen = world.apply(&Event::Poll(1));
     let [Seen::Collected { why: Why::Late, short, .. }] = seen[..] else { panic!("{seen:?}") };
     assert_eq!((short.budget, short.asked), (HOST, 2));
+}
+
+/// A holder rises to the very rank that it has inherited. From then on it has that of its own, and what it rises to
+/// next shows before anybody is granted anything.
+#[test]
+fn c4_r8_who_rises_to_the_rank_that_it_inherits_inherits_nothing_any_more() {
+    const MS: u64 = 1_000_000;
+    const IO: BudgetId = BudgetId::IO;
+    let config = config().with(Budget::rate(IO, 5).burst(1)).with_edf_horizon(Duration::from_millis(300));
+    let mut world = World::new(&config.with_aging_step(Duration::from_millis(100)), START);
+    let with = |level, deadline, arrival| Arrival { level, deadline, ..arrival };
+    let low = with(Priority::Low, None, asks(2, &vec![(IO, 1)]));
+    play(&mut world, [of_activity(asks(0, &vec![(GPU, 1)])), nobodys(asks(1, &vec![(IO, 1)])), of_activity(low)]);
+    // Right behind this one is where the holder comes to when it rises: 300 ms after its 100.
+    let first = with(Priority::Normal, Some(350 * MS - 1), asks(3, &vec![(GPU, 10)]));
+    play(&mut world, [Event::Sleep(50 * MS), nobodys(first), Event::Sleep(60 * MS)]);
+    let before = with(Priority::Normal, Some(280 * MS), asks(4, &vec![(IO, 1)]));
+    play(&mut world, [nobodys(before), Event::Stall(90 * MS)]);
+    let seen = world.apply(&nobodys(asks(5, &vec![(HOST, 1)])));
+    assert!(is_granted(&seen, 2) && !is_granted(&seen, 4), "{seen:?}");
 }

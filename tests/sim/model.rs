@@ -19,6 +19,10 @@
 //!   the whole minimum, it is looked for among the first `look_ahead`, and again from the first when one was found.
 //! * A waiter that only safety keeps claims nothing from when that is found until it is found to be kept by units:
 //!   that is looked for when the waiter is looked at, is passed, or asks or stands otherwise than before.
+//! * Whom a grant passes is found as it was before it, as far as safety is what keeps them; of those who may be passed
+//!   no more, the first in rank claims first.
+//! * Who keeps bounded activities from beginning does so while it stands in a line. Whether two of them concern each
+//!   other goes by what they said and who holds something at that moment.
 //! * Who stands at a loan for safety alone, and lacks something else by the end of the turn, so that the check finds
 //!   nothing unsafe any more, is looked at again.
 //! * A verdict takes safety into account: a holder is served if the bounded ones among those who cannot be served
@@ -32,6 +36,8 @@
 //!   order of rank and preference. Those who were asked are waited for while somebody of them is there and the
 //!   beneficiary is active; the grace ends when the driver finds it over. If the beneficiary does not wait any more by
 //!   then, nobody is overdue.
+//! * The same is looked for, among those who rank before it, before one is granted anything that may be asked back. If
+//!   the first who can be helped needs something of that, and is of a higher level than the request, it asks now.
 //! * A holder asks for the highest level among its own request and those of the first eight in every line of what its
 //!   activity holds, and of what the activities of these hold, and so on.
 //! * What is lacking counts beyond the claims and the reserve that bind, and beyond a deficit; what those hold who were
@@ -49,6 +55,7 @@ mod block;
 mod bound;
 mod check;
 mod claim;
+mod entry;
 mod hold;
 mod inherit;
 mod look;
@@ -131,6 +138,8 @@ struct Waiter {
     expiries: u32,
     passes: u32,
     first_pass: u64,
+    /// It may be passed no more.
+    spent: bool,
     hard: bool,
     /// The alternative that carries the hard claim.
     claiming: Option<usize>,
@@ -202,6 +211,8 @@ pub struct Model {
     finish: BTreeMap<(Priority, Option<u8>), u64>,
     settings: Settings,
     seen: Vec<Seen>,
+    /// How many of these were seen when the last turn ended.
+    told: usize,
     /// The first rule that a grant broke.
     broken: Option<String>,
 }
@@ -250,12 +261,14 @@ impl Model {
                 grace: nanos(config.grace),
             },
             seen: Vec::new(),
+            told: 0,
             broken: None,
         }
     }
 
     /// Does what `event` says, and tells what is seen.
     pub fn apply(&mut self, event: &Event) -> Vec<Seen> {
+        self.told = 0;
         match event {
             Event::Submit(arrival) => self.submit(arrival),
             Event::Poll(id) => self.poll(*id),
@@ -372,6 +385,7 @@ impl Model {
             }
             self.claim_again(at);
             self.mark_lowered(at, claimed);
+            self.let_in_if_nowhere(at);
         }
         let waiter = &self.waiters[at];
         if !(0..waiter.ladders.len()).any(|alternative| self.possible(waiter, alternative)) {

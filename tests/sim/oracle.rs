@@ -83,6 +83,8 @@ pub struct Oracle {
     last: Option<View>,
     /// What this event granted, as far as the owners can know: rank and bundle.
     granted: Vec<(Rank, Asks)>,
+    /// Bounded activities that this event granted something and that held nothing, with the level of that.
+    begun: Vec<(u64, Priority)>,
     config: Config,
     pub tally: Tally,
 }
@@ -121,6 +123,7 @@ impl Oracle {
             late: false,
             last: None,
             granted: Vec::new(),
+            begun: Vec::new(),
             config: config.clone(),
             tally: Tally::default(),
         }
@@ -129,6 +132,7 @@ impl Oracle {
     /// Judges one event: what it did, what was seen, and what is left.
     pub fn judge(&mut self, event: &Event, seen: &[Seen], driven: &mut impl Driven) -> Verdict {
         self.granted.clear();
+        self.begun.clear();
         // More for a lease is asked for by whoever holds it.
         let asked = match event {
             Event::Grow { of, more } => self.growth(*of, more).map(Event::Submit),
@@ -142,6 +146,7 @@ impl Oracle {
         self.belongs |= matches!(event, Event::Submit(arrival) if !arrival.is_nobodys());
         self.note(event);
         for seen in seen {
+            self.note_begun(event, seen);
             self.judge_seen(event, seen).map_err(|wrong| format!("{seen:?}: {wrong}"))?;
             self.tally.see(seen);
         }
@@ -155,6 +160,7 @@ impl Oracle {
         let view = driven.view()?;
         self.judge_books(event, &view, driven)?;
         self.judge_standing(&view)?;
+        self.judge_begun(&view)?;
         self.judge_bounds()?;
         self.judge_asked(&view)?;
         if view.due > self.clock && !self.late {

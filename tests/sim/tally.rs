@@ -35,6 +35,8 @@ pub enum Case {
     Critical,
     /// It fits, and waits because it could lead to a deadlock.
     Unsafe,
+    /// It has to wait for somebody whom new bounded activities may pass no more.
+    KeptOut,
     /// A waiter took over a rank.
     Inherited,
     /// A lease was asked to end; because of a minimum that it was lent; and in which time it ended.

@@ -374,6 +374,7 @@ impl World {
         let stands = |peek: bursar::internals::Peek| Standing {
             id: self.slots[&peek.slot],
             passes: peek.passes,
+            spent: peek.spent,
             hard: peek.hard,
             level: peek.rank.level(),
             filed: peek.filed,

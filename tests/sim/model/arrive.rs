@@ -136,6 +136,7 @@ impl Model {
             expiries: 0,
             passes: 0,
             first_pass: 0,
+            spent: false,
             hard: false,
             claiming: None,
         };
@@ -173,16 +174,18 @@ impl Model {
         loop {
             let path = (0..waiter.ladders.len()).find_map(|alternative| self.path(waiter, alternative))?;
             let bundle = &waiter.ladders[path.0][path.1];
-            if !self.harden_due(bundle, waiter.rank) {
+            if !self.harden_due(bundle, waiter) && !self.preempt_before(waiter, bundle) {
                 return Some(path);
             }
         }
     }
 
     fn grant_at_once(&mut self, waiter: &Waiter, path: Path) -> Grant {
+        let bundle = &waiter.ladders[path.0][path.1];
+        let kept: Vec<u32> = self.ids(&self.passed_by_entry(waiter, bundle));
         self.take_fairly(waiter, path);
         let grant = self.hold(waiter, path);
-        self.granted(&waiter.ladders[path.0][path.1], waiter.rank);
+        self.granted(bundle, waiter.rank, &kept);
         grant
     }
 

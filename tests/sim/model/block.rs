@@ -113,7 +113,7 @@ impl Model {
         let open = |asks: &Asks| {
             self.exceeds(waiter.tag, asks).is_none()
                 && self.witness(asks, &who).is_none()
-                && !self.endangers(waiter.tag, asks)
+                && !self.is_held_back(waiter, asks)
         };
         Some((alternative, ladder[..asked].iter().position(open)?))
     }
@@ -166,6 +166,7 @@ impl Model {
 
     /// A waiter counts no more: it leaves its lines, and takes its claim with it.
     pub(super) fn leave(&mut self, at: usize) {
+        self.let_in(at, self.waiters[at].rank);
         self.withdraw(at);
         for alternative in 0..self.waiters[at].filed.len() {
             self.unfile(at, alternative);

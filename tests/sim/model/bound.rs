@@ -128,7 +128,7 @@ impl Model {
         let waiter = &self.waiters[at];
         (0..waiter.filed.len()).filter(|alternative| waiter.filed[*alternative].is_some()).any(|alternative| {
             let low = self.low(waiter, alternative);
-            self.endangers(waiter.tag, low) && self.witness(low, &self.who(waiter)).is_none()
+            self.is_held_back(waiter, low) && self.witness(low, &self.who(waiter)).is_none()
         })
     }
 
@@ -140,7 +140,7 @@ impl Model {
     pub(super) fn unsafe_place(&mut self, at: usize, alternative: usize) -> Option<BudgetId> {
         let waiter = &self.waiters[at];
         let low = self.low(waiter, alternative);
-        let place = self.loans(low).first().map(|(id, _)| *id).filter(|_| self.endangers(waiter.tag, low));
+        let place = self.loans(low).first().map(|(id, _)| *id).filter(|_| self.is_held_back(waiter, low));
         self.unsafe_places.extend(place);
         place
     }
@@ -170,7 +170,7 @@ impl Model {
                     continue;
                 };
                 let low = self.low(waiter, alternative);
-                let kept_here = self.blocks(place, units_of(low, place), &who) || self.endangers(waiter.tag, low);
+                let kept_here = self.blocks(place, units_of(low, place), &who) || self.is_held_back(waiter, low);
                 if !kept_here && self.witness(low, &who).is_some() {
                     lacking.push((place, waiter.rank));
                 }

@@ -31,8 +31,7 @@ impl Model {
                 return wrong("should have risen");
             }
             // The starvation bound: once it has been passed so often, only a withdrawn claim lets others pass.
-            let bounded = self.bounds.contains_key(&waiter.tag.activity);
-            if !waiter.hard && waiter.passes >= self.settings.bypass_limit && !bounded {
+            if !waiter.spent && (waiter.hard || waiter.passes >= self.settings.bypass_limit) {
                 return wrong("passed too often");
             }
             let filed = waiter.filed.iter().any(Option::is_some);
@@ -61,7 +60,7 @@ impl Model {
             let is_it = |(_, other, at): (_, usize, usize)| other == alternative && self.waiters[at].id == waiter.id;
             let first = !self.stocks[&place].is_rate() || looked_at(place).any(is_it);
             let low = self.low(waiter, alternative);
-            first && !self.blocks(place, units_of(low, place), &self.who(waiter)) && !self.endangers(waiter.tag, low)
+            first && !self.blocks(place, units_of(low, place), &self.who(waiter)) && !self.is_held_back(waiter, low)
         };
         filed.into_iter().find(open)
     }

@@ -1,5 +1,7 @@
 //! Who is passed, and who is passed no more: bypasses are counted, and harden into claims.
 
+use std::collections::BTreeSet;
+
 use bursar::BudgetId;
 
 use crate::ask::{Asks, units_of};
@@ -7,27 +9,28 @@ use crate::ask::{Asks, units_of};
 use super::{Model, Path, Rank, Waiter, Who};
 
 impl Model {
-    /// Those that a grant of this bundle and rank passes, in the order in which they are met: of each line that it
-    /// takes from, as many filings of higher rank as a turn may look at in vain. Everyone once.
-    fn window(&self, bundle: &Asks, rank: Rank) -> Vec<usize> {
-        let mut met = Vec::new();
+    /// Those that a grant of this bundle and rank passes, in order of rank: of each line that it takes from, as many
+    /// filings of higher rank as a turn may look at in vain; and these, whom safety keeps.
+    fn window(&self, bundle: &Asks, rank: Rank, kept: &[u32]) -> Vec<usize> {
+        let mut met: BTreeSet<(Rank, usize)> = BTreeSet::new();
         for (id, _) in bundle {
             let line = self.line(*id);
             let above = line.into_iter().filter(|(filed, ..)| *filed < rank);
-            for (_, _, at) in above.take(self.settings.look_ahead) {
-                if !met.contains(&at) {
-                    met.push(at);
-                }
-            }
+            met.extend(above.take(self.settings.look_ahead).map(|(filed, _, at)| (filed, at)));
         }
-        met
+        let kept = kept.iter().filter_map(|id| self.at(*id)).map(|at| (self.waiters[at].rank, at));
+        met.extend(kept);
+        met.into_iter().map(|(_, at)| at).collect()
     }
 
-    /// Before a grant: whoever was passed often or long enough claims hard. Whether anybody did.
-    pub(super) fn harden_due(&mut self, bundle: &Asks, rank: Rank) -> bool {
-        let due: Vec<_> = self.window(bundle, rank).into_iter().filter(|at| self.is_due(*at)).collect();
+    /// Before a grant: whoever was passed often or long enough is passed no more. Whether that changed anything.
+    pub(super) fn harden_due(&mut self, bundle: &Asks, waiter: &Waiter) -> bool {
+        let kept = self.ids(&self.passed_by_entry(waiter, bundle));
+        let window = self.window(bundle, waiter.rank, &kept);
+        let due: Vec<_> = window.into_iter().filter(|at| self.is_due(*at)).collect();
+        let is_new = due.iter().any(|at| !self.waiters[*at].spent);
         due.iter().for_each(|at| self.harden(*at));
-        due.iter().any(|at| self.waiters[*at].hard)
+        is_new || due.iter().any(|at| self.waiters[*at].hard)
     }
 
     pub(super) fn is_due(&self, at: usize) -> bool {
@@ -48,13 +51,13 @@ impl Model {
     }
 
     /// What follows from every grant: whose turn it was, and who was passed.
-    pub(super) fn granted(&mut self, bundle: &Asks, rank: Rank) {
+    pub(super) fn granted(&mut self, bundle: &Asks, rank: Rank, kept: &[u32]) {
         // Who is served from a minimum has not waited for its turn.
         if !Model::is_of_a_minimum(rank) {
             let level = rank.0 as usize;
             self.virtual_time[level] = self.virtual_time[level].max(rank.1);
         }
-        self.window(bundle, rank).into_iter().for_each(|at| self.pass(at));
+        self.window(bundle, rank, kept).into_iter().for_each(|at| self.pass(at));
     }
 
     /// Whether each hard claim that binds somebody is there, beside those of them that go before it.
@@ -85,12 +88,14 @@ impl Model {
     /// Who may be passed no more, or is served from a minimum, claims hard.
     pub(super) fn harden_if_due(&mut self, at: usize) {
         let waiter = &self.waiters[at];
-        if !waiter.hard && (waiter.passes >= self.settings.bypass_limit || waiter.guaranteed) {
+        let spent = waiter.spent || waiter.passes >= self.settings.bypass_limit || waiter.guaranteed;
+        if !waiter.hard && spent {
             self.harden(at);
         }
     }
 
     pub(super) fn harden(&mut self, at: usize) {
+        self.waiters[at].spent = true;
         if !self.is_kept_for_safety(at) {
             self.waiters[at].hard = true;
             self.pick_if_none(at);

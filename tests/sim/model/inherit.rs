@@ -58,5 +58,8 @@ impl Model {
         for (id, _) in claimed {
             self.mark(id, before);
         }
+        if before < rank {
+            self.let_in(at, before);
+        }
     }
 }

@@ -33,6 +33,10 @@ impl Model {
         self.waiters.iter().position(|waiter| waiter.id == id)
     }
 
+    pub(super) fn ids(&self, waiters: &[usize]) -> Vec<u32> {
+        waiters.iter().map(|at| self.waiters[*at].id).collect()
+    }
+
     /// Active waiters that name a budget, in whatever alternative.
     pub(super) fn naming(&self, id: BudgetId) -> u64 {
         let names = |waiter: &&Waiter| waiter.state == State::Waiting && waiter.ask.names(id);
@@ -129,6 +133,7 @@ impl Waiter {
         let filed = self.filed.iter().enumerate();
         let filed = filed.filter_map(|(alternative, place)| Some((alternative as u8, (*place)?))).collect();
         let parked = (0..self.parked.len()).filter(|at| self.parked[*at].is_some()).map(|at| at as u8).collect();
-        Standing { id: self.id, passes: self.passes, hard: self.hard, level: self.rank.0, filed, parked, claims }
+        let Waiter { id, passes, spent, hard, .. } = *self;
+        Standing { id, passes, spent, hard, level: self.rank.0, filed, parked, claims }
     }
 }

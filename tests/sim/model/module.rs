@@ -205,7 +205,12 @@ impl Model {
         }
         let place = self.witness(low, &self.who(waiter)).unwrap_or(low[0].0);
         self.let_go(at, alternative, place);
-        self.examine(at, alternative, place)
+        let found = self.examine(at, alternative, place);
+        if found == Err(InTheWay::Preempted) {
+            // It is to be looked at again, and stands there now.
+            self.mark(place, self.waiters[at].rank);
+        }
+        found
     }
 
     /// Something of a module came back: its caps leave more.
@@ -231,6 +236,7 @@ impl Model {
         self.waiters[at].parked[alternative] = self.exceeds(waiter.tag, self.low(waiter, alternative));
         self.claim_again(at);
         self.mark_lowered(at, claimed);
+        self.let_in_if_nowhere(at);
     }
 
     /// Puts a filing back into a line.

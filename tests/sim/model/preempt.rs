@@ -77,6 +77,10 @@ impl Model {
 
     /// A lease has ended, or an offer was taken back.
     pub(super) fn unlend(&mut self, id: u32) {
+        // If it was asked in this very turn, nobody is told.
+        let mut at = 0..self.seen.len();
+        let asked = |seen: &Seen| matches!(seen, Seen::Revoked(asked, _) if *asked == id);
+        self.seen.retain(|seen| at.next() < Some(self.told) || !asked(seen));
         self.preemption.lent.remove(&id);
         if let Some(underway) = &mut self.preemption.underway {
             underway.victims.retain(|victim| *victim != id);
@@ -110,22 +114,41 @@ impl Model {
 
     /// At the end of a turn: asks for the first who can be helped, if nobody is asked already. Whether it did.
     pub(super) fn preempt(&mut self) -> bool {
+        let first = self.first_to_help(|_| true);
+        let found = first.is_some();
+        first.into_iter().for_each(|(at, alternative, victims)| self.ask_to_end(at, alternative, victims));
+        found
+    }
+
+    /// Before a grant of what may be asked back: asks for the first of those who rank before, if that one needs
+    /// anything of it and could ask for it once it is granted (P43). Whether it did.
+    pub(super) fn preempt_before(&mut self, waiter: &Waiter, bundle: &Asks) -> bool {
+        if !waiter.tag.preemptible {
+            return false;
+        }
+        let Some((at, alternative, victims)) = self.first_to_help(|rank| rank < waiter.rank) else { return false };
+        let first = &self.waiters[at];
+        let needs = self.low(first, alternative).iter().any(|(id, _)| units_of(bundle, *id) > 0);
+        let strangers = waiter.tag.activity == 0 || party(waiter.tag) != party(first.tag);
+        let asks = needs && strangers && waiter.level > self.unaged(at);
+        if asks {
+            self.ask_to_end(at, alternative, victims);
+        }
+        asks
+    }
+
+    /// The first of those in front whom somebody's end would help, and whose; if nobody is asked already.
+    fn first_to_help(&mut self, counts: impl Fn(Rank) -> bool) -> Option<(usize, usize, Vec<u32>)> {
         let goes_on = |asked: &Asked| !asked.victims.is_empty() && self.waits(asked.of);
         if self.preemption.underway.as_ref().is_some_and(goes_on) {
-            return false;
+            return None;
         }
         self.preemption.underway = None;
         let places: Vec<BudgetId> = self.stocks.keys().copied().collect();
-        let mut heads: Vec<(Rank, usize, usize)> =
-            places.into_iter().flat_map(|place| self.line(place).into_iter().take(HEADS)).collect();
+        let heads = places.into_iter().flat_map(|place| self.line(place).into_iter().take(HEADS));
+        let mut heads: Vec<(Rank, usize, usize)> = heads.filter(|(rank, ..)| counts(*rank)).collect();
         heads.sort();
-        for (_, alternative, at) in heads {
-            if let Some(victims) = self.victims(at, alternative) {
-                self.ask_to_end(at, alternative, victims);
-                return true;
-            }
-        }
-        false
+        heads.into_iter().find_map(|(_, alternative, at)| Some((at, alternative, self.victims(at, alternative)?)))
     }
 
     fn ask_to_end(&mut self, at: usize, alternative: usize, victims: Vec<u32>) {
@@ -147,6 +170,7 @@ impl Model {
         let before = self.claim(&self.waiters[at]);
         let kept = self.is_kept_for_safety(at);
         let waiter = &mut self.waiters[at];
+        waiter.spent = true;
         (waiter.hard, waiter.claiming) = if kept { (false, None) } else { (true, Some(alternative)) };
         self.mark_lowered(at, before);
     }
@@ -167,6 +191,9 @@ impl Model {
             true => Vec::new(),
             false => smallest(&lacks, &willing.collect::<Vec<_>>(), |id| self.holding(id).asks)?,
         };
+        if self.is_kept_out(waiter, self.low(waiter, alternative)) {
+            return None;
+        }
         if self.endangers(waiter.tag, self.low(waiter, alternative)) {
             let (is_enough, more) = (|set: &[u32]| self.is_enough(set, &lacks), self.bounded_below(at, &quiet));
             victims = self.safe_with(at, alternative, victims, &more, is_enough)?;

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::regrant::{BREATH, Filing, Settled};
+use super::regrant::{BREATH, Filing, InTheWay, Place, Settled};
 use super::{Model, Waiter};
 
 /// How long whoever does not say holds what it gets: a tenth of a second.
@@ -40,6 +40,11 @@ impl Model {
                 }
                 match self.examine_at(at, alternative, place) {
                     Ok(()) => granted += 1,
+                    Err(InTheWay::Preempted) => {
+                        if let Place::Budget(id) = place {
+                            self.mark(id, rank);
+                        }
+                    }
                     Err(_) if left == 0 => {
                         self.dirty.values_mut().for_each(|from| *from = (rank, alternative).max(*from));
                         return Settled::LookAhead;

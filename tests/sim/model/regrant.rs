@@ -17,6 +17,8 @@ pub(super) enum InTheWay {
     TheSame,
     Another(BudgetId),
     Cap,
+    /// Others were asked to end first: it is to be looked at again.
+    Preempted,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +50,11 @@ impl Model {
     }
 
     pub(super) fn settle(&mut self) {
+        self.finish_turn();
+        self.told = self.seen.len();
+    }
+
+    fn finish_turn(&mut self) {
         for turns in 0.. {
             assert!(turns < SPIN, "a turn of the model has no end");
             self.look_at_modules();
@@ -82,6 +89,9 @@ impl Model {
                 done = Some((rank, usize::MAX));
                 continue;
             };
+            if in_the_way == InTheWay::Preempted {
+                return Settled::Breath;
+            }
             if in_vain == self.settings.look_ahead {
                 self.dirty.values_mut().for_each(|from| *from = (rank, alternative).max(*from));
                 return Settled::LookAhead;
@@ -103,6 +113,7 @@ impl Model {
                 self.pass(at);
             }
             InTheWay::Cap => self.park(at, alternative),
+            InTheWay::Preempted => {}
         }
     }
 
@@ -158,8 +169,11 @@ impl Model {
             let Some(path) = self.path(waiter, alternative) else {
                 return Err(self.keep_for_safety(at, alternative, place));
             };
-            let bundle = waiter.ladders[path.0][path.1].clone();
-            if !self.harden_due(&bundle, self.waiters[at].rank) {
+            let (waiter, bundle) = (waiter.clone(), waiter.ladders[path.0][path.1].clone());
+            if !self.harden_due(&bundle, &waiter) {
+                if self.preempt_before(&waiter, &bundle) {
+                    return Err(InTheWay::Preempted);
+                }
                 self.offer(at, path, place);
                 return Ok(());
             }
@@ -168,6 +182,8 @@ impl Model {
 
     fn offer(&mut self, at: usize, path: Path, budget: BudgetId) {
         let waiter = self.waiters[at].clone();
+        let bundle = &waiter.ladders[path.0][path.1];
+        let kept = self.ids(&self.passed_by_entry(&waiter, bundle));
         self.take_fairly(&waiter, path);
         self.leave(at);
         let expiry = self.now + self.settings.offer_expiry * (1 << waiter.expiries.min(16));
@@ -176,7 +192,7 @@ impl Model {
         let waited = self.now - waiter.since;
         self.seen.push(Seen::Offered { id: waiter.id, level: waiter.level, budget, waited });
         self.forget_bounds();
-        self.granted(&waiter.ladders[path.0][path.1], waiter.rank);
+        self.granted(bundle, waiter.rank, &kept);
     }
 
     pub(super) fn end(&mut self, at: usize, why: Why) {

@@ -22,11 +22,12 @@ impl Model {
         !self.dirty.is_empty() || self.look_for_deadlock()
     }
 
-    /// A holder may have come to be bound by fewer claims, and by no reserve (R3).
+    /// A holder may have come to be bound by fewer claims, by no reserve (R3), and to be kept out no more.
     fn mark_unbound(&mut self) {
         let claimed = self.waiters.iter().flat_map(|waiter| self.claim(waiter)).map(|(id, _)| id);
         let reserved = self.reserves.iter().filter(|(_, kept)| **kept > 0).map(|(id, _)| *id);
-        let kept_from: BTreeSet<BudgetId> = claimed.chain(reserved).collect();
+        let unsafe_places = self.unsafe_places.iter().copied();
+        let kept_from: BTreeSet<BudgetId> = claimed.chain(reserved).chain(unsafe_places).collect();
         let mut unbound = Vec::new();
         for waiter in self.waiters.iter().filter(|waiter| waiter.state == State::Waiting) {
             let who = self.who(waiter);
@@ -36,7 +37,7 @@ impl Model {
             for (alternative, place) in waiter.filed.iter().enumerate() {
                 let low = self.low(waiter, alternative);
                 let kept_from = |place: &BudgetId| kept_from.contains(place);
-                let safe = !self.endangers(waiter.tag, low);
+                let safe = !self.is_held_back(waiter, low);
                 let open = |place: &BudgetId| safe && !self.blocks(*place, units_of(low, *place), &who);
                 unbound.extend(place.filter(kept_from).filter(open).map(|place| (place, waiter.rank)));
             }

@@ -3,7 +3,7 @@
 use bursar::{BudgetId, Tag};
 
 use crate::ask::units_of;
-use crate::event::Figures;
+use crate::event::{Event, Figures, Seen, Standing, View};
 
 use super::{Oracle, Verdict};
 
@@ -27,6 +27,49 @@ impl Oracle {
     pub(super) fn has_no_room(&self, tag: Tag, short: &Figures) -> bool {
         let left = self.bound(tag, short.budget).saturating_sub(self.leased(tag.activity, short.budget));
         self.is_bounded(tag) && short.asked > short.limit && short.limit <= left
+    }
+
+    /// Notes whether a bounded activity begins with what was seen, whatever it was granted: with units of a loan.
+    pub(super) fn note_begun(&mut self, event: &Event, seen: &Seen) {
+        let (tag, level, ask) = match (seen, event) {
+            (Seen::Granted(..), Event::Submit(arrival)) => (arrival.tag, arrival.level, &arrival.ask),
+            (Seen::Offered { id, .. } | Seen::Regained(id, _), _) => match self.waits.get(id) {
+                Some(wait) => (wait.tag, wait.rank.0, &wait.ask),
+                None => return,
+            },
+            _ => return,
+        };
+        let of_loans = |(id, _): &(BudgetId, u64)| self.capacities.contains_key(id);
+        let begins = ask.alternatives.iter().all(|alternative| alternative.wants.iter().any(of_loans));
+        if begins && self.is_bounded(tag) && !self.may_hold(tag.activity) {
+            self.begun.push((tag.activity, level));
+        }
+    }
+
+    /// No bounded activity begins beside one of a higher level that may be passed no more and that may ask for the same
+    /// as it (C3, R4). Only where nothing but inheritance, for which one has to hold something, changes a level.
+    pub(super) fn judge_begun(&self, view: &View) -> Verdict {
+        let levels_change = self.config.aging_step.is_some() || !self.modules.is_empty();
+        let Some(last) = self.last.as_ref().filter(|_| !levels_change) else { return Ok(()) };
+        let keeps_out = |standing: &&Standing| standing.spent && !standing.filed.is_empty();
+        for &(activity, level) in &self.begun {
+            for now in view.standing.iter().filter(keeps_out) {
+                let other = self.waits[&now.id].tag;
+                let then = last.standing.iter().filter(keeps_out).find(|then| then.id == now.id);
+                let ranks_before = then.is_some_and(|then| then.level.max(now.level) < level);
+                if ranks_before && self.may_meet(other, activity) {
+                    return Err(format!("activity {activity} begins at {level:?} beside {now:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a bounded activity may ask for a loan that another may ask for too.
+    fn may_meet(&self, tag: Tag, other: u64) -> bool {
+        let shared =
+            |(id, _): &(BudgetId, u64)| self.capacities.contains_key(id) && units_of(&self.bounds[&other], *id) > 0;
+        tag.activity != other && self.bounds.get(&tag.activity).is_some_and(|most| most.iter().any(shared))
     }
 
     /// Nobody was granted more than it said (C7).

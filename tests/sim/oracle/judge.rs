@@ -96,8 +96,7 @@ impl Oracle {
             if !standing.filed.iter().all(names) {
                 return Err(format!("filed where it does not ask for anything: {standing:?}, {wait:?}"));
             }
-            // Who is kept by nothing but safety claims nothing.
-            if !standing.hard && standing.passes >= self.config.bypass_limit && !self.is_bounded(wait.tag) {
+            if !standing.spent && standing.passes >= self.config.bypass_limit {
                 return Err(format!("passed without end: {standing:?}"));
             }
             // By waiting to `High`; by a minimum, or as a holder, to `Critical`.
