@@ -12,7 +12,8 @@ use bursar::Priority;
 use bursar::tasks::balance::{Balancer, Job, Policy, Service, Worker};
 use bursar_benches::{Options, Table};
 
-const WORKERS: usize = 8;
+/// With the second, two choices look at a quarter of them for each task; with the first at all.
+const WORKERS: [usize; 2] = [8, 32];
 const SEEDS: u64 = 20;
 /// A unit of cost takes so long, in nanoseconds.
 const UNIT: u64 = 1_000_000;
@@ -58,11 +59,11 @@ const NAMES: [&str; 6] =
     ["round robin", "least loaded", "priority-based", "predictive", "two choices, peak EWMA", "affinity, no key held"];
 
 /// Arrivals of so many tasks: time and cost.
-fn arrivals(scene: Scene, tasks: usize, seed: u64) -> Vec<(u64, Job)> {
+fn arrivals(scene: Scene, workers: usize, tasks: usize, seed: u64) -> Vec<(u64, Job)> {
     let mut dice = fastrand::Rng::with_seed(seed);
     let costs: Vec<u64> = (0..tasks).map(|_| (scene.cost)(&mut dice)).collect();
     let mean = costs.iter().sum::<u64>() as f64 / tasks as f64;
-    let speed = (WORKERS - 1) as f64 + 1.0 / scene.slow as f64;
+    let speed = (workers - 1) as f64 + 1.0 / scene.slow as f64;
     let gap = mean * UNIT as f64 * 100.0 / (speed * scene.load as f64);
     let mut now = 0.0;
     let arrive = |cost| {
@@ -82,9 +83,9 @@ struct Line {
 }
 
 /// The makespan and all times of stay, in nanoseconds.
-fn simulate(scene: Scene, policy: Policy, arrivals: &[(u64, Job)]) -> (u64, Vec<u64>) {
+fn simulate(scene: Scene, workers: usize, policy: Policy, arrivals: &[(u64, Job)]) -> (u64, Vec<u64>) {
     let mut balancer = Balancer::new(policy);
-    let mut lines: Vec<Line> = (0..WORKERS).map(|_| Line::default()).collect();
+    let mut lines: Vec<Line> = (0..workers).map(|_| Line::default()).collect();
     let mut ends: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::new();
     let (mut seen, mut seen_at) = (views(&lines), 0);
     let (mut stays, mut next, mut last) = (Vec::with_capacity(arrivals.len()), 0, 0);
@@ -132,33 +133,38 @@ fn views(lines: &[Line]) -> Vec<Worker> {
 fn main() {
     let Some(options) = Options::from_args() else { return };
     let tasks = options.pick(20_000, 2_000);
-    for scene in SCENES {
-        println!("\n{}: {WORKERS} workers, {}% load, {tasks} tasks, seeds 1 to {SEEDS}\n", scene.name, scene.load);
-        let mut makespans = [0.0; NAMES.len()];
-        let mut stays: [Vec<u64>; NAMES.len()] = Default::default();
-        for seed in 1..=SEEDS {
-            let arrivals = arrivals(scene, tasks, seed);
-            for (at, policy) in policies(seed).into_iter().enumerate() {
-                let (makespan, mut stayed) = simulate(scene, policy, &arrivals);
-                makespans[at] += makespan as f64 / SEEDS as f64;
-                stays[at].append(&mut stayed);
-            }
-        }
-        let mut table = Table::new(["", "makespan", "to round robin", "p50", "p99", "to round robin"]);
-        let quantile = |stays: &[u64], part: usize| stays[(stays.len() - 1) * part / 100] as f64 / 1e6;
-        stays.iter_mut().for_each(|stays| stays.sort_unstable());
-        let base = (makespans[0], quantile(&stays[0], 99));
-        for (at, name) in NAMES.iter().enumerate() {
-            let (half, most) = (quantile(&stays[at], 50), quantile(&stays[at], 99));
-            table.row([
-                (*name).to_owned(),
-                format!("{:.2} s", makespans[at] / 1e9),
-                format!("{:.2}", makespans[at] / base.0),
-                format!("{half:.1} ms"),
-                format!("{most:.1} ms"),
-                format!("{:.3}", most / base.1),
-            ]);
-        }
-        table.print();
+    for workers in WORKERS {
+        SCENES.into_iter().for_each(|scene| compare(scene, workers, tasks));
     }
+}
+
+/// Prints how all policies do in a scene.
+fn compare(scene: Scene, workers: usize, tasks: usize) {
+    println!("\n{}: {workers} workers, {}% load, {tasks} tasks, seeds 1 to {SEEDS}\n", scene.name, scene.load);
+    let mut makespans = [0.0; NAMES.len()];
+    let mut stays: [Vec<u64>; NAMES.len()] = Default::default();
+    for seed in 1..=SEEDS {
+        let arrivals = arrivals(scene, workers, tasks, seed);
+        for (at, policy) in policies(seed).into_iter().enumerate() {
+            let (makespan, mut stayed) = simulate(scene, workers, policy, &arrivals);
+            makespans[at] += makespan as f64 / SEEDS as f64;
+            stays[at].append(&mut stayed);
+        }
+    }
+    let mut table = Table::new(["", "makespan", "to round robin", "p50", "p99", "to round robin"]);
+    let quantile = |stays: &[u64], part: usize| stays[(stays.len() - 1) * part / 100] as f64 / 1e6;
+    stays.iter_mut().for_each(|stays| stays.sort_unstable());
+    let base = (makespans[0], quantile(&stays[0], 99));
+    for (at, name) in NAMES.iter().enumerate() {
+        let (half, most) = (quantile(&stays[at], 50), quantile(&stays[at], 99));
+        table.row([
+            (*name).to_owned(),
+            format!("{:.2} s", makespans[at] / 1e9),
+            format!("{:.2}", makespans[at] / base.0),
+            format!("{half:.1} ms"),
+            format!("{most:.1} ms"),
+            format!("{:.3}", most / base.1),
+        ]);
+    }
+    table.print();
 }

@@ -305,6 +305,29 @@ fn rros_s1_a_grant_is_whole_and_a_release_is_of_what_is_held() {
     assert_untouched(&rig.scheduler);
 }
 
+/// S1. Theirs: CRITICAL 10 with 5 left gets 5 whether it can work with that or not. Here it is the same for one that
+/// says that one unit would do, at once or after its patience, and for nobody else.
+#[test]
+fn rros_s1_critical_gets_a_part_only_if_it_says_that_one_unit_would_do() {
+    let mut rig = rros(100, 1_000);
+    let critical = || compute(10).priority(Priority::Critical);
+    let elastic = |patience| critical().down_to(COMPUTE, 1).patience(patience);
+    let n1 = take(&rig.scheduler, compute(95));
+    let mut whole = queued(&rig.scheduler, critical());
+    let at_once = take(&rig.scheduler, elastic(Duration::ZERO));
+    assert_eq!((at_once.get(COMPUTE), free(&rig.scheduler, COMPUTE)), (5, 0), "all of the rest, as theirs");
+    drop(at_once);
+    let mut patient = queued(&rig.scheduler, elastic(20 * MS));
+    rig.pass(19 * MS);
+    assert_waits(&mut patient);
+    rig.pass(MS);
+    assert_eq!(granted(&mut patient).get(COMPUTE), 5);
+    assert_waits(&mut whole);
+    drop(n1);
+    assert_eq!(granted(&mut whole).get(COMPUTE), 10);
+    assert_untouched(&rig.scheduler);
+}
+
 /// S2: the same figures, 50, 30 and nothing. Theirs keeps one entry for each name, so that whoever says "a" releases
 /// what a holds; here what is granted twice is two leases until their owner merges them.
 #[test]

@@ -196,3 +196,22 @@ fn a_way_that_can_never_be_had_is_not_charged() {
         true
     });
 }
+
+/// Growth names no module: what it gets is charged to the one whose lease grows.
+#[test]
+fn what_a_lease_grows_by_is_charged_to_its_module() {
+    let rig = rig();
+    let [a, b] = ["a", "b"].map(|name| rig.scheduler.module(name).register().unwrap());
+    let mut grown = take(&rig.scheduler, gpu(1).of(&a));
+    let other = take(&rig.scheduler, gpu(1).of(&b));
+    grown.try_grow(&bundle(&[(GPU, 5)])).unwrap();
+    let last = take(&rig.scheduler, gpu(1));
+    let mut first_to_ask = queued(&rig.scheduler, gpu(1).of(&a));
+    let mut second = queued(&rig.scheduler, gpu(1).of(&b));
+    drop(last);
+    let second = granted(&mut second);
+    assert_waits(&mut first_to_ask);
+    drop((grown, other, second));
+    drop(granted(&mut first_to_ask));
+    assert_untouched(&rig.scheduler);
+}

@@ -105,6 +105,7 @@ fn r11_whom_a_cap_keeps_is_looked_at_in_vain_under_every_order() {
             grows: false,
             most: None,
             arrived: 0,
+            waits_since: 0,
         };
         let terms = Arc::new(terms);
         (0..99).for_each(|_| _ = table.queue(Asked { terms: Some(Arc::clone(&terms)), ..Asked::of(&unit) }));

@@ -2,6 +2,7 @@
 
 pub mod chain;
 pub mod critical;
+pub mod module;
 pub mod peers;
 mod rounds;
 mod table;

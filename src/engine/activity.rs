@@ -28,7 +28,7 @@ pub(super) struct Part {
     /// The part of that which counts against each module.
     pub of_modules: BTreeMap<u64, Amounts>,
     /// Its active waiters.
-    pub waiters: Vec<u32>,
+    pub waiters: BTreeSet<u32>,
 }
 
 impl Part {
@@ -339,6 +339,7 @@ impl Engine {
                 }
             });
             self.modules.count(tag, &loans, false);
+            self.mark_caps(tag.module, &loans);
             self.look_at_unsafe();
         }
     }
@@ -379,20 +380,21 @@ impl Engine {
         }
     }
 
-    /// The budgets that a waiter waits for, and those that the holders of these wait for, and so on (R3).
-    pub(super) fn awaited_by(&self, slot: u32) -> u64 {
-        // Who is parked stands in no line, and waits for what others of its module hold.
-        let parked = |slot: u32| self.modules.is_parked(self.tag(slot), self.queue.get(slot).rank);
-        let places = |slot: u32| {
-            let set = if parked(slot) { self.queue.set(slot) } else { 0 };
-            self.queue.filings(slot).fold(set, |set, (_, place)| set | place.bit())
-        };
-        let mut awaited = places(slot);
+    /// The budgets that a waiter waits for. Who is parked stands in no line of one, and waits for what others of its
+    /// module hold.
+    pub(super) fn places(&self, slot: u32) -> u64 {
+        let set = if self.is_parked(slot) { self.queue.set(slot) } else { 0 };
+        self.queue.filings(slot).fold(set, |set, (_, place)| set | place.bit())
+    }
+
+    /// These budgets, and those that the holders of them wait for, and so on (R3).
+    pub(super) fn awaited_through(&self, places: u64) -> u64 {
+        let mut awaited = places;
         loop {
             let holders = self.parties.holders(Sure::Implied);
             let holders = holders.filter(|(_, party)| party.holds(Sure::Implied) & awaited != 0);
             let waiters = holders.flat_map(|(_, party)| party.waiters(Sure::Implied));
-            let more = waiters.fold(awaited, |set, slot| set | places(slot));
+            let more = waiters.fold(awaited, |set, slot| set | self.places(slot));
             if more == awaited {
                 return awaited;
             }
@@ -403,8 +405,8 @@ impl Engine {
     /// A lease that belongs to somebody has ended: what it held is back in the books.
     pub fn ended(&mut self, turn: &mut Turn<'_>, held: Held) {
         let (tag, amounts) = (turn.books.tag(held), turn.books.amounts(held));
+        self.unlend(turn.books, held);
         let flagged = turn.books.give(held);
-        self.unlend(held);
         self.lose(turn, tag, &amounts);
         self.parties.count_use(tag, false);
         self.advance(turn);
@@ -446,9 +448,9 @@ impl Engine {
         self.parties.change(tag.party(), |party| {
             let waiters = &mut party.part_mut(tag.into()).waiters;
             if begins {
-                waiters.push(slot);
+                waiters.insert(slot);
             } else {
-                waiters.retain(|&waiter| waiter != slot);
+                waiters.remove(&slot);
             }
         });
     }

@@ -7,7 +7,7 @@ use crate::model::{Amounts, BudgetId, Path, Tag, Terms};
 use crate::policy::{Rank, Shares};
 
 use super::activity::Claimant;
-use super::lines::Filing;
+use super::lines::{Filing, MOST_SLOTS};
 use super::queue::{Asks, Newcomer, State};
 use super::{Asked, Effect, Engine, Refusal, Submitted, Turn};
 
@@ -41,11 +41,18 @@ impl Engine {
         if asked.deadline == 0 {
             return Submitted::Refused(Box::new(Refusal::Late(self.short_of(turn.books, by))));
         }
-        if self.waiting >= self.settings.max_waiters {
+        if self.is_full_for(&asked) {
             let short = self.short_of(turn.books, by);
             return Submitted::Refused(Box::new(Refusal::Full(self.waiting, short)));
         }
         Submitted::Waiting(self.enqueue(turn, asked, rank, by.0))
+    }
+
+    /// Whether no more may wait. Who comes back with its place, as work that was preempted does, was let in before
+    /// (P27).
+    pub(super) fn is_full_for(&self, asked: &Asked<'_>) -> bool {
+        let comes_back = asked.terms.as_ref().is_some_and(|terms| terms.arrived != 0);
+        self.waiting >= if comes_back { MOST_SLOTS } else { self.settings.max_waiters }
     }
 
     /// A request arrives that will not wait. It passes nobody that one that waits would not pass.
@@ -95,7 +102,7 @@ impl Engine {
                 self.parties.count_use(tag, true);
                 self.gain(turn, tag, &amounts);
                 if tag.preemptible {
-                    self.lend(held, arrived_of(&asked.terms, self.now));
+                    self.lend(turn.books, held, arrived_of(&asked.terms, self.now));
                 }
                 (held, amounts.set())
             }
@@ -166,7 +173,7 @@ impl Engine {
         }
         turn.board.open(slot);
         self.start_deadline(slot);
-        self.start_aging(slot, since);
+        self.start_aging(slot, self.ages_since(slot));
         self.count(turn.books, slot);
         if flexible {
             self.start_ripening(slot);
@@ -257,20 +264,19 @@ impl Engine {
     /// that nothing blocks, which only a new limit of a budget brings about, stands in the line of that budget.
     pub(super) fn file_all(&mut self, turn: &mut Turn<'_>, slot: u32, changed: Option<BudgetId>) {
         let possible = self.possible(turn.books, slot);
-        let (tag, rank) = (self.tag(slot), self.queue.get(slot).rank);
         for alternative in 0..self.queue.alternatives(slot) {
             let filing = Filing::new(slot, alternative);
             if possible & 1 << alternative == 0 {
-                self.queue.leave(filing);
-                self.modules.let_go(tag, (rank, alternative));
-            } else if self.modules.has_parked(tag, (rank, alternative)) || self.queue.place(filing).is_some() {
+                self.leave(filing);
+                self.let_go(filing);
+            } else if self.keeper(filing).is_some() || self.queue.place(filing).is_some() {
                 continue;
             } else if self.is_capped(filing) {
                 self.keep_out(filing);
             } else if let Some(at) =
                 self.blocking_filing(turn.books, filing).or_else(|| self.unsafe_place(turn.books, filing)).or(changed)
             {
-                self.queue.join(filing, at);
+                self.join(filing, at);
             }
         }
     }
@@ -295,10 +301,13 @@ impl Engine {
         let order_by = match &self.shares {
             // Growth goes before admission at equal priority (C7).
             _ if asked.terms.as_ref().is_some_and(|terms| terms.grows) => 0,
-            Some(shares) => shares.start(asked.level, asked.module),
+            Some(shares) => {
+                let name = asked.module.or_else(|| self.modules.name(tag_of(asked).module));
+                shares.start(asked.level, name)
+            }
             // Deadlines end waits, but do not order them.
             None if asked.deadline == u64::MAX || self.holds.is_some() => {
-                arrived.saturating_add(self.settings.edf_horizon)
+                arrived.saturating_add(self.settings.aging.horizon)
             }
             None => now.saturating_add(asked.deadline),
         };
@@ -325,7 +334,9 @@ impl Engine {
             };
             let cost = amounts.iter().map(part).max().unwrap_or(0).min(u128::from(Shares::WHOLE));
             let tag = asked.terms.as_ref().map_or(Tag::NOBODY, |terms| terms.tag);
-            shares.charge(asked.level, asked.module, cost, self.modules.weight(tag.module));
+            // Growth names none, but its lease is of one.
+            let name = asked.module.or_else(|| self.modules.name(tag.module));
+            shares.charge(asked.level, name, cost, self.modules.weight(tag.module));
         }
     }
 

@@ -1,26 +1,21 @@
 //! Aging (C4): a waiter gains a level each time it has waited a step, up to `High`.
 
-use crate::model::Priority;
 use crate::policy::Rank;
 
 use super::{Engine, Timer};
 
 impl Engine {
-    /// When a waiter that enters a level at `from` is raised; `u64::MAX` for never.
-    #[inline]
-    pub(super) fn raise_at(&self, level: Priority, from: u64) -> u64 {
-        let ages = match level {
-            Priority::Critical | Priority::High => false,
-            Priority::Normal | Priority::Low => true,
-            Priority::Idle => self.settings.age_idle,
-        };
-        if ages { from.saturating_add(self.settings.aging_step) } else { u64::MAX }
+    /// Since when a waiter has waited: with another request before this one, if it goes on with that.
+    pub(super) fn ages_since(&self, slot: u32) -> u64 {
+        let since = self.queue.get(slot).since;
+        let before = self.queue.flexible(slot).map_or(0, |flexible| flexible.terms.waits_since);
+        if before == 0 { since } else { before.min(since) }
     }
 
     /// Starts the clock of a waiter that stands at its level since `from`.
     #[inline]
     pub(super) fn start_aging(&mut self, slot: u32, from: u64) {
-        self.queue.get_mut(slot).raise_at = self.raise_at(self.queue.get(slot).rank.level(), from);
+        self.queue.get_mut(slot).raise_at = self.settings.aging.due(self.queue.get(slot).rank.level(), from);
         self.resume_aging(slot);
     }
 
@@ -70,21 +65,23 @@ impl Engine {
     fn raise(&mut self, slot: u32, due: u64) {
         self.stop_aging(slot);
         let rank = self.own_rank(slot);
-        let level = Priority::ALL[rank.level().index().saturating_sub(1)];
-        let order_by = match &self.shares {
+        let raised = self.settings.aging.raised(rank, due);
+        let level = raised.level();
+        let rank = match &self.shares {
             // Growth goes before admission of whatever level it has risen to (C7).
-            _ if self.queue.flexible(slot).is_some_and(|flexible| flexible.terms.grows) => 0,
+            _ if self.queue.flexible(slot).is_some_and(|flexible| flexible.terms.grows) => {
+                Rank::new(level, 0, rank.arrival())
+            }
             // Its turn is now, in virtual time.
-            Some(shares) => shares.now(level),
-            None => due.saturating_add(self.settings.edf_horizon),
+            Some(shares) => Rank::new(level, shares.now(level), rank.arrival()),
+            None => raised,
         };
-        let rank = Rank::new(level, order_by, rank.arrival());
         match self.queue.flexible_mut(slot).and_then(|flexible| flexible.own_rank.as_mut()) {
             // It shows once what it has inherited is gone.
             Some(own) => *own = rank,
             None => self.rerank(slot, rank),
         }
-        self.queue.get_mut(slot).raise_at = self.raise_at(level, due);
+        self.queue.get_mut(slot).raise_at = self.settings.aging.due(level, due);
         self.resume_aging(slot);
     }
 
@@ -97,7 +94,7 @@ impl Engine {
         filed.iter().for_each(|&(filing, _)| self.queue.leave(filing));
         let old = std::mem::replace(&mut self.queue.get_mut(slot).rank, rank);
         if !self.modules.is_empty() {
-            self.rerank_parked(slot, old, rank);
+            self.rerank_in_module(slot, old, rank);
         }
         for &(filing, place) in &filed {
             self.queue.join(filing, place);

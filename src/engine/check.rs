@@ -7,6 +7,8 @@ use crate::policy::Rank;
 
 use super::Engine;
 use super::activity::Sure;
+#[cfg(any(feature = "test-util", bursar_loom))]
+use super::lines::Filing;
 use super::queue::State;
 
 /// Up to so many waiters the whole queue is checked after every call; above, only on demand.
@@ -63,9 +65,8 @@ impl Engine {
 
     #[cfg(any(feature = "test-util", bursar_loom))]
     fn parked(&self, slot: u32) -> Vec<u8> {
-        let (tag, rank) = (self.tag(slot), self.queue.get(slot).rank);
         let all = 0..self.queue.alternatives(slot);
-        all.filter(|&alternative| self.modules.has_parked(tag, (rank, alternative))).collect()
+        all.filter(|&alternative| self.keeper(Filing::new(slot, alternative)).is_some()).collect()
     }
 
     fn claims_of(&self, slot: u32) -> impl Iterator<Item = (BudgetId, u64)> {
@@ -81,6 +82,7 @@ impl Engine {
     pub fn verify(&self, shut: u64) -> Result<(), (BudgetId, String)> {
         let mut naming = [0u32; BudgetId::LIMIT];
         let (mut waiting, mut dormant, mut waiting_at) = (0, 0, [0; Priority::COUNT]);
+        let mut noted = 0;
         for (slot, waiter) in self.queue.iter() {
             let active = waiter.state == State::Waiting;
             dormant += usize::from(waiter.state == State::Dormant);
@@ -95,6 +97,12 @@ impl Engine {
                 return Err((BudgetId::first_of(self.queue.set(slot)).unwrap_or(BudgetId::GPU), found));
             }
             self.verify_claim(slot, filed != 0 && waiter.hard)?;
+            let at = BudgetId::first_of(self.queue.set(slot)).unwrap_or(BudgetId::GPU);
+            noted += self.noted_by_caps(slot).map_err(|found| (at, found))?;
+        }
+        if noted != self.modules.noted() {
+            let found = format!("caps know of {} filings in line elsewhere, {noted} there", self.modules.noted());
+            return Err((BudgetId::GPU, found));
         }
         for id in (0..BudgetId::LIMIT).filter_map(BudgetId::from_index) {
             let counted = self.naming[id.index()];
@@ -240,7 +248,7 @@ mod tests {
         assert!(is_found_out(|engine, slot| {
             let own = engine.tag(slot).party();
             engine.parties.change(own, |party| party.part_mut(Sure::Declared).waiters.clear());
-            engine.parties.change(own + 1, |party| party.part_mut(Sure::Declared).waiters.push(slot));
+            engine.parties.change(own + 1, |party| _ = party.part_mut(Sure::Declared).waiters.insert(slot));
         }));
     }
 

@@ -6,12 +6,82 @@ use std::collections::BTreeMap;
 use crate::model::{BudgetId, Priority};
 use crate::policy::Rank;
 
+use super::steps::step;
+
+/// Twice as many claims are halved into two blocks.
+const BLOCK: usize = 64;
+
 /// The claims of one level at one budget.
 #[derive(Debug, Default)]
 struct Level {
     sum: u128,
     /// Units and slot of the claimant.
     claims: BTreeMap<Rank, (u64, u32)>,
+    /// How many there are, and of how much in all, from one rank on up to the next that is here: so that a sum need not
+    /// look at each of them.
+    blocks: BTreeMap<Rank, (usize, u128)>,
+}
+
+impl Level {
+    fn add(&mut self, rank: Rank, units: u64, slot: u32) {
+        let before = self.claims.insert(rank, (units, slot));
+        debug_assert!(before.is_none());
+        self.sum += u128::from(units);
+        let start = self.block_of(rank).unwrap_or(Rank::BEFORE_ALL);
+        let (count, sum) = self.blocks.entry(start).or_default();
+        (*count, *sum) = (*count + 1, *sum + u128::from(units));
+        if *count > 2 * BLOCK {
+            self.halve(start);
+        }
+    }
+
+    fn remove(&mut self, rank: Rank) -> Option<u64> {
+        let (units, _) = self.claims.remove(&rank)?;
+        self.sum -= u128::from(units);
+        let start = self.block_of(rank)?;
+        let (count, sum) = self.blocks.get_mut(&start)?;
+        (*count, *sum) = (*count - 1, *sum - u128::from(units));
+        if *count == 0 {
+            self.blocks.remove(&start);
+        }
+        Some(units)
+    }
+
+    /// Where the block begins that a rank belongs to.
+    fn block_of(&self, rank: Rank) -> Option<Rank> {
+        self.blocks.range(..=rank).next_back().map(|(&start, _)| start)
+    }
+
+    fn halve(&mut self, start: Rank) {
+        let Some((count, sum)) = self.blocks.get_mut(&start) else { return };
+        let mut claims = self.claims.range(start..);
+        let kept: u128 = claims.by_ref().take(BLOCK).map(|(_, &(units, _))| u128::from(units)).sum();
+        if let Some((&middle, _)) = claims.next() {
+            let rest = (*count - BLOCK, *sum - kept);
+            (*count, *sum) = (BLOCK, kept);
+            self.blocks.insert(middle, rest);
+        }
+    }
+
+    /// What those claim that rank above `rank`, or more than `enough` of it.
+    fn above(&self, rank: Rank, enough: u128) -> u128 {
+        // Newcomers, who ask most often, come after all of their level.
+        if self.claims.last_key_value().is_none_or(|(&last, _)| last < rank) {
+            return self.sum;
+        }
+        let Some(start) = self.block_of(rank) else { return 0 };
+        let blocks = self.blocks.range(..start).map(|(_, &(_, sum))| sum);
+        let others = self.claims.range(start..rank).map(|(_, &(units, _))| u128::from(units));
+        let mut sum = 0;
+        for part in blocks.chain(others) {
+            step();
+            sum += part;
+            if sum > enough {
+                break;
+            }
+        }
+        sum
+    }
 }
 
 /// All hard claims.
@@ -37,56 +107,56 @@ impl Claims {
     /// Adds a claim. A waiter, which its rank stands for, has one claim at a budget.
     pub(super) fn add(&mut self, budget: BudgetId, rank: Rank, units: u64, slot: u32) {
         let levels = self.levels[budget.index()].get_or_insert_with(Box::default);
-        let level = &mut levels[rank.level().index()];
-        level.sum += u128::from(units);
-        let before = level.claims.insert(rank, (units, slot));
-        debug_assert!(before.is_none());
+        levels[rank.level().index()].add(rank, units, slot);
         self.claimed |= budget.bit();
     }
 
     /// Withdraws the claim of a waiter. What it was.
     pub(super) fn remove(&mut self, budget: BudgetId, rank: Rank) -> Option<u64> {
         let levels = self.levels[budget.index()].as_mut()?;
-        let level = &mut levels[rank.level().index()];
-        let (units, _) = level.claims.remove(&rank)?;
-        level.sum -= u128::from(units);
+        let units = levels[rank.level().index()].remove(rank)?;
         if levels.iter().all(|level| level.claims.is_empty()) {
             self.claimed &= !budget.bit();
         }
         Some(units)
     }
 
-    /// What waiters that rank above `rank` claim; no more than `enough` and one claim is looked at within its level.
+    /// What waiters that rank above `rank` claim, or more than `enough` of it.
     #[inline]
     pub(super) fn above(&self, budget: BudgetId, rank: Rank, enough: u64) -> u64 {
         if self.claimed & budget.bit() == 0 { 0 } else { self.sum_above(budget, rank, enough) }
     }
 
-    /// What those claim that rank above `rank` and whom `binds` picks by their slots.
-    pub(super) fn above_if(&self, budget: BudgetId, rank: Rank, binds: impl Fn(u32) -> bool) -> u64 {
+    /// What those claim that rank above `rank` and whom `binds` picks by their slots, or more than `enough` of it.
+    /// Looks at each of them: whom a claim binds changes with who holds what (R3), and few hold while they wait.
+    pub(super) fn above_if(
+        &self,
+        budget: BudgetId,
+        rank: Rank,
+        enough: u64,
+        mut binds: impl FnMut(u32) -> bool,
+    ) -> u64 {
         let Some(levels) = &self.levels[budget.index()] else { return 0 };
         let above = levels.iter().flat_map(|level| level.claims.range(..rank)).map(|(_, claim)| claim);
-        let sum: u128 = above.filter(|(_, slot)| binds(*slot)).map(|(units, _)| u128::from(*units)).sum();
+        let mut sum = 0;
+        for &(units, slot) in above {
+            step();
+            if binds(slot) {
+                sum += u128::from(units);
+            }
+            if sum > u128::from(enough) {
+                break;
+            }
+        }
         u64::try_from(sum).unwrap_or(u64::MAX)
     }
 
     fn sum_above(&self, budget: BudgetId, rank: Rank, enough: u64) -> u64 {
         let Some(levels) = &self.levels[budget.index()] else { return 0 };
         let own = rank.level().index();
-        let mut sum: u128 = levels[..own].iter().map(|level| level.sum).sum();
-        let level = &levels[own];
-        // Newcomers, who ask most often, come after all of their level.
-        if level.claims.last_key_value().is_none_or(|(&last, _)| last < rank) {
-            sum += level.sum;
-        } else {
-            for &(units, _) in level.claims.range(..rank).map(|(_, claim)| claim) {
-                if sum > u128::from(enough) {
-                    break;
-                }
-                sum += u128::from(units);
-            }
-        }
-        u64::try_from(sum).unwrap_or(u64::MAX)
+        let higher: u128 = levels[..own].iter().map(|level| level.sum).sum();
+        let left = u128::from(enough).saturating_sub(higher);
+        u64::try_from(higher + levels[own].above(rank, left)).unwrap_or(u64::MAX)
     }
 
     /// What a waiter claims.

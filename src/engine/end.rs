@@ -135,8 +135,8 @@ impl Engine {
             Some(_) => Held::placed(place, level),
             None => Held::offered(&amounts, turn.books.rates(), place, level),
         };
+        self.unlend(turn.books, held);
         turn.books.undo(&amounts, held);
-        self.unlend(held);
         self.lose(turn, self.tag(slot), &amounts);
         self.dirty.mark(amounts.set());
     }

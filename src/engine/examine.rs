@@ -1,5 +1,7 @@
 //! Whether something can be granted, and if not, what keeps it.
 
+use std::collections::BTreeMap;
+
 use crate::ledger::Books;
 use crate::model::{Amounts, BudgetId, Path, Tag, Terms};
 
@@ -57,7 +59,12 @@ impl Engine {
         if self.claims.claimed() & id.bit() == 0 {
             return 0;
         }
-        self.claims.above_if(id, who.rank, |slot| self.awaited_by(slot) & who.holds == 0)
+        // Many claimants wait for the same.
+        let mut binding = BTreeMap::new();
+        self.claims.above_if(id, who.rank, enough, |slot| {
+            let places = self.places(slot);
+            *binding.entry(places).or_insert_with(|| self.awaited_through(places) & who.holds == 0)
+        })
     }
 
     /// The same for an alternative of a waiter, with the least that it would do with.

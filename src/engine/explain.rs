@@ -82,7 +82,7 @@ impl Engine {
         self.explain_ways(turn, &mut found, (who, tag), ways);
         if found.next.is_empty() && asked.deadline == 0 {
             found.next.push(Next::Refused { why: "its deadline is now".to_owned() });
-        } else if found.next.is_empty() && self.waiting >= self.settings.max_waiters {
+        } else if found.next.is_empty() && self.is_full_for(asked) {
             found.next.push(Next::Refused { why: format!("{} wait already, and no more may", self.waiting) });
         }
         found

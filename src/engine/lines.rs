@@ -22,11 +22,17 @@ const NONE: u32 = u32::MAX;
 /// The order in which filings are looked at: rank, then preference.
 pub(super) type Key = (Rank, u8);
 
-/// One alternative of one waiter: the slot, and three bits for the alternative. Slots are below 2^28.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// So many slots there may be: a filing has three bits for the alternative, and some to spare.
+pub(super) const MOST_SLOTS: usize = 1 << 28;
+
+/// One alternative of one waiter: the slot, and three bits for the alternative.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Filing(u32);
 
 impl Filing {
+    /// After all others, as numbers go.
+    pub(super) const LAST: Filing = Filing(u32::MAX);
+
     #[inline]
     pub(super) fn new(slot: u32, alternative: u8) -> Self {
         Filing(slot << 3 | u32::from(alternative))
@@ -60,6 +66,10 @@ impl Link {
     pub(super) const NOWHERE: Link = Link { prev: NONE, next: NONE, place: NO_PLACE, sorted: false };
 }
 
+/// How many filings of a list come from one milestone to the next when they are appended. Few in debug builds, so that
+/// the small crowds of simulations come past many.
+const MILE: u32 = if cfg!(debug_assertions) { 4 } else { 64 };
+
 #[derive(Debug)]
 struct Lane {
     head: u32,
@@ -67,12 +77,49 @@ struct Lane {
     /// Nothing in the list ranks after this. May be later than the tail, after a removal.
     last: Rank,
     sorted: BTreeMap<Key, Filing>,
+    /// How many are in the list.
+    listed: u32,
+    /// Some of those that were appended, in order: where to go on from, without a walk from the head, if one of them
+    /// still stands there.
+    milestones: Vec<(Rank, Filing)>,
+    /// How many were appended since the last of them.
+    since: u32,
 }
 
 impl Lane {
+    fn new() -> Self {
+        Lane {
+            head: NONE,
+            tail: NONE,
+            last: Rank::BEFORE_ALL,
+            sorted: BTreeMap::new(),
+            listed: 0,
+            milestones: Vec::new(),
+            since: 0,
+        }
+    }
+
     #[inline]
     fn is_empty(&self) -> bool {
         self.head == NONE && self.sorted.is_empty()
+    }
+
+    /// One was appended. Whether it is time for a milestone.
+    #[inline]
+    fn count_appended(&mut self) -> bool {
+        self.listed += 1;
+        self.since += 1;
+        self.since >= MILE
+    }
+
+    /// One has left the list.
+    #[inline]
+    fn count_out(&mut self) {
+        self.listed -= 1;
+        if self.listed == 0 {
+            self.milestones.clear();
+            self.since = 0;
+        }
     }
 }
 
@@ -119,8 +166,8 @@ pub(super) struct Lines(Vec<Line>);
 
 impl Lines {
     pub(super) fn new() -> Self {
-        let lane = || Lane { head: NONE, tail: NONE, last: Rank::BEFORE_ALL, sorted: BTreeMap::new() };
-        let line = || Line { levels: 0, lane: std::array::from_fn(|_| lane()), asks: BTreeMap::new(), idle: None };
+        let lane = || std::array::from_fn(|_| Lane::new());
+        let line = || Line { levels: 0, lane: lane(), asks: BTreeMap::new(), idle: None };
         Lines((0..BudgetId::LIMIT).map(|_| line()).collect())
     }
 
@@ -212,10 +259,35 @@ impl Queue {
         if link.prev == NONE {
             lane.head = filing.0;
         }
+        let is_milestone = lane.count_appended();
         if link.prev != NONE {
             self.link_mut(Filing(link.prev), |before| before.next = filing.0);
         }
         self.link_mut(filing, |at| *at = link);
+        if is_milestone {
+            self.put_milestone(budget, level, (rank, filing));
+        }
+    }
+
+    /// The last of a list becomes a milestone. Those that stand there no more are dropped when there are as many of
+    /// them as others, so that this costs no more than having put them there did.
+    #[cold]
+    fn put_milestone(&mut self, budget: BudgetId, level: usize, milestone: (Rank, Filing)) {
+        let lane = &mut self.lines.0[budget.index()].lane[level];
+        lane.since = 0;
+        let mut milestones = std::mem::take(&mut lane.milestones);
+        let of_those_there = lane.listed / MILE;
+        if milestones.len() as u64 > 2 * u64::from(of_those_there) + 8 {
+            milestones.retain(|milestone| self.is_there(budget, milestone));
+        }
+        milestones.push(milestone);
+        self.lines.0[budget.index()].lane[level].milestones = milestones;
+    }
+
+    /// Whether a milestone still stands in the list where it was put.
+    fn is_there(&self, budget: BudgetId, &(rank, filing): &(Rank, Filing)) -> bool {
+        let link = self.link(filing);
+        link.place == budget.index() as u8 && !link.sorted && self.get(filing.slot()).rank == rank
     }
 
     /// Takes a filing out of its line, if it stands in one.
@@ -237,6 +309,7 @@ impl Queue {
             if next == NONE {
                 lane.tail = prev;
             }
+            lane.count_out();
         }
         if lane.is_empty() {
             line.levels &= !(1 << level);
@@ -302,7 +375,10 @@ impl Queue {
             let here = link.place == budget.index() as u8 && !link.sorted;
             here && key(*hint) <= after && key(*hint).0.level() == after.0.level()
         };
-        let mut at = hint.filter(stands).map_or(lane.head, |hint| self.link(hint).next);
+        let mut at = hint
+            .filter(stands)
+            .or_else(|| self.milestone_before(lane, budget, after))
+            .map_or(lane.head, |from| self.link(from).next);
         while at != NONE {
             if key(Filing(at)) > after {
                 return Some((key(Filing(at)).0, Filing(at)));
@@ -310,6 +386,13 @@ impl Queue {
             at = self.link(Filing(at)).next;
         }
         None
+    }
+
+    /// The last milestone in a list that comes before `after`.
+    fn milestone_before(&self, lane: &Lane, budget: BudgetId, (after, _): Key) -> Option<Filing> {
+        let before = lane.milestones.partition_point(|&(rank, _)| rank < after);
+        let there = lane.milestones[..before].iter().rev().find(|milestone| self.is_there(budget, milestone));
+        there.map(|&(_, filing)| filing)
     }
 }
 

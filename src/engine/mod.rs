@@ -30,14 +30,18 @@ mod aging;
 mod avoid;
 mod borrowed;
 mod bypass;
+mod caps;
 mod check;
 mod claims;
+#[cfg(test)]
+mod costs;
 mod effect;
 mod end;
 mod examine;
 mod explain;
 mod inherit;
 mod lines;
+mod minima;
 mod module;
 mod preempt;
 mod queue;
@@ -45,6 +49,8 @@ mod ratio;
 mod reach;
 mod reduction;
 mod regrant;
+mod sizes;
+mod steps;
 mod table;
 mod timeout;
 mod verdict;
@@ -54,7 +60,7 @@ use std::sync::Arc;
 
 use crate::ledger::{Board, Books};
 use crate::model::{Amounts, BudgetId, CloseReason, Config, Order, Priority, Request, Terms};
-use crate::policy::Shares;
+use crate::policy::{Aging, Shares};
 
 use activity::Parties;
 #[cfg(any(feature = "test-util", bursar_loom))]
@@ -116,14 +122,11 @@ impl<'a> Asked<'a> {
 #[derive(Debug, Clone, Copy)]
 struct Settings {
     offer_expiry: u64,
-    edf_horizon: u64,
+    aging: Aging,
     look_ahead: usize,
     max_waiters: usize,
     bypass_limit: u32,
     bypass_time: u64,
-    /// `u64::MAX` for never.
-    aging_step: u64,
-    age_idle: bool,
     verdict_after: u64,
     roll_backs: u32,
     grace: u64,
@@ -206,13 +209,15 @@ impl Engine {
             inheritances: 0,
             settings: Settings {
                 offer_expiry: nanos(config.offer_expiry),
-                edf_horizon: nanos(config.edf_horizon),
+                aging: Aging {
+                    step: config.aging_step.map_or(u64::MAX, nanos),
+                    idle: config.age_idle,
+                    horizon: nanos(config.edf_horizon),
+                },
                 look_ahead: config.look_ahead,
                 max_waiters: config.max_waiters,
                 bypass_limit: config.bypass_limit,
                 bypass_time: nanos(config.bypass_time),
-                aging_step: config.aging_step.map_or(u64::MAX, nanos),
-                age_idle: config.age_idle,
                 verdict_after: nanos(config.verdict_after),
                 roll_backs: config.roll_backs,
                 grace: nanos(config.grace),

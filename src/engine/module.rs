@@ -1,70 +1,65 @@
 //! Modules and their quotas (R9).
 //!
-//! A *cap* is a budget of the module's own: who would exceed it is *parked* with the module, stands in no line, claims
-//! nothing and passes nobody's turn to anybody, until the module has room again. A *minimum* is lent out while the
-//! module does not use it, and got back: a request whose first alternative is wholly inside what the module has neither
-//! used nor promised to others ranks just below `Critical`, and its claim is hard from the start, so what others
-//! release gathers for it. Who is parked and who is inside is found at the beginning of a turn.
+//! A *cap* is a budget of the module's own, with a line of its own for whom it keeps (`caps`). A *minimum* is lent out
+//! while the module does not use it, and got back: who is inside it is served from it (`minima`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ledger::Books;
-use crate::model::{Amounts, BudgetId, ModuleError, ModuleShare, ModuleStats, Priority, Quota, Tag};
+use crate::model::{Amounts, BudgetId, ModuleError, ModuleShare, ModuleStats, Quota, Tag};
 use crate::policy::Rank;
 
-use super::lines::{Filing, Key};
+use super::caps::Cap;
+use super::lines::Filing;
+use super::minima::Hopeful;
 use super::queue::State;
+use super::sizes::Sizes;
 use super::{Engine, Turn};
 
 /// What a module may have of one budget, and has.
-#[derive(Debug, Clone, Copy)]
-struct Share {
-    minimum: u64,
-    cap: u64,
-    used: u64,
+#[derive(Debug)]
+pub(super) struct Share {
+    pub minimum: u64,
+    pub used: u64,
     /// Asked by waiters that are served from the minimum.
-    promised: u64,
+    pub promised: u64,
+    /// What those want who may come to be served from it.
+    pub hoped_for: Sizes,
+    pub cap: Cap,
+}
+
+impl Share {
+    fn new(quota: Quota) -> Self {
+        let Quota { minimum, cap } = quota;
+        Share { minimum, used: 0, promised: 0, hoped_for: Sizes::default(), cap: Cap::new(cap) }
+    }
+
+    /// What of the minimum is neither used nor promised.
+    pub(super) fn unused(&self) -> u64 {
+        self.minimum.saturating_sub(self.used).saturating_sub(self.promised)
+    }
 }
 
 /// A registered module.
 #[derive(Debug)]
-struct Module {
+pub(super) struct Module {
     name: Box<str>,
     weight: u32,
-    shares: BTreeMap<BudgetId, Share>,
-    /// Filings that the cap keeps out of the lines.
-    parked: BTreeMap<Key, Filing>,
+    pub shares: BTreeMap<BudgetId, Share>,
     /// Its active waiters.
-    waiters: BTreeSet<(Rank, u32)>,
+    waiting: u64,
+    /// Those of them that may come to be served from the minimum.
+    pub hopefuls: BTreeSet<Hopeful>,
 }
 
 impl Module {
-    fn share(&self, id: BudgetId) -> Option<&Share> {
+    pub(super) fn share(&self, id: BudgetId) -> Option<&Share> {
         self.shares.get(&id)
     }
 
     fn exceeds(&self, amounts: &Amounts) -> Option<BudgetId> {
-        let over = |&(id, units): &(BudgetId, u64)| {
-            self.share(id).is_some_and(|share| share.used.saturating_add(units) > share.cap)
-        };
+        let over = |&(id, units): &(BudgetId, u64)| self.share(id).is_some_and(|share| units > share.room());
         amounts.iter().find(over).map(|(id, _)| id)
-    }
-
-    fn is_inside_minimum(&self, amounts: &Amounts) -> bool {
-        let inside = |(id, units): (BudgetId, u64)| {
-            let spoken_for = |share: &Share| share.used.saturating_add(share.promised).saturating_add(units);
-            self.share(id).is_some_and(|share| spoken_for(share) <= share.minimum)
-        };
-        !amounts.is_empty() && amounts.iter().all(inside)
-    }
-
-    fn promise(&mut self, amounts: &Amounts, more: bool) {
-        for (id, units) in amounts.iter() {
-            if let Some(share) = self.shares.get_mut(&id) {
-                let promised = share.promised;
-                share.promised = if more { promised.saturating_add(units) } else { promised.saturating_sub(units) };
-            }
-        }
     }
 }
 
@@ -72,7 +67,7 @@ impl Module {
 #[derive(Debug, Default)]
 pub(super) struct Modules {
     all: BTreeMap<u64, Module>,
-    /// Those whose use, waiters or asks have changed since their waiters were last looked at.
+    /// Those whose use, promises or waiters have changed since they were last looked at.
     changed: BTreeSet<u64>,
 }
 
@@ -82,17 +77,27 @@ impl Modules {
         self.all.is_empty()
     }
 
-    /// Whether the waiters of some are to be looked at.
+    /// Whether some are to be looked at.
     #[inline]
     pub(super) fn have_changed(&self) -> bool {
         !self.changed.is_empty()
     }
 
-    /// What a waiter of a module asks has changed.
-    pub(super) fn look_again(&mut self, tag: Tag) {
-        if self.all.contains_key(&tag.module) {
-            self.changed.insert(tag.module);
-        }
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Module> {
+        self.all.values()
+    }
+
+    pub(super) fn get(&self, number: u64) -> Option<&Module> {
+        self.all.get(&number)
+    }
+
+    pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut Module> {
+        self.all.get_mut(&number)
+    }
+
+    /// Its name, under which its share is charged.
+    pub(super) fn name(&self, module: u64) -> Option<&str> {
+        self.all.get(&module).map(|module| &*module.name)
     }
 
     /// Its weight among the shares of a level.
@@ -108,7 +113,7 @@ impl Modules {
     /// The most that a module may have of a budget.
     pub(super) fn cap(&self, tag: Tag, id: BudgetId) -> u64 {
         let module = self.all.get(&tag.module);
-        module.and_then(|module| module.share(id)).map_or(u64::MAX, |share| share.cap)
+        module.and_then(|module| module.share(id)).map_or(u64::MAX, |share| share.cap.most)
     }
 
     /// How much of a budget a module has beyond its minimum; all of it if it has no minimum, or is none.
@@ -122,24 +127,6 @@ impl Modules {
         self.all.get(&tag.module).is_some_and(|module| module.is_inside_minimum(amounts))
     }
 
-    /// Whether a filing is parked: it then stands in no line before the module lets it go.
-    pub(super) fn has_parked(&self, tag: Tag, key: Key) -> bool {
-        self.all.get(&tag.module).is_some_and(|module| module.parked.contains_key(&key))
-    }
-
-    /// A filing is not to be had any more, cap or no cap.
-    pub(super) fn let_go(&mut self, tag: Tag, key: Key) {
-        if let Some(module) = self.all.get_mut(&tag.module) {
-            module.parked.remove(&key);
-        }
-    }
-
-    /// Whether any filing of a waiter is parked.
-    pub(super) fn is_parked(&self, tag: Tag, rank: Rank) -> bool {
-        let all = (rank, 0)..=(rank, u8::MAX);
-        self.all.get(&tag.module).is_some_and(|module| module.parked.range(all).next().is_some())
-    }
-
     /// Units of a module came, or went.
     pub(super) fn count(&mut self, tag: Tag, loans: &Amounts, more: bool) {
         let Some(module) = self.all.get_mut(&tag.module) else { return };
@@ -151,7 +138,7 @@ impl Modules {
                 concerns_a_quota = true;
             }
         }
-        if concerns_a_quota && !module.waiters.is_empty() {
+        if concerns_a_quota && module.waiting > 0 {
             self.changed.insert(tag.module);
         }
     }
@@ -180,9 +167,8 @@ impl Engine {
         for (&id, quota) in quotas {
             self.check_quota(turn.books, id, *quota)?;
         }
-        let share = |quota: &Quota| Share { minimum: quota.minimum, cap: quota.cap, used: 0, promised: 0 };
-        let shares = quotas.iter().map(|(&id, quota)| (id, share(quota))).collect();
-        let module = Module { name: name.into(), weight, shares, parked: BTreeMap::new(), waiters: BTreeSet::new() };
+        let shares = quotas.iter().map(|(&id, &quota)| (id, Share::new(quota))).collect();
+        let module = Module { name: name.into(), weight, shares, waiting: 0, hopefuls: BTreeSet::new() };
         self.modules.all.insert(number, module);
         Ok(())
     }
@@ -210,13 +196,13 @@ impl Engine {
             budget,
             used: share.used,
             minimum: share.minimum,
-            cap: (share.cap < u64::MAX).then_some(share.cap),
+            cap: Some(share.cap.most).filter(|&most| most < u64::MAX),
         };
         let stats = |module: &Module| ModuleStats {
             name: module.name.to_string(),
             weight: module.weight,
-            waiting: module.waiters.len() as u64,
-            parked: module.parked.len() as u64,
+            waiting: module.waiting,
+            parked: module.shares.values().map(|share| share.cap.kept() as u64).sum(),
             shares: module.shares.iter().map(share).collect(),
         };
         let mut all: Vec<_> = self.modules.all.values().map(stats).collect();
@@ -231,6 +217,7 @@ impl Engine {
             return;
         }
         self.modules.changed.remove(&number);
+        self.dirty.forget_caps(number);
         let waiters = self.in_order_of_arrival(|_| true).into_iter().filter(|&slot| self.tag(slot).module == number);
         for slot in waiters.collect::<Vec<_>>() {
             self.file_uncapped(turn, slot);
@@ -246,99 +233,24 @@ impl Engine {
         let possible = self.possible(turn.books, slot);
         for alternative in (0..self.queue.alternatives(slot)).filter(|alternative| possible & 1 << alternative != 0) {
             let filing = Filing::new(slot, alternative);
-            if self.queue.place(filing).is_none() {
-                self.unpark(turn, filing);
+            let set = self.queue.asks(slot, alternative).set();
+            if self.queue.place(filing).is_none()
+                && let Some(id) = BudgetId::first_of(set)
+            {
+                self.queue.join(filing, id);
+                self.mark_from(id, self.queue.get(slot).rank);
+                self.renew_claim(turn, slot);
             }
         }
     }
 
-    /// Takes a filing out of its line, because the cap of its module keeps it.
-    pub(super) fn park(&mut self, turn: &mut Turn<'_>, filing: Filing) {
-        self.queue.leave(filing);
-        self.keep_out(filing);
-        self.renew_claim(turn, filing.slot());
-    }
-
-    /// Notes that the cap of its module keeps a filing that stands in no line.
-    pub(super) fn keep_out(&mut self, filing: Filing) {
-        let rank = self.queue.get(filing.slot()).rank;
-        if let Some(module) = self.modules.all.get_mut(&self.tag(filing.slot()).module) {
-            module.parked.insert((rank, filing.alternative()), filing);
-        }
-    }
-
-    /// Puts a filing back into a line; it is looked at in this turn.
-    fn unpark(&mut self, turn: &mut Turn<'_>, filing: Filing) {
-        let slot = filing.slot();
-        let set = self.queue.asks(slot, filing.alternative()).set();
-        let Some(id) = BudgetId::first_of(set) else { return };
-        self.queue.join(filing, id);
-        let rank = self.queue.get(slot).rank;
-        self.mark_from(id, rank);
-        self.renew_claim(turn, slot);
-    }
-
-    /// Modules have changed: whom their caps let go stands in line again, whom they keep stands there no more, and who
-    /// is inside a minimum now is served from it.
+    /// What has changed of modules: whom their caps keep now stands in no other line, and who is inside a minimum is
+    /// served from it.
     #[inline]
     pub(super) fn look_at_modules(&mut self, turn: &mut Turn<'_>) {
         while let Some(number) = self.modules.changed.pop_first() {
-            let Some(module) = self.modules.all.get(&number) else { continue };
-            let (parked, waiters) = (module.parked.clone(), module.waiters.clone());
-            for (key, filing) in parked {
-                if !self.is_capped(filing) {
-                    self.modules.let_go(self.tag(filing.slot()), key);
-                    self.unpark(turn, filing);
-                }
-            }
-            for (_, slot) in waiters {
-                let filed: Vec<_> = self.queue.filings(slot).map(|(filing, _)| filing).collect();
-                for filing in filed.into_iter().filter(|&filing| self.is_capped(filing)).collect::<Vec<_>>() {
-                    self.park(turn, filing);
-                }
-                let guaranteed = self.queue.flexible(slot).is_some_and(|flexible| flexible.guaranteed);
-                if !guaranteed && self.modules.is_inside_minimum(self.tag(slot), &self.wanted(slot)) {
-                    self.guarantee(turn, slot);
-                }
-            }
-        }
-    }
-
-    /// All that the first alternative of a waiter wants, whatever less would do.
-    fn wanted(&self, slot: u32) -> Amounts {
-        match self.queue.flexible(slot).and_then(|flexible| flexible.terms.alternatives.first()) {
-            Some(first) => first.want().clone(),
-            None => self.queue.asks(slot, 0).bundle(),
-        }
-    }
-
-    /// The rank of what is served from a minimum: just below `Critical`.
-    pub(super) fn guaranteed_rank(arrival: u64) -> Rank {
-        Rank::last_of(Priority::Critical, arrival)
-    }
-
-    /// From now on a waiter is served from the minimum of its module.
-    fn guarantee(&mut self, turn: &mut Turn<'_>, slot: u32) {
-        self.stop_aging(slot);
-        let (tag, wanted) = (self.tag(slot), self.wanted(slot));
-        if let Some(module) = self.modules.all.get_mut(&tag.module) {
-            module.promise(&wanted, true);
-        }
-        let waiter = self.queue.get_mut(slot);
-        waiter.raise_at = u64::MAX;
-        let rank = Engine::guaranteed_rank(waiter.rank.arrival());
-        self.set_guaranteed(slot);
-        match self.queue.flexible_mut(slot).and_then(|flexible| flexible.own_rank.as_mut()) {
-            Some(own) => *own = rank,
-            None => self.rerank(slot, rank),
-        }
-        self.harden_if_due(turn, slot);
-    }
-
-    /// Notes that a waiter is served from the minimum.
-    pub(super) fn set_guaranteed(&mut self, slot: u32) {
-        if let Some(flexible) = self.queue.flexible_mut(slot) {
-            flexible.guaranteed = true;
+            self.park_those_above(turn, number);
+            self.guarantee_those_inside(turn, number);
         }
     }
 
@@ -347,41 +259,36 @@ impl Engine {
         let tag = self.tag(slot);
         let guaranteed = self.queue.flexible(slot).is_some_and(|flexible| flexible.guaranteed);
         let (rank, wanted) = (self.queue.get(slot).rank, self.wanted(slot));
+        if !begins {
+            self.leave_caps(slot);
+        }
         let Some(module) = self.modules.all.get_mut(&tag.module) else { return };
-        if guaranteed {
-            module.promise(&wanted, begins);
+        match (guaranteed, begins) {
+            (true, _) => module.promise(&wanted, begins),
+            (false, true) => module.hope((rank, slot), &wanted),
+            (false, false) => _ = module.give_up((rank, slot), &wanted),
         }
-        if begins {
-            module.waiters.insert((rank, slot));
-        } else {
-            module.waiters.remove(&(rank, slot));
-            module.parked.retain(|_, filing| filing.slot() != slot);
-        }
+        module.waiting = if begins { module.waiting + 1 } else { module.waiting.saturating_sub(1) };
         // A dormant one may be inside the minimum by now; what was promised may now be promised to another.
         if !module.shares.is_empty() {
             self.modules.changed.insert(tag.module);
         }
     }
 
-    /// A parked waiter has another rank.
-    pub(super) fn rerank_parked(&mut self, slot: u32, old: Rank, new: Rank) {
-        let tag = self.tag(slot);
-        let Some(module) = self.modules.all.get_mut(&tag.module) else { return };
-        let parked: Vec<_> =
-            module.parked.range((old, 0)..=(old, u8::MAX)).map(|(key, filing)| (*key, *filing)).collect();
-        for (key, filing) in parked {
-            module.parked.remove(&key);
-            module.parked.insert((new, key.1), filing);
-        }
-        if module.waiters.remove(&(old, slot)) {
-            module.waiters.insert((new, slot));
+    /// A waiter of a module has another rank.
+    pub(super) fn rerank_in_module(&mut self, slot: u32, old: Rank, new: Rank) {
+        self.rerank_kept(slot, old, new);
+        let (tag, wanted) = (self.tag(slot), self.wanted(slot));
+        if let Some(module) = self.modules.all.get_mut(&tag.module)
+            && module.give_up((old, slot), &wanted)
+        {
+            module.hope((new, slot), &wanted);
         }
     }
 
     /// Whether a waiter stands in line, or is parked.
     pub(super) fn is_somewhere(&self, slot: u32) -> bool {
-        let waiter = self.queue.get(slot);
         self.queue.filings(slot).next().is_some()
-            || (waiter.state == State::Waiting && self.modules.is_parked(self.tag(slot), waiter.rank))
+            || (self.queue.get(slot).state == State::Waiting && self.is_parked(slot))
     }
 }

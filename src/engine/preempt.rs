@@ -32,13 +32,13 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ledger::{Books, Held};
-use crate::model::{Amounts, BudgetId, Priority, Tag};
-use crate::policy::{Candidate, Rank, choose_victims};
+use crate::model::{Amounts, BudgetId, Priority, Seniority, Tag};
+use crate::policy::{Aging, Candidate, Rank, choose_victims};
 
 use super::borrowed::Borrowed;
 use super::lines::Filing;
 use super::queue::State;
-use super::reach::Reach;
+use super::reach::{Order, Reach};
 use super::{Effect, Engine, Turn};
 
 /// In how many leases the search for victims looks; those of lowest level and least age.
@@ -47,9 +47,6 @@ const CANDIDATES: usize = 1_024;
 /// How many in each line are asked whether somebody could give way to them, if those in front cannot be helped; and
 /// count among those who wait for what a holder has.
 const HEADS: usize = 8;
-
-/// The order in which leases are asked: level, grant and part, the last first, and the place.
-type Order = (Reverse<Priority>, Reverse<(u64, u64)>, u32);
 
 /// How a preemptible lease stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +58,7 @@ enum Standing {
 }
 
 /// A preemptible lease. What it holds, and for whom, is in the books.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Lent {
     held: Held,
     /// The number of its grant; a part that was split off is as old as the whole.
@@ -92,7 +89,7 @@ pub(super) struct Preemption {
     /// The others.
     asked: BTreeSet<u32>,
     underway: Option<Underway>,
-    /// What those hold whom nobody has asked; found anew once any of them has come, gone or changed.
+    /// What those hold whom nobody has asked; found anew once what any of them holds has changed.
     reach: Option<Reach>,
     /// Grants and parts so far.
     made: u64,
@@ -105,26 +102,33 @@ impl Preemption {
     }
 
     /// A lease is there that may be asked. `part_of`: the number of the grant that it is a part of.
-    fn enter(&mut self, held: Held, arrived: u64, part_of: Option<u64>) {
+    fn enter(&mut self, books: &Books, held: Held, arrived: u64, part_of: Option<u64>) {
         if let Some(place) = held.place() {
-            self.reach = None;
             self.made += 1;
             let (number, granted) = (self.made, part_of.unwrap_or(self.made));
             let lent = Lent { held, granted, number, arrived, standing: Standing::Quiet };
             self.quiet.insert(lent.order(place));
+            self.count(books, &lent, place, true);
             self.lent.insert(place, lent);
         }
     }
 
     /// Notes that a lease was asked to end. Its level, if there is such a lease.
-    fn ask(&mut self, place: u32, standing: Standing) -> Option<Priority> {
+    fn ask(&mut self, books: &Books, place: u32, standing: Standing) -> Option<Priority> {
         let lent = self.lent.get_mut(&place)?;
         lent.standing = standing;
-        self.reach = None;
-        let level = lent.held.level();
-        self.quiet.remove(&lent.order(place));
+        let lent = *lent;
+        if self.quiet.remove(&lent.order(place)) {
+            self.count(books, &lent, place, false);
+        }
         self.asked.insert(place);
-        Some(level)
+        Some(lent.held.level())
+    }
+
+    /// A lease is one of those that nobody has asked, or is no more.
+    fn count(&mut self, books: &Books, lent: &Lent, place: u32, more: bool) {
+        let Some((reach, amounts)) = self.reach.as_mut().zip(books.placed(lent.held)) else { return };
+        if more { reach.add(lent.order(place), amounts) } else { reach.take(lent.order(place), amounts) }
     }
 }
 
@@ -143,19 +147,25 @@ impl Engine {
         if before == 0 { since } else { before.min(since) }
     }
 
+    /// The place in the queue of whoever has a slot that is in use, with the levels that it has gained there.
+    pub(crate) fn seniority(&self, slot: u32) -> Option<Seniority> {
+        self.queue.find(slot)?;
+        Some(Seniority { waits_since: self.ages_since(slot), ..Seniority::since(self.arrived(slot)) })
+    }
+
     /// A preemptible lease was granted to a request that arrived then.
-    pub(super) fn lend(&mut self, held: Held, arrived: u64) {
-        self.preemption.enter(held, arrived, None);
+    pub(super) fn lend(&mut self, books: &Books, held: Held, arrived: u64) {
+        self.preemption.enter(books, held, arrived, None);
     }
 
     /// A part of a preemptible lease was split off. It is as old as the whole, and what was asked of that is asked of
     /// it too.
-    pub fn lend_part(&mut self, of: Held, part: Held) {
+    pub fn lend_part(&mut self, turn: &Turn<'_>, of: Held, part: Held) {
         let Some(whole) = of.place().and_then(|place| self.preemption.lent.get(&place)) else { return };
         let (arrived, granted, standing) = (whole.arrived, whole.granted, whole.standing);
-        self.preemption.enter(part, arrived, Some(granted));
+        self.preemption.enter(turn.books, part, arrived, Some(granted));
         let Some(place) = part.place().filter(|_| standing != Standing::Quiet) else { return };
-        self.preemption.ask(place, standing);
+        self.preemption.ask(turn.books, place, standing);
         if let Some(underway) = &mut self.preemption.underway
             && of.place().is_some_and(|of| underway.victims.contains(&of))
         {
@@ -171,19 +181,20 @@ impl Engine {
 
     /// Nobody will ever end a lease.
     pub fn forgotten(&mut self, turn: &mut Turn<'_>, held: Held) {
-        self.unlend(held);
+        self.unlend(turn.books, held);
         self.advance(turn);
     }
 
-    /// A lease is no more.
+    /// A lease is no more, or will not be in a moment: it is still in the books.
     #[inline]
-    pub(super) fn unlend(&mut self, held: Held) {
+    pub(super) fn unlend(&mut self, books: &Books, held: Held) {
         if !self.preemption.lent.is_empty()
             && let Some(place) = held.place()
             && let Some(lent) = self.preemption.lent.remove(&place)
         {
-            self.preemption.reach = None;
-            self.preemption.quiet.remove(&lent.order(place));
+            if self.preemption.quiet.remove(&lent.order(place)) {
+                self.preemption.count(books, &lent, place, false);
+            }
             self.preemption.asked.remove(&place);
             if let Some(underway) = &mut self.preemption.underway {
                 underway.victims.retain(|&victim| victim != place);
@@ -199,6 +210,11 @@ impl Engine {
     /// How long those that were asked have, in nanoseconds.
     pub fn grace(&self) -> u64 {
         self.settings.grace
+    }
+
+    /// How waiters gain levels.
+    pub(crate) fn aging(&self) -> Aging {
+        self.settings.aging
     }
 
     /// For which level a lease was asked to end, until when, and when its request arrived. `None` while it was not.
@@ -233,6 +249,8 @@ impl Engine {
         if !heads.is_empty() && self.preemption.reach.is_none() {
             self.preemption.reach = Some(self.reach(turn.books));
         }
+        #[cfg(debug_assertions)]
+        self.assert_reach(turn.books);
         heads.sort_unstable_by_key(|&(rank, filing)| (rank, filing.alternative()));
         let found = heads.into_iter().find_map(|(_, filing)| Some((filing, self.victims_for(turn, filing)?)));
         found.is_some_and(|(filing, victims)| {
@@ -251,12 +269,22 @@ impl Engine {
     /// How much could come back at most.
     fn reach(&self, books: &Books) -> Reach {
         let mut reach = Reach::default();
-        for &(Reverse(level), _, place) in &self.preemption.quiet {
+        for &order in &self.preemption.quiet {
+            let (.., place) = order;
             if let Some(amounts) = self.preemption.lent.get(&place).and_then(|lent| books.placed(lent.held)) {
-                reach.add(level, amounts);
+                reach.add(order, amounts);
             }
         }
         reach
+    }
+
+    #[cfg(debug_assertions)]
+    fn assert_reach(&self, books: &Books) {
+        if self.preemption.lent.len() <= 64
+            && let Some(reach) = &self.preemption.reach
+        {
+            assert_eq!(*reach, self.reach(books), "what those hold whom nobody has asked");
+        }
     }
 
     /// Whether those who were asked are still to be waited for.
@@ -272,7 +300,7 @@ impl Engine {
         let slot = filing.slot();
         let level = self.unaged_level(slot);
         let guaranteed = self.queue.flexible(slot).is_some_and(|flexible| flexible.guaranteed);
-        let in_question = |&&(Reverse(of), ..): &&Order| guaranteed || of > level;
+        let in_question = |&(Reverse(of), ..): &Order| guaranteed || of > level;
         let (books, own) = (&*turn.books, self.tag(slot));
         let mut lacks = self.missing_loans(books, filing);
         let mut borrowed = Borrowed::new(&self.modules);
@@ -286,14 +314,11 @@ impl Engine {
             return self.until_safe(books, filing, &lacks, Vec::new());
         }
         let below = if guaranteed { Priority::Critical } else { level };
-        if !self.preemption.reach.as_ref()?.has(&lacks, below) {
-            return None;
-        }
-        let candidate = |&(Reverse(of), Reverse((granted, _)), place): &Order| {
+        let reach = self.preemption.reach.as_ref().filter(|reach| reach.has(&lacks, below))?;
+        let candidate = |(Reverse(of), Reverse((granted, _)), place): Order| {
             let held = self.preemption.lent.get(&place)?.held;
             let (tag, amounts) = (books.tag(held), books.placed(held)?);
-            let mut lacking = lacks.iter().map(|&(id, _)| id).filter(|&id| amounts.get(id) > 0).peekable();
-            let helps = lacking.peek().is_some();
+            let mut lacking = lacks.iter().map(|&(id, _)| id).filter(|&id| amounts.get(id) > 0);
             let lent = guaranteed && of > Priority::Critical && tag.module != own.module;
             let lent = lent && lacking.any(|id| borrowed.is_any(tag, id));
             if guaranteed {
@@ -301,10 +326,10 @@ impl Engine {
             }
             // Nobody ends for what itself waits for.
             let own_activity = own.activity != 0 && tag.party() == own.party();
-            let gives_way = helps && !own_activity && (of > level || lent);
+            let gives_way = !own_activity && (of > level || lent);
             gives_way.then_some((place, Candidate { level: of, granted, amounts }))
         };
-        let found = self.preemption.quiet.iter().take_while(in_question).filter_map(candidate).take(CANDIDATES);
+        let found = reach.holding(&lacks).take_while(in_question).filter_map(candidate).take(CANDIDATES);
         let (places, candidates): (Vec<_>, Vec<_>) = found.unzip();
         let chosen = choose_victims(&lacks, &candidates)?;
         self.until_safe(books, filing, &lacks, chosen.into_iter().map(|at| places[at]).collect())
@@ -406,7 +431,7 @@ impl Engine {
         let by = self.unaged_level(slot);
         let until = self.now.saturating_add(self.settings.grace);
         for place in &victims {
-            if let Some(level) = self.preemption.ask(*place, Standing::Asked { by, until }) {
+            if let Some(level) = self.preemption.ask(turn.books, *place, Standing::Asked { by, until }) {
                 self.effects.push(Effect::Revoke { place: *place, level, by });
             }
         }

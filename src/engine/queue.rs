@@ -11,6 +11,7 @@ use crate::policy::Rank;
 
 use super::lines::{Filing, Lines, Link};
 use super::ratio::Pace;
+use super::steps::step;
 use super::table::Table;
 
 /// Where a waiter is in its life.
@@ -217,7 +218,7 @@ impl Queue {
             None => {
                 let slot = self.opened;
                 self.slots.open(slot);
-                // At most `max_waiters`, which is at most 2^28 (`lines::Filing`).
+                // Far from all: `lines::MOST_SLOTS`.
                 self.opened += 1;
                 slot
             }
@@ -275,6 +276,7 @@ impl Queue {
 
     #[inline]
     pub(super) fn get(&self, slot: u32) -> &Waiter {
+        step();
         &self.slots[slot]
     }
 
@@ -369,7 +371,7 @@ fn put<T>(table: &mut Vec<T>, free: &mut Vec<u32>, value: T) -> u32 {
             table.push(value);
             // So that freeing them all never allocates.
             free.reserve(table.len());
-            // Fewer than `max_waiters`, which is at most 2^28.
+            // Fewer than `lines::MOST_SLOTS`.
             table.len() as u32 - 1
         }
     }

@@ -12,9 +12,9 @@
 
 use std::cmp::Reverse;
 
-use crate::model::BudgetId;
 use crate::policy::{Rank, ResponseRatio};
 
+use super::caps::Place;
 use super::lines::{Filing, Key};
 use super::regrant::{BREATH, Found, Settled};
 use super::{Engine, Turn};
@@ -39,7 +39,7 @@ impl Holds {
 }
 
 /// A filing that is to be looked at, and in whose line it stands.
-type Candidate = (Key, Filing, BudgetId);
+type Candidate = (Key, Filing, Place);
 
 /// What orders a waiter among those of its level, whatever the time.
 #[derive(Debug, Clone, Copy)]
@@ -75,10 +75,10 @@ impl Engine {
                 self.leave_behind(end);
             }
             for (key, filing, place) in self.in_turn(candidates) {
-                if self.queue.place(filing) != Some(place) || self.nobody_can(turn, place) {
+                if !self.stands(filing, place) || self.is_too_little_for_all(turn, place) {
                     continue;
                 }
-                match self.look_at(turn, filing, place) {
+                match self.look_where(turn, filing, place) {
                     Found::Granted => granted += 1,
                     _ if is_last => {
                         self.leave_off_before(key);

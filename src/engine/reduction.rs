@@ -12,14 +12,8 @@ use crate::ledger::Books;
 use crate::model::{Amounts, BudgetId, Tag};
 
 use super::activity::{Party, Sure};
+use super::caps::Place;
 use super::{Engine, Turn};
-
-/// What somebody may lack: units of a budget, or room under the cap of a module, which is a budget too (R9).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Place {
-    Budget(BudgetId),
-    Cap(u64, BudgetId),
-}
 
 /// What is not held by some holders: free, or coming back.
 pub(super) struct There {

@@ -1,9 +1,12 @@
 //! The one way by which a waiter is granted.
 
+use std::collections::BTreeMap;
+
 use crate::ledger::Held;
 use crate::model::BudgetId;
 use crate::policy::Rank;
 
+use super::caps::Place;
 use super::lines::{Filing, Key};
 use super::queue::{Asks, State};
 use super::{Effect, Engine, Turn};
@@ -45,11 +48,14 @@ pub(super) struct Dirty {
     after: [Key; BudgetId::LIMIT],
     /// Who was looked at last there: where to go on without a walk, if that one still stands there.
     last: [Option<Filing>; BudgetId::LIMIT],
+    /// The same of the caps of modules: those that have more room, by module and budget, and who was looked at.
+    caps: BTreeMap<(u64, BudgetId), Key>,
 }
 
 impl Dirty {
     pub(super) fn none() -> Self {
-        Dirty { set: 0, after: [(Rank::BEFORE_ALL, 0); BudgetId::LIMIT], last: [None; BudgetId::LIMIT] }
+        let after = [(Rank::BEFORE_ALL, 0); BudgetId::LIMIT];
+        Dirty { set: 0, after, last: [None; BudgetId::LIMIT], caps: BTreeMap::new() }
     }
 
     /// Units came back, or may be taken otherwise than before.
@@ -63,11 +69,25 @@ impl Dirty {
 
     #[inline]
     pub(super) fn is_clean(&self) -> bool {
-        self.set == 0
+        self.set == 0 && self.caps.is_empty()
     }
 
-    pub(super) fn note_last(&mut self, id: BudgetId, filing: Filing) {
-        self.last[id.index()] = Some(filing);
+    pub(super) fn note_last(&mut self, place: Place, filing: Filing) {
+        if let Place::Budget(id) = place {
+            self.last[id.index()] = Some(filing);
+        }
+    }
+
+    /// A cap leaves more room, which matters from a filing on.
+    pub(super) fn mark_cap(&mut self, module: u64, id: BudgetId, key: Key) {
+        let before = just_before(key);
+        let after = self.caps.entry((module, id)).or_insert(before);
+        *after = before.min(*after);
+    }
+
+    /// A module is gone, and its caps with it.
+    pub(super) fn forget_caps(&mut self, module: u64) {
+        self.caps.retain(|&(of, _), _| of != module);
     }
 }
 
@@ -138,7 +158,7 @@ impl Engine {
             if granted == BREATH {
                 return Settled::Breath;
             }
-            match self.look_at(turn, filing, place) {
+            match self.look_where(turn, filing, place) {
                 Found::Granted => {
                     granted += 1;
                     at = (key.0, u8::MAX);
@@ -170,6 +190,7 @@ impl Engine {
         let mut granted = 0;
         if let Some(id) = BudgetId::first_of(self.dirty.set)
             && self.dirty.after[id.index()].0 == Rank::BEFORE_ALL
+            && self.dirty.caps.is_empty()
         {
             while granted < BREATH && self.dirty.set == id.bit() {
                 let head = if self.nobody_can(turn, id) { None } else { self.queue.head(id) };
@@ -188,10 +209,10 @@ impl Engine {
         granted
     }
 
-    /// The first in line at any dirty budget that comes after `at`. Budgets without one are clean.
+    /// The first in line at any dirty budget or cap that comes after `at`. Those without one are clean.
     #[inline]
-    pub(super) fn next_dirty(&mut self, turn: &Turn<'_>, at: Key) -> Option<(Key, Filing, BudgetId)> {
-        let mut first: Option<(Key, Filing, BudgetId)> = None;
+    pub(super) fn next_dirty(&mut self, turn: &Turn<'_>, at: Key) -> Option<(Key, Filing, Place)> {
+        let mut first = if self.dirty.caps.is_empty() { None } else { self.next_at_a_cap(at) };
         for id in BudgetId::in_set(self.dirty.set) {
             let after = self.dirty.after[id.index()].max(at);
             let found = if self.nobody_can(turn, id) {
@@ -206,11 +227,22 @@ impl Engine {
                 Some((rank, filing)) => {
                     let key = (rank, filing.alternative());
                     if first.is_none_or(|(first, ..)| key < first) {
-                        first = Some((key, filing, id));
+                        first = Some((key, filing, Place::Budget(id)));
                     }
                 }
             }
         }
+        first
+    }
+
+    fn next_at_a_cap(&mut self, at: Key) -> Option<(Key, Filing, Place)> {
+        let (modules, mut first) = (&self.modules, None);
+        self.dirty.caps.retain(|&(module, id), after| {
+            let next = modules.next_kept(module, id, at.max(*after));
+            let found = next.map(|(key, filing)| (key, filing, Place::Cap(module, id)));
+            first = [first, found].into_iter().flatten().min_by_key(|&(key, ..)| key);
+            found.is_some()
+        });
         first
     }
 
@@ -229,6 +261,32 @@ impl Engine {
         for id in BudgetId::in_set(self.dirty.set) {
             let after = &mut self.dirty.after[id.index()];
             *after = at.max(*after);
+        }
+        self.dirty.caps.values_mut().for_each(|after| *after = at.max(*after));
+    }
+
+    /// Whether a place has too little for anybody in its line.
+    pub(super) fn is_too_little_for_all(&self, turn: &Turn<'_>, place: Place) -> bool {
+        match place {
+            Place::Budget(id) => self.nobody_can(turn, id),
+            Place::Cap(module, id) => !self.modules.has_room_for_any(module, id),
+        }
+    }
+
+    /// Whether a filing stands there.
+    pub(super) fn stands(&self, filing: Filing, place: Place) -> bool {
+        match place {
+            Place::Budget(id) => self.queue.place(filing) == Some(id),
+            Place::Cap(_, id) => self.keeper(filing) == Some(id),
+        }
+    }
+
+    /// Looks at a filing where it stands.
+    #[inline]
+    pub(super) fn look_where(&mut self, turn: &mut Turn<'_>, filing: Filing, place: Place) -> Found {
+        match place {
+            Place::Budget(id) => self.look_at(turn, filing, id),
+            Place::Cap(..) => self.look_at_kept(turn, filing),
         }
     }
 
@@ -293,7 +351,7 @@ impl Engine {
             let tag = self.tag(slot);
             self.gain(turn, tag, &self.queue.granted(slot).bundle());
             if tag.preemptible {
-                self.lend(held, self.arrived(slot));
+                self.lend(turn.books, held, self.arrived(slot));
             }
         }
         held

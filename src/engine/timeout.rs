@@ -1,5 +1,7 @@
 //! What time does: deadlines pass, patience runs out, waiters rise, offers expire, rates refill.
 
+use std::sync::Arc;
+
 use crate::ledger::Books;
 use crate::model::BudgetId;
 use crate::policy::Rank;
@@ -58,17 +60,16 @@ impl Engine {
     fn ripen(&mut self, turn: &mut Turn<'_>, slot: u32) {
         self.ripen_if_due(slot);
         let rank = self.queue.get(slot).rank;
-        let filed: Vec<_> = self.queue.filings(slot).collect();
-        for (filing, place) in filed {
-            let elastic = self.queue.flexible(slot).is_some_and(|all| {
-                all.terms.alternatives.get(usize::from(filing.alternative())).is_some_and(|each| each.is_elastic())
-            });
-            if elastic {
-                self.mark_from(place, rank);
+        let terms = self.queue.flexible(slot).map(|flexible| Arc::clone(&flexible.terms));
+        let alternatives = terms.iter().flat_map(|terms| (0..).zip(&terms.alternatives));
+        for (alternative, _) in alternatives.filter(|(_, each)| each.is_elastic()) {
+            let filing = Filing::new(slot, alternative);
+            match self.queue.place(filing) {
+                Some(place) => self.mark_from(place, rank),
+                None => self.mark_kept(filing),
             }
         }
         self.renew_claim(turn, slot);
-        self.modules.look_again(self.tag(slot));
     }
 
     /// Notes that the patience of a waiter has run out, if it has.
@@ -79,18 +80,24 @@ impl Engine {
             return;
         };
         self.ripenings.remove(&self.timer(slot, ripe_at));
+        let all = (0..self.queue.alternatives(slot)).map(|alternative| Filing::new(slot, alternative));
+        let filed: Vec<_> = self.queue.filings(slot).collect();
+        let kept: Vec<_> = all.filter_map(|filing| Some((filing, self.keeper(filing)?))).collect();
+        kept.iter().for_each(|&(filing, _)| self.let_go(filing));
         let asks = |engine: &Engine, (filing, place): (Filing, BudgetId)| {
             (place, engine.queue.asks(slot, filing.alternative()).get(place))
         };
-        let filed: Vec<_> = self.queue.filings(slot).collect();
         let before: Vec<_> = filed.iter().map(|&filed| asks(self, filed)).collect();
+        filed.iter().for_each(|&(filing, _)| self.note_elsewhere(filing, false));
         if let Some(flexible) = self.queue.flexible_mut(slot) {
             flexible.ripe = true;
         }
         for (&filed, (place, before)) in filed.iter().zip(before) {
             let (_, now) = asks(self, filed);
             self.queue.lines.ask_again(place, before, now);
+            self.note_elsewhere(filed.0, true);
         }
+        kept.into_iter().for_each(|(filing, id)| self.keep_at(filing, id));
     }
 
     /// Starts the patience of a waiter that has an elastic amount and is not ripe.

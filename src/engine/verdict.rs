@@ -108,7 +108,7 @@ impl Engine {
             let known = declared.binary_search(&activity).is_ok();
             let Some(party) = self.parties.get(activity).filter(|party| !known && !party.alerted) else { continue };
             let lacks = self.lacks(turn, party, &there).fold(0, |set, lacks| set | lacks);
-            let slot = party.waiters(Sure::Implied).next();
+            let slot = party.waiters(Sure::Implied).min_by_key(|&slot| self.own_rank(slot).arrival());
             if let (Some(slot), Some(budget)) = (slot, BudgetId::first_of(lacks)) {
                 let holds = |&other: &u64| {
                     self.parties.get(other).is_some_and(|other| other.holds(Sure::Implied) & budget.bit() != 0)

@@ -246,7 +246,7 @@ pub struct Config {
     /// What counts are those that wait actively, whatever they ask for: polled, neither granted nor ended. Those whose
     /// grant lies ready for the next poll do not count, nor do those whose grant expired because nobody polled them.
     /// When one of the latter is polled it waits again whether the queue is full or not, so for a while more may wait
-    /// than this.
+    /// than this; and so may those that come back with a [seniority](crate::Request::seniority).
     pub max_waiters: usize,
     /// How far spaces are from each other, for [placements](crate::Placement).
     pub topology: Topology,

@@ -19,4 +19,17 @@ pub struct Revocation {
 /// When a request first arrived: one that is made again with it goes before those that came in between. See
 /// [`Request::seniority`](crate::Request::seniority).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Seniority(pub(crate) u64);
+pub struct Seniority {
+    /// In nanoseconds, never zero.
+    pub(crate) arrived: u64,
+    /// Since when it has waited without a break, and gained levels for it (C4); zero if it waits anew.
+    pub(crate) waits_since: u64,
+}
+
+impl Seniority {
+    /// Of a request that arrived then, in nanoseconds, and was granted since.
+    pub(crate) fn since(arrived: u64) -> Self {
+        // Zero is for one that has not arrived before.
+        Seniority { arrived: arrived.max(1), waits_since: 0 }
+    }
+}

@@ -83,6 +83,8 @@ struct Rare {
     most: Option<Arc<Amounts>>,
     /// When it first arrived, if it has before; zero if not.
     arrived: u64,
+    /// Since when it has waited, if it goes on with that; zero if not.
+    waits_since: u64,
     /// What the engine is told of it, once it was asked.
     terms: OnceLock<Arc<Terms>>,
 }
@@ -312,9 +314,11 @@ impl Request {
     }
 
     /// It takes up work that had to be left: among requests of its level without a deadline it has the place that the
-    /// request of the lease had that was asked to end.
+    /// request of the lease had that was asked to end. It was let in before: a full queue does not
+    /// [shed](crate::ReserveError::Shed) it.
     pub fn seniority(mut self, seniority: Seniority) -> Self {
-        self.rare().arrived = seniority.0;
+        let rare = self.rare();
+        (rare.arrived, rare.waits_since) = (seniority.arrived, seniority.waits_since);
         self
     }
 
@@ -390,9 +394,9 @@ impl Request {
         let first = Alternative::elastic(self.amounts.clone(), &rare.floors);
         let alternatives = std::iter::once(first).chain(rare.others.iter().cloned()).collect();
         let factor = if rare.factor == 0 { WHOLE / 2 } else { rare.factor };
-        let Rare { patience_ns: patience, tag, grows, arrived, .. } = *rare;
+        let Rare { patience_ns: patience, tag, grows, arrived, waits_since, .. } = *rare;
         let most = rare.most.clone();
-        Arc::new(Terms { alternatives, factor, patience, tag, grows, most, arrived })
+        Arc::new(Terms { alternatives, factor, patience, tag, grows, most, arrived, waits_since })
     }
 
     /// Whether what is granted may be another bundle than [`amounts`](Request::amounts).

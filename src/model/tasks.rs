@@ -30,6 +30,9 @@ pub struct TaskStats {
     pub preempted_too_often: u64,
     /// Were cancelled or aborted, or their runtime ended.
     pub cancelled: u64,
+    /// Jobs of a dispatcher that were taken back while they waited or ran, to be submitted again: they go on as another
+    /// task.
+    pub taken_back: u64,
     /// Found the queue full.
     pub shed: u64,
     /// Could never be granted, or the scheduler was closed.
@@ -46,7 +49,7 @@ impl TaskStats {
         let good = self.done;
         let by_itself = self.failed + self.panicked;
         let by_time = self.late + self.overdue;
-        let by_others = self.preempted_too_often + self.cancelled + self.shed + self.refused;
+        let by_others = self.preempted_too_often + self.cancelled + self.taken_back + self.shed + self.refused;
         good + by_itself + by_time + by_others
     }
 
@@ -62,6 +65,7 @@ impl TaskStats {
             ("overdue", self.overdue),
             ("preempted_too_often", self.preempted_too_often),
             ("cancelled", self.cancelled),
+            ("taken_back", self.taken_back),
             ("shed", self.shed),
             ("refused", self.refused),
             ("preemptions", self.preemptions),
@@ -87,6 +91,7 @@ impl fmt::Display for TaskStats {
             (self.overdue, "overdue"),
             (self.preempted_too_often, "preempted too often"),
             (self.cancelled, "cancelled"),
+            (self.taken_back, "taken back"),
             (self.shed, "shed"),
             (self.refused, "refused"),
             (self.preemptions, "preemptions"),

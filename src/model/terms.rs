@@ -96,6 +96,8 @@ pub struct Terms {
     pub most: Option<Arc<Amounts>>,
     /// When its work first arrived, if that was before; zero if not.
     pub arrived: u64,
+    /// Since when it has waited for a grant, if it goes on with that; zero if it begins to.
+    pub waits_since: u64,
 }
 
 impl Terms {

@@ -14,12 +14,13 @@ pub(crate) enum TaskEnd {
     Overdue,
     PreemptedTooOften,
     Cancelled,
+    TakenBack,
     Shed,
     Refused,
 }
 
 impl TaskEnd {
-    const COUNT: usize = 9;
+    const COUNT: usize = 10;
 }
 
 /// Counters of the tasks of one scheduler. Each is counted for itself: a reader sees figures of about the same moment.
@@ -67,6 +68,7 @@ impl TaskCounters {
             overdue: end(TaskEnd::Overdue),
             preempted_too_often: end(TaskEnd::PreemptedTooOften),
             cancelled: end(TaskEnd::Cancelled),
+            taken_back: end(TaskEnd::TakenBack),
             shed: end(TaskEnd::Shed),
             refused: end(TaskEnd::Refused),
             running: self.running.load(Ordering::Relaxed),

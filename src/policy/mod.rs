@@ -1,5 +1,6 @@
 //! Pure decisions over plain values. No clock, no lock, no I/O: what they need is an argument.
 
+mod aging;
 mod backoff;
 pub mod balance;
 mod dice;
@@ -9,6 +10,7 @@ mod response_ratio;
 mod shares;
 mod victims;
 
+pub(crate) use aging::Aging;
 pub(crate) use backoff::pause;
 pub(crate) use placement::{SpaceView, spaces_for};
 pub use rank::Rank;

@@ -16,7 +16,7 @@ use super::Rank;
 pub(crate) struct Shares {
     virtual_time: [u64; Priority::COUNT],
     /// Where the last request of each module finished, by level. A request without a module is of the nameless one.
-    finish: BTreeMap<(Priority, String), u64>,
+    finish: [BTreeMap<Box<str>, u64>; Priority::COUNT],
 }
 
 impl Shares {
@@ -27,7 +27,7 @@ impl Shares {
 
     /// Nobody has had anything.
     pub(crate) fn new() -> Self {
-        Shares { virtual_time: [0; Priority::COUNT], finish: BTreeMap::new() }
+        Shares { virtual_time: [0; Priority::COUNT], finish: Default::default() }
     }
 
     /// The virtual time of a level.
@@ -37,7 +37,7 @@ impl Shares {
 
     /// Where a request of a module would start.
     pub(crate) fn start(&self, level: Priority, module: Option<&str>) -> u64 {
-        let finish = self.finish.get(&(level, module.unwrap_or_default().to_owned())).copied();
+        let finish = self.finish[level.index()].get(module.unwrap_or_default()).copied();
         self.virtual_time[level.index()].max(finish.unwrap_or(0))
     }
 
@@ -45,8 +45,13 @@ impl Shares {
     /// growth and what is inside a minimum, is charged from where its turn would have been.
     pub(crate) fn charge(&mut self, level: Priority, module: Option<&str>, cost: u128, weight: u32) {
         let takes = u64::try_from(cost.max(1) * Self::FINENESS / u128::from(weight.max(1))).unwrap_or(u64::MAX);
-        let start = self.start(level, module);
-        self.finish.insert((level, module.unwrap_or_default().to_owned()), start.saturating_add(takes));
+        let (start, name) = (self.start(level, module), module.unwrap_or_default());
+        let finish = &mut self.finish[level.index()];
+        // The name is copied for the first of its requests only.
+        match finish.get_mut(name) {
+            Some(finish) => *finish = start.saturating_add(takes),
+            None => _ = finish.insert(name.into(), start.saturating_add(takes)),
+        }
     }
 
     /// A request of this rank was served. One that had no turn in its level does not move the time there.

@@ -145,7 +145,7 @@ impl Builder {
         std::panic::catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).map_err(|_| ConfigError::NoTime)?;
         let (scheduler, mut driver) = self.build()?;
         let name = "bursar scheduler";
-        let mut row = TaskRow::new(name.into(), Location::caller());
+        let mut row = TaskRow::new(&name.into(), Location::caller());
         let task = poll_fn(move |cx| row.poll(Pin::new(&mut driver), cx));
         // An error has dropped the task, which closes the scheduler; the first reservation says so.
         let _ = observe::spawn(&runtime, name, task);

@@ -306,7 +306,7 @@ impl Core {
             desk.engine.handed_over(turn, part, tag, rest);
             let split = turn.books.tagged(split, rest);
             desk.engine.split_off(rest);
-            desk.engine.lend_part(*held, split);
+            desk.engine.lend_part(turn, *held, split);
             desk.revocations.share(*held, split);
             Ok(split)
         })

@@ -11,11 +11,11 @@ use tokio::task::coop;
 
 use crate::engine::{Asked, Refusal, Short, Submitted};
 use crate::ledger::{Held, Posted};
-use crate::model::{BudgetId, CloseReason, Explanation, Request, ReserveError, TryReserveError, WaitState};
+use crate::model::{BudgetId, CloseReason, Explanation, Request, ReserveError, Seniority, TryReserveError, WaitState};
 
 use crate::rt::sync::Ordering;
 
-use super::core::Core;
+use super::core::{Core, Desk};
 use super::explain;
 use super::lease::Lease;
 use super::span::WaitSpan;
@@ -62,6 +62,14 @@ impl Reservation {
     /// Whether it was polled and has not given its result yet. A grant may lie ready for the next poll.
     pub fn is_waiting(&self) -> bool {
         self.slot < DONE
+    }
+
+    /// The place in the queue that it has, for the request that takes its place: as if it arrived now, if it does not
+    /// wait.
+    pub(crate) fn seniority(&self) -> Seniority {
+        let slot = Some(self.slot).filter(|&slot| slot < DONE);
+        let known = |desk: &Desk| slot.and_then(|slot| desk.engine.seniority(slot));
+        self.core.look(|desk, turn| known(desk).unwrap_or_else(|| Seniority::since(turn.now)))
     }
 
     /// Another deadline; only before the first poll.

@@ -161,7 +161,7 @@ fn poll_revoked(
         Some((by, until, arrived)) => {
             wakes.discard(Some(waker));
             let grace = Duration::from_nanos(until.saturating_sub(turn.now));
-            Ok(Revocation { by, grace, seniority: Seniority(arrived) })
+            Ok(Revocation { by, grace, seniority: Seniority::since(arrived) })
         }
         None => Err(keep(&mut desk.revocations, waker, wakes)),
     })
@@ -181,6 +181,6 @@ impl Lease {
         if poll_revoked(core, held, waker.clone(), keep).is_ok() {
             waker.wake();
         }
-        Some(Seniority(since))
+        Some(Seniority::since(since))
     }
 }

@@ -6,6 +6,7 @@ use tokio::runtime::Handle;
 
 use crate::model::{BudgetId, Request, TaskStats};
 use crate::observe::TaskCounters;
+use crate::policy::Aging;
 
 use super::Scheduler;
 
@@ -31,6 +32,11 @@ impl Scheduler {
     /// How long those have that are asked to give back what they hold.
     pub(crate) fn grace(&self) -> Duration {
         Duration::from_nanos(self.core.look(|desk, _| desk.engine.grace()))
+    }
+
+    /// How those that wait gain levels.
+    pub(crate) fn aging(&self) -> Aging {
+        self.core.look(|desk, _| desk.engine.aging())
     }
 
     /// The counters of its tasks. They are its own for as long as a handle of it lives.

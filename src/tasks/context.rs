@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::coop;
 
 use crate::model::{Activity, Amounts};
-use crate::scheduler::{Growth, Lease};
+use crate::scheduler::{Growth, Lease, Revoked};
 
 use super::control::{CANCEL, Control, HALTED, PREEMPT};
 
@@ -100,6 +100,18 @@ impl TaskContext {
         if !self.is_cancelled() {
             asked.await;
         }
+    }
+
+    /// Waits until the scheduler asks for what the task holds: for which level, and how much time there is. A task that
+    /// is preemptible [at checkpoints](super::Task::preemptible_at_checkpoints) uses that time to bring its work to
+    /// where it can be left, and comes to one; of any other preemptible task the future is dropped in that moment. The
+    /// rest is as with [`Lease::revoked`]. Who is told by hand, or to give up a place at a worker, learns of it at its
+    /// checkpoints.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing: a task that was asked stays asked.
+    pub fn revoked(&self) -> Revoked<'_> {
+        self.lease().revoked()
     }
 
     /// Says how far it is, in whatever it counts: see [`TaskHandle::progress`](super::TaskHandle::progress).

@@ -35,7 +35,8 @@ pub(super) enum Stage {
     Ended,
 }
 
-/// What outlives a run, for the next one; also when that is of another task, which takes up the same work.
+/// What outlives a run, for the next one; also when that is of another task, which takes up the same work. And what the
+/// run that is under way leaves behind.
 #[derive(Default)]
 pub(super) struct Past {
     /// How often it has begun to run.
@@ -45,6 +46,10 @@ pub(super) struct Past {
     pub seniority: Option<Seniority>,
     /// With a lock of its own, so that it is cloned without the other.
     pub saved: Option<Saved>,
+    /// Whether a run is under way: the last one that has begun.
+    running: bool,
+    /// The lease of that run, if its context was dropped before the work was done.
+    kept: Option<Lease>,
 }
 
 pub(super) type Saved = Arc<Mutex<dyn Any + Send>>;
@@ -65,8 +70,6 @@ pub(super) struct Control {
     /// Whether it ran when it ended.
     pub ended_running: AtomicBool,
     past: Mutex<Past>,
-    /// The attempt that runs, counted from one, and its lease if the context was dropped before the work was done.
-    kept: Mutex<(u32, Option<Lease>)>,
 }
 
 impl Control {
@@ -85,7 +88,6 @@ impl Control {
             cancelled: Notify::new(),
             ended_running: AtomicBool::new(false),
             past: Mutex::default(),
-            kept: Mutex::new((0, None)),
         }
     }
 
@@ -93,7 +95,8 @@ impl Control {
     pub(super) fn follow(&self, before: &Control) {
         let mut before = before.past();
         let saved = before.saved.take();
-        *self.past() = Past { saved, ..*before };
+        let Past { attempts, preemptions, seniority, .. } = *before;
+        *self.past() = Past { attempts, preemptions, seniority, saved, ..Past::default() };
     }
 
     /// Whether it can be preempted at all, however often it was.
@@ -167,6 +170,10 @@ impl Control {
 
     /// Clears flags; says which of them were set.
     pub(super) fn clear(&self, flags: u8) -> u8 {
+        // Mostly none is, and a look costs less than a write.
+        if !self.has(flags) {
+            return 0;
+        }
         self.flags.fetch_and(!flags, Ordering::AcqRel) & flags
     }
 
@@ -199,20 +206,31 @@ impl Control {
         self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on what is kept is the lease of this attempt, or of none if it is zero. What was kept drops without the
-    /// lock.
-    pub(super) fn keep_for(&self, attempt: u32) {
-        let old = std::mem::replace(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner), (attempt, None));
-        drop(old);
+    /// A run begins. Which it is, counted from one.
+    pub(super) fn begin_attempt(&self) -> u32 {
+        let mut past = self.past();
+        past.attempts += 1;
+        past.running = true;
+        past.attempts
+    }
+
+    /// The run is over. What was kept for it drops without the lock.
+    pub(super) fn end_attempt(&self) {
+        let kept = {
+            let mut past = self.past();
+            past.running = false;
+            past.kept.take()
+        };
+        drop(kept);
     }
 
     /// Keeps the lease of an attempt until its work is done; a lease that comes later than that ends.
     pub(super) fn keep(&self, attempt: u32, lease: Lease) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.0 == attempt {
-            kept.1 = Some(lease);
+        let mut past = self.past();
+        if past.running && past.attempts == attempt {
+            past.kept = Some(lease);
         } else {
-            drop(kept);
+            drop(past);
             drop(lease);
         }
     }

@@ -154,8 +154,9 @@ impl<T> TaskHandle<T> {
     /// Raises its priority. Says whether it is higher now than it was. It never falls.
     ///
     /// A task that waits asks anew with the higher priority before it gives up its old place, so it is in the queue all
-    /// the time; among those of the new level it is the last to arrive. One that runs keeps the level of its lease, and
-    /// has the new one if it has to wait again.
+    /// the time, also in one that is full; among those of the new level it has the place of when it arrived, and from
+    /// there it rises for the time that it has waited. One that runs keeps the level of its lease, and has the new one
+    /// if it has to wait again.
     pub fn raise(&self, priority: Priority) -> bool {
         let raised = self.control.raise(priority);
         if raised {
@@ -244,7 +245,7 @@ impl Leash {
     /// How the task could be made to give up its place.
     pub(super) fn grip(&self) -> Grip {
         match &*self.control.stage() {
-            Stage::Queued(_) => Grip::Waits,
+            Stage::Queued(_) if !self.is_cancelled() => Grip::Waits,
             Stage::Running if self.control.may_be_preempted() => Grip::Runs,
             _ => Grip::Firm,
         }
@@ -257,7 +258,8 @@ impl Leash {
         match &*stage {
             // It leaves the queue for good.
             Stage::Queued(_) if self.is_cancelled() => Displaced::Stays,
-            Stage::Queued(_) => {
+            Stage::Queued(reservation) => {
+                self.control.past().seniority = Some(reservation.seniority());
                 let queued = std::mem::replace(&mut *stage, Stage::Withdrawn);
                 Displaced::Withdrawn(Withdrawn { queued: Some(queued), control: Arc::clone(&self.control) })
             }

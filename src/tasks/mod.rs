@@ -95,7 +95,7 @@ impl Scheduler {
         let _inside = task.complete_by.is_some().then(|| runtime.enter());
         let run = Run::new(self, task);
         let control = Arc::clone(run.control());
-        let row = TaskRow::new(Arc::clone(&control.name), location);
+        let row = TaskRow::new(&control.name, location);
         let outcome = match observe::spawn(&runtime, &control.name, run.run(row)) {
             Some(task) => Outcome::Spawned(task),
             None => Outcome::Refused(TaskError::NoRuntime { name: Arc::clone(&control.name) }),

@@ -20,15 +20,10 @@ use super::error::message;
 use super::task::Factory;
 use super::{BoxError, Retry, Task, TaskContext, TaskError};
 
-/// How long a preempted task that finds the queue full waits before it asks again: it is not shed for having been
-/// preempted.
-const FULL_PAUSE: Duration = Duration::from_millis(5);
-
 /// A task that was submitted. Lives in a tokio task of its own.
 pub(super) struct Run<T> {
     /// First, because it counts at a scheduler that this keeps alive.
     tally: Tally,
-    control: Arc<Control>,
     scheduler: Scheduler,
     request: Request,
     /// The latest time of its first grant.
@@ -60,8 +55,10 @@ impl Drop for Tally {
     fn drop(&mut self) {
         let last = self.control.stage_to_end();
         self.control.ended_running.store(matches!(last, Stage::Running), Ordering::Release);
+        // What it would have said of its end is lost with it: its work goes on.
+        let end = if matches!(last, Stage::Withdrawn) { TaskEnd::TakenBack } else { self.end };
         drop(last);
-        self.counters.ended(self.end);
+        self.counters.ended(end);
     }
 }
 
@@ -73,15 +70,14 @@ struct Running {
 }
 
 impl Running {
-    fn new(counters: &'static TaskCounters, control: &Arc<Control>, attempt: u32) -> Self {
-        control.keep_for(attempt);
+    fn new(counters: &'static TaskCounters, control: &Arc<Control>) -> Self {
         Running { counted: counters.running(), control: Arc::clone(control) }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.control.keep_for(0);
+        self.control.end_attempt();
     }
 }
 
@@ -111,13 +107,11 @@ impl<T: Send + 'static> Run<T> {
         if counters.submitted() {
             scheduler.publish_part("tasks", move || counters.stats().figures());
         }
-        let tally = Tally { counters, control: Arc::clone(&control), end: TaskEnd::Cancelled };
+        let tally = Tally { counters, control, end: TaskEnd::Cancelled };
         let complete_by = complete_by.map(|within| Limit { within, sleep: Box::pin(sleep_until(within)) });
-        let now = Instant::now();
-        let deadline = request.time_limit().and_then(|within| now.checked_add(within));
+        let deadline = request.time_limit().and_then(|within| Instant::now().checked_add(within));
         let mut run = Run {
             tally,
-            control,
             scheduler: scheduler.clone(),
             request: request.deadline(Duration::MAX),
             deadline,
@@ -128,12 +122,12 @@ impl<T: Send + 'static> Run<T> {
             complete_by,
             first: None,
         };
-        run.queue_at(now);
+        run.queue();
         run
     }
 
     pub(super) fn control(&self) -> &Arc<Control> {
-        &self.control
+        &self.tally.control
     }
 
     /// It cannot be run.
@@ -166,7 +160,7 @@ impl<T: Send + 'static> Run<T> {
                     Attempt::Error(error) => error,
                     Attempt::Preempted(seniority) => {
                         self.note_preemption(seniority)?;
-                        if self.control.has(LEAVE) {
+                        if self.tally.control.has(LEAVE) {
                             return Err(self.leave());
                         }
                         self.queue();
@@ -177,6 +171,8 @@ impl<T: Send + 'static> Run<T> {
             };
             let Some(pause) = self.retry.after(&error, self.failures + 1) else { return Err(error) };
             self.failures += 1;
+            // Another attempt is the last to arrive.
+            self.tally.control.past().seniority = None;
             self.tally.counters.retried();
             self.pause(pause).await?;
             self.queue();
@@ -185,35 +181,24 @@ impl<T: Send + 'static> Run<T> {
 
     /// Waits for what it asks for.
     async fn granted(&mut self) -> Result<Lease, TaskError> {
-        loop {
-            let first = self.first.take();
-            let granted = match first {
-                Some(first) => first,
-                None => poll_fn(|cx| self.poll_granted(cx)).await?,
-            };
-            let preempted = self.control.past().preemptions > 0;
-            match granted {
-                Ok(lease) => return Ok(lease),
-                Err(ReserveError::Shed { .. }) if preempted => {
-                    self.pause(FULL_PAUSE).await?;
-                    self.queue();
-                }
-                Err(error) => return Err(TaskError::of_wait(Arc::clone(&self.control.name), error)),
-            }
-        }
+        let granted = match self.first.take() {
+            Some(first) => first,
+            None => poll_fn(|cx| self.poll_granted(cx)).await?,
+        };
+        granted.map_err(|error| TaskError::of_wait(Arc::clone(&self.tally.control.name), error))
     }
 
     fn poll_granted(&mut self, cx: &mut Context<'_>) -> Poll<Result<Result<Lease, ReserveError>, TaskError>> {
-        self.control.listen(cx.waker());
+        self.tally.control.listen(cx.waker());
         if let Some(gone) = self.called_back() {
             return Poll::Ready(Err(gone));
         }
-        if self.control.clear(RAISE) != 0
+        if self.tally.control.clear(RAISE) != 0
             && let Some(granted) = self.ask_anew()
         {
             return Poll::Ready(Ok(granted));
         }
-        let polled = match &mut *self.control.stage() {
+        let polled = match &mut *self.tally.control.stage() {
             Stage::Queued(reservation) => Pin::new(reservation).poll(cx),
             _ => return Poll::Ready(Err(self.cancelled(false))),
         };
@@ -223,15 +208,19 @@ impl<T: Send + 'static> Run<T> {
         }
     }
 
-    /// Asks again with the level that it has now, and gives up the old place only when it has the new one.
+    /// Asks again with the level that it has now and the time at which it arrived, and gives up the old place only when
+    /// it has the new one.
     fn ask_anew(&mut self) -> Option<Result<Lease, ReserveError>> {
-        let mut anew = self.scheduler.reserve(self.request_at(Instant::now()));
+        if let Stage::Queued(reservation) = &*self.tally.control.stage() {
+            self.tally.control.past().seniority = Some(reservation.seniority());
+        }
+        let mut anew = self.scheduler.reserve(self.request_now());
         let granted = poll_once(&mut anew);
         if let Some(Err(_)) = granted {
-            // The queue is full, say. It keeps the place it has.
+            // It is closed, say, or too late: then so is the old place, and ends the same way.
             return None;
         }
-        let old = match &mut *self.control.stage() {
+        let old = match &mut *self.tally.control.stage() {
             Stage::Queued(reservation) => std::mem::replace(reservation, anew),
             // Withdrawn meanwhile; what was granted goes back.
             _ => return None,
@@ -241,34 +230,31 @@ impl<T: Send + 'static> Run<T> {
     }
 
     /// What it asks for from now on: with what is left of its deadline, which is that of the first grant.
-    fn request_at(&self, now: Instant) -> Request {
-        let mut request = self.request.clone().priority(self.control.level());
-        if self.control.may_be_preempted() {
+    fn request_now(&self) -> Request {
+        let mut request = self.request.clone().priority(self.tally.control.level());
+        if self.tally.control.may_be_preempted() {
             request = request.preemptible();
         }
         let (seniority, attempts) = {
-            let past = self.control.past();
+            let past = self.tally.control.past();
             (past.seniority, past.attempts)
         };
         if let Some(seniority) = seniority {
             request = request.seniority(seniority);
         }
         match self.deadline.filter(|_| attempts == 0) {
-            Some(deadline) => request.deadline(deadline.saturating_duration_since(now)),
+            Some(deadline) => request.deadline(deadline.saturating_duration_since(Instant::now())),
             None => request,
         }
     }
 
     /// Takes a place in the queue.
     fn queue(&mut self) {
-        self.queue_at(Instant::now());
-    }
-
-    fn queue_at(&mut self, now: Instant) {
-        let mut reservation = self.scheduler.reserve(self.request_at(now));
-        self.control.clear(RAISE);
+        // Before the level is read: a raise that comes later is a flag for the next poll.
+        self.tally.control.clear(RAISE);
+        let mut reservation = self.scheduler.reserve(self.request_now());
         self.first = poll_once(&mut reservation);
-        drop(self.control.move_to(Stage::Queued(reservation)));
+        drop(self.tally.control.move_to(Stage::Queued(reservation)));
     }
 
     /// Runs it once with what it was granted. Whatever it does, the lease ends with the future.
@@ -276,14 +262,10 @@ impl<T: Send + 'static> Run<T> {
         if let Some(gone) = self.called_back().or_else(|| self.begin()) {
             return Attempt::Error(gone);
         }
-        let attempt = {
-            let mut past = self.control.past();
-            past.attempts += 1;
-            past.attempts
-        };
-        let _running = Running::new(self.tally.counters, &self.control, attempt);
+        let attempt = self.tally.control.begin_attempt();
+        let _running = Running::new(self.tally.counters, &self.tally.control);
         let seniority = self.watch(&lease, attempt);
-        let context = TaskContext::new(lease, Arc::clone(&self.control), self.activity.clone(), attempt);
+        let context = TaskContext::new(lease, Arc::clone(&self.tally.control), self.activity.clone(), attempt);
         let panicked = |control: &Control, payload| TaskError::Panicked {
             name: Arc::clone(&control.name),
             attempt,
@@ -292,14 +274,14 @@ impl<T: Send + 'static> Run<T> {
         let made = catch_unwind(AssertUnwindSafe(|| (self.factory)(context)));
         let mut future = match made {
             Ok(future) => Some(future),
-            Err(payload) => return Attempt::Error(panicked(&self.control, payload)),
+            Err(payload) => return Attempt::Error(panicked(&self.tally.control, payload)),
         };
         let outcome = poll_fn(|cx| self.poll_attempt(future.as_mut(), cx, attempt, seniority)).await;
         // Dropped where it stands; a panic of something that it held is its own.
         match catch_unwind(AssertUnwindSafe(|| drop(future.take()))) {
             Ok(()) => outcome,
             Err(payload) => match outcome {
-                Attempt::Value(_) | Attempt::Preempted(_) => Attempt::Error(panicked(&self.control, payload)),
+                Attempt::Value(_) | Attempt::Preempted(_) => Attempt::Error(panicked(&self.tally.control, payload)),
                 error => error,
             },
         }
@@ -307,13 +289,13 @@ impl<T: Send + 'static> Run<T> {
 
     /// Has the attempt told when its lease is asked to end, or a part of it. The place in the queue that the lease had.
     fn watch(&self, lease: &Lease, attempt: u32) -> Option<Seniority> {
-        lease.watch(|| Waker::from(Arc::new(Preempt { control: Arc::clone(&self.control), attempt })))
+        lease.watch(|| Waker::from(Arc::new(Preempt { control: Arc::clone(&self.tally.control), attempt })))
     }
 
     /// Why it is not to wait or begin any more, if it is not: it was cancelled, or told to leave while it was about to
     /// wait again.
     fn called_back(&self) -> Option<TaskError> {
-        match (self.control.has(CANCEL), self.control.has(LEAVE)) {
+        match (self.tally.control.has(CANCEL), self.tally.control.has(LEAVE)) {
             (true, _) => Some(self.cancelled(false)),
             (false, true) => Some(self.leave()),
             (false, false) => None,
@@ -323,12 +305,12 @@ impl<T: Send + 'static> Run<T> {
     /// Goes from the queue to running, unless it was withdrawn.
     fn begin(&self) -> Option<TaskError> {
         let last = {
-            let mut stage = self.control.stage();
+            let mut stage = self.tally.control.stage();
             match &*stage {
                 Stage::Withdrawn => return Some(self.cancelled(false)),
                 _ => {
                     // Before anybody sees that it runs: what it is told from then on is meant for this run.
-                    self.control.clear(PREEMPT | HALTED);
+                    self.tally.control.clear(PREEMPT | HALTED);
                     std::mem::replace(&mut *stage, Stage::Running)
                 }
             }
@@ -345,12 +327,12 @@ impl<T: Send + 'static> Run<T> {
         seniority: Option<Seniority>,
     ) -> Poll<Attempt<T>> {
         let Some(future) = future else { return Poll::Pending };
-        self.control.listen(cx.waker());
+        self.tally.control.listen(cx.waker());
         let polled = match self.interruption(seniority) {
             Some(interrupted) => return Poll::Ready(interrupted),
             None => catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))),
         };
-        let name = || Arc::clone(&self.control.name);
+        let name = || Arc::clone(&self.tally.control.name);
         match polled {
             Ok(Poll::Ready(Ok(value))) => Poll::Ready(Attempt::Value(value)),
             Ok(Poll::Ready(Err(error))) => {
@@ -369,7 +351,7 @@ impl<T: Send + 'static> Run<T> {
 
     /// Whether it is to be stopped where it stands.
     fn interruption(&self, seniority: Option<Seniority>) -> Option<Attempt<T>> {
-        let control = &self.control;
+        let control = &self.tally.control;
         if control.is_cut() {
             return Some(Attempt::Preempted(seniority));
         }
@@ -378,29 +360,29 @@ impl<T: Send + 'static> Run<T> {
 
     fn note_preemption(&self, seniority: Option<Seniority>) -> Result<(), TaskError> {
         self.tally.counters.preempted();
-        let (times, too_often) = self.control.note_preemption(seniority);
-        tracing::debug!(target: "bursar::task", name = &*self.control.name, times, "preempted");
+        let (times, too_often) = self.tally.control.note_preemption(seniority);
+        tracing::debug!(target: "bursar::task", name = &*self.tally.control.name, times, "preempted");
         match too_often {
-            true => Err(TaskError::PreemptedTooOften { name: Arc::clone(&self.control.name), times }),
+            true => Err(TaskError::PreemptedTooOften { name: Arc::clone(&self.tally.control.name), times }),
             false => Ok(()),
         }
     }
 
     /// Ends, for whoever told it to leave its work to them. One that was cancelled has ended for good.
     fn leave(&self) -> TaskError {
-        if !self.control.has(CANCEL) {
-            drop(self.control.move_to(Stage::Withdrawn));
+        if !self.tally.control.has(CANCEL) {
+            drop(self.tally.control.move_to(Stage::Withdrawn));
         }
         self.cancelled(false)
     }
 
     /// Holds nothing for a while.
     async fn pause(&mut self, pause: Duration) -> Result<(), TaskError> {
-        drop(self.control.move_to(Stage::Pausing));
+        drop(self.tally.control.move_to(Stage::Pausing));
         let mut sleep = Box::pin(sleep_until(pause));
         poll_fn(|cx| {
-            self.control.listen(cx.waker());
-            if self.control.has(CANCEL) {
+            self.tally.control.listen(cx.waker());
+            if self.tally.control.has(CANCEL) {
                 return Poll::Ready(Err(self.cancelled(false)));
             }
             match self.poll_limit(cx) {
@@ -415,15 +397,15 @@ impl<T: Send + 'static> Run<T> {
     fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<TaskError> {
         let Some(Limit { within, sleep }) = &mut self.complete_by else { return Poll::Pending };
         let overdue = |()| TaskError::Overdue {
-            name: Arc::clone(&self.control.name),
+            name: Arc::clone(&self.tally.control.name),
             within: *within,
-            attempts: self.control.attempts(),
+            attempts: self.tally.control.attempts(),
         };
         sleep.as_mut().poll(cx).map(overdue)
     }
 
     fn cancelled(&self, running: bool) -> TaskError {
-        TaskError::Cancelled { name: Arc::clone(&self.control.name), running }
+        TaskError::Cancelled { name: Arc::clone(&self.tally.control.name), running }
     }
 }
 

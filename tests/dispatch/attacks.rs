@@ -58,6 +58,87 @@ async fn what_only_workers_that_drain_could_do_ends_with_the_dispatcher() {
     drop(worker);
 }
 
+/// Works on until it is asked to stop, where it fails the first time if the item is odd.
+struct Endless;
+
+#[async_trait]
+impl Handler<u64, &'static str> for Endless {
+    async fn handle(&self, context: TaskContext, item: &u64) -> Result<&'static str, BoxError> {
+        if item % 2 == 1 {
+            return Err("it fails".into());
+        }
+        loop {
+            tokio::time::sleep(10 * MS).await;
+            context.checkpoint().await;
+        }
+    }
+}
+
+/// Cancels a job twice. It ends once, as cancelled, and nothing is left of it; then a third time, for nothing.
+async fn cancel(house: &House, job: JobHandle<&'static str>) {
+    let before = house.times.stats();
+    job.cancel();
+    job.cancel();
+    let mut job = job;
+    let ended = (&mut job).await;
+    assert!(matches!(ended, Err(TaskError::Cancelled { .. })), "{ended:?}");
+    job.cancel();
+    settle().await;
+    let after = house.times.stats();
+    assert_eq!((after.ended, after.done, after.failed), (before.ended + 1, before.done, before.failed), "{after:?}");
+    house.assert_accounted();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_ends_a_job_once_in_whatever_state_it_is() {
+    let house = House::new(10, Policy::LeastLoaded);
+    let nobody_takes_it = house.submit(0, Priority::Normal);
+    settle().await;
+    assert_eq!(house.times.stats().unassigned, 1);
+    cancel(&house, nobody_takes_it).await;
+
+    let _worker = house.times.worker("only").register(Endless);
+    let runs = house.submit(0, Priority::Normal);
+    tokio::time::sleep(5 * MS).await;
+    assert_eq!((house.at("only"), house.scheduler.task_stats().running), ((0, 1, 0), 1));
+    cancel(&house, runs).await;
+
+    let hog = take(&house.scheduler, gpu(10));
+    let waits_in_its_place = house.submit(0, Priority::Normal);
+    settle().await;
+    assert_eq!((house.at("only"), house.scheduler.stats().waiting), ((0, 1, 0), 1));
+    let queued = house.submit(0, Priority::Normal);
+    settle().await;
+    assert_eq!(house.at("only"), (1, 1, 0));
+    queued.cancel();
+    assert!(matches!(queued.await, Err(TaskError::Cancelled { .. })));
+    drop(hog);
+    cancel(&house, waits_in_its_place).await;
+
+    let retry = Retry::new(9).backoff(50 * MS, 50 * MS);
+    let pauses = house.times.submit(job(1).retry(retry));
+    settle().await;
+    assert_eq!((house.times.stats().retries, house.at("only")), (1, (0, 0, 0)));
+    cancel(&house, pauses).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_with_ten_thousand_queued_jobs_accounts_for_every_one() {
+    let house = House::new(10, Policy::TwoChoices { seed: 5 });
+    let _workers = ["first", "second", "third"].map(|name| house.worker(name, 8));
+    let jobs = (0..10_000u64).map(|number| house.submit(number % 9, Priority::ALL[number as usize % 5]));
+    let jobs: Vec<_> = jobs.collect();
+    tokio::time::sleep(20 * MS).await;
+    house.scheduler.shutdown().await.unwrap();
+    let ends = futures::future::join_all(jobs).await;
+    let done = ends.iter().filter(|end| end.is_ok()).count() as u64;
+    let closed = |end: &&Result<_, _>| matches!(end, Err(TaskError::Refused { .. }));
+    assert_eq!(ends.iter().filter(closed).count() as u64, 10_000 - done);
+    let stats = house.times.stats();
+    assert!(stats.done == done && (20..200).contains(&done), "{stats:?}");
+    house.assert_accounted();
+}
+
 /// Panics when it is dropped, if it is to.
 struct Bomb(bool);
 

@@ -34,7 +34,9 @@ struct Shop {
 impl Shop {
     fn new(units: u64) -> Self {
         let scheduler = Scheduler::builder().gpu(units).spawn().unwrap();
-        let steps = scheduler.dispatcher("steps").policy(Policy::LeastLoaded).spawn().unwrap();
+        // Nothing here waits for a tick.
+        let steps = scheduler.dispatcher("steps").policy(Policy::LeastLoaded).tick(Duration::from_secs(3_600));
+        let steps = steps.spawn().unwrap();
         Shop { scheduler, steps, counter: Counter::default() }
     }
 
@@ -53,10 +55,7 @@ impl Shop {
 
     #[track_caller]
     fn assert_accounted(&self) {
-        let (stats, tasks) = (self.steps.stats(), self.scheduler.task_stats());
-        assert_eq!((stats.submitted, stats.queued), (stats.ended, 0), "{stats:?}");
-        assert_eq!((tasks.live, tasks.running), (0, 0), "{tasks}");
-        assert_untouched(&self.scheduler);
+        assert_accounted(&self.scheduler, &self.steps.stats());
     }
 }
 
@@ -138,6 +137,37 @@ async fn who_gives_way_may_sit_at_another_worker_and_goes_on_where_there_is_room
     assert_eq!((firm.await.unwrap(), urgent.await.unwrap(), soft.await.unwrap()), (1, 1, 2));
     assert_eq!(shop.log(), [(1, 0), (2, 0), (3, 0), (2, 1)]);
     assert_eq!(shop.steps.stats().preempted, 1);
+    shop.assert_accounted();
+}
+
+/// Comes to no checkpoint for half a second.
+struct Deaf;
+
+#[async_trait]
+impl Handler<u64, u32> for Deaf {
+    async fn handle(&self, context: TaskContext, _item: &u64) -> Result<u32, BoxError> {
+        tokio::time::sleep(500 * MS).await;
+        Ok(context.attempt())
+    }
+}
+
+/// C8: the next is told when the grace of the first is over, without anything else having happened.
+#[tokio::test(start_paused = true)]
+async fn c8_when_one_does_not_give_way_within_the_grace_another_does() {
+    let shop = Shop::new(10);
+    let deaf = shop.steps.worker("deaf").register(Deaf);
+    let first = Job::new("deaf", 1, gpu(1)).priority(Priority::Low).preemptible_at_checkpoints();
+    let first = shop.steps.submit(first);
+    settle().await;
+    let second = shop.steps.worker("second").register(Deaf);
+    let soft = shop.submit(2, Priority::Low);
+    settle().await;
+    let start = tokio::time::Instant::now();
+    assert_eq!(shop.submit(3, Priority::Critical).await.unwrap(), 1);
+    // The grace of 100 ms, its own time, and a millisecond of rounding for each timer.
+    assert!((600 * MS..=603 * MS).contains(&start.elapsed()), "{:?}", start.elapsed());
+    assert_eq!((first.await.unwrap(), soft.await.unwrap()), (1, 2));
+    drop((deaf, second));
     shop.assert_accounted();
 }
 

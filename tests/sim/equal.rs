@@ -235,6 +235,13 @@ fn the_highest_response_ratio_first() {
 #[test]
 fn modules_with_quotas() {
     compare(&Profile::quotas(), 60_000, &[(Case::Parked, 500), (Case::Refitted, 500)]);
+    let mut short = Profile::quotas().bypass(0, 200);
+    short.config.look_ahead = 2;
+    compare(
+        &Profile { name: "quotas, look-ahead of 2", ..short },
+        20_000,
+        &[(Case::Parked, 150), (Case::LookAhead, 50)],
+    );
 }
 
 #[test]

@@ -13,8 +13,10 @@
 //! * A turn goes through filings in order of rank and preference and looks at no filing twice; another alternative of
 //!   the same waiter has its own turn.
 //! * A rate is ready when it no longer blocks one of the filings in its line, with the claims as they are.
-//! * A cap parks a filing, and lets it go, at the beginning of a turn; and parks it when it is looked at.
-//! * A request is inside a minimum if all that its first alternative wants is.
+//! * A cap parks a filing at the beginning of a turn, and when it is looked at. Its line is looked at as that of a
+//!   budget is, from when something of it comes back; who has room goes to the line of what it lacks, which is no pass.
+//! * A request is inside a minimum if all that its first alternative wants is. Of those that wait and want no more than
+//!   the whole minimum, it is looked for among the first `look_ahead`, and again from the first when one was found.
 //! * A waiter that only safety keeps claims nothing from when that is found until it is found to be kept by units:
 //!   that is looked for when the waiter is looked at, is passed, or asks or stands otherwise than before.
 //! * Who stands at a loan for safety alone, and lacks something else by the end of the turn, so that the check finds
@@ -69,6 +71,7 @@ use hold::{Lease, Notes};
 use module::Module;
 use preempt::Preemption;
 use ratio::Pace;
+use regrant::Place;
 
 /// Effective level, order, arrival: smaller goes first.
 type Rank = (Priority, u64, u64);
@@ -123,8 +126,8 @@ struct Waiter {
     entered: u64,
     /// The place of each alternative: what blocked it when it was last looked at.
     filed: Vec<Option<BudgetId>>,
-    /// Which alternatives the cap of its module keeps out of the lines.
-    parked: Vec<bool>,
+    /// Which alternatives a cap of its module keeps out of the lines of budgets, and which cap.
+    parked: Vec<Option<BudgetId>>,
     expiries: u32,
     passes: u32,
     first_pass: u64,
@@ -179,7 +182,7 @@ pub struct Model {
     /// Where somebody was found to stand whom nothing but safety keeps.
     unsafe_places: BTreeSet<BudgetId>,
     /// Places where something changed, and the filing, by rank and alternative, from which on that concerns anybody.
-    dirty: BTreeMap<BudgetId, (Rank, usize)>,
+    dirty: BTreeMap<Place, (Rank, usize)>,
     /// Releases whose threads have not entered yet.
     late: Vec<BTreeSet<BudgetId>>,
     clock: u64,
@@ -356,7 +359,7 @@ impl Model {
                 let waiter = &self.waiters[at];
                 if !self.possible(waiter, alternative) {
                     self.unfile(at, alternative);
-                } else if waiter.parked[alternative] || waiter.filed[alternative].is_some() {
+                } else if waiter.parked[alternative].is_some() || waiter.filed[alternative].is_some() {
                     continue;
                 } else if self.is_capped(waiter, alternative) {
                     self.park(at, alternative);

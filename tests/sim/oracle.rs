@@ -312,7 +312,10 @@ impl Oracle {
             }
             Refused::NotNow(_) => !arrival.wait,
             Refused::Late(_) => arrival.deadline == Some(0),
-            Refused::Full(waiting, _) => *waiting >= self.config.max_waiters && *waiting == self.active().count(),
+            Refused::Full(waiting, _) => {
+                let full = *waiting >= self.config.max_waiters && arrival.seniority.is_none();
+                full && *waiting == self.active().count()
+            }
         };
         if justified { Ok(()) } else { Err("refused without that reason".into()) }
     }

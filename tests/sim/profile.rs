@@ -176,7 +176,7 @@ impl Profile {
     pub fn tight() -> Profile {
         let budgets = vec![loan(0, 1), loan(1, 2), loan(2, 3), Budget::rate(BudgetId::IO, 3).burst(1).max_debt(2)];
         let config = Config { max_waiters: 12, ..config(budgets, 20, 64) };
-        Profile { units: 1..=2, ..Profile::usual("tight", config) }
+        Profile { units: 1..=2, senior: 15, ..Profile::usual("tight", config) }
     }
 
     /// Whoever is blocked is passed once or twice.

@@ -206,7 +206,7 @@ impl World {
         self.enter(|engine, turn| {
             engine.handed_over(turn, &part, tag, tag_of_part(tag));
             engine.split_off(tag_of_part(tag));
-            engine.lend_part(held, split);
+            engine.lend_part(turn, held, split);
         });
         self.settle();
         true
@@ -516,6 +516,7 @@ fn terms(arrival: &Arrival) -> Option<Arc<Terms>> {
             grows: *grows,
             most: most.as_ref().map(|most| Arc::new(amounts(most))),
             arrived: arrival.seniority.unwrap_or(0),
+            waits_since: 0,
         })
     })
 }

@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
-use bursar::tasks::{BoxError, Retry, Task, TaskError, TaskHandle};
-use bursar::{CloseReason, Priority, ReserveError};
+use bursar::tasks::{BoxError, Retry, Task, TaskError, TaskHandle, TaskState};
+use bursar::{CloseReason, Lease, Priority, ReserveError};
+use tokio_test::task;
 
 use super::*;
 
@@ -115,36 +116,124 @@ fn a_future_that_never_yields_is_not_cut_and_ends_as_it_likes() {
     });
 }
 
+/// One unit, and a task that is brought into some state.
+struct Abort {
+    scheduler: Scheduler,
+    held: Option<Lease>,
+}
+
+impl Abort {
+    fn new(held: bool) -> Self {
+        let scheduler = with_gpu(1);
+        let held = held.then(|| take(&scheduler, gpu(1)));
+        Abort { scheduler, held }
+    }
+
+    /// Aborts a task in the state in which it is. It has ended once, everything that it had is back, and whoever waits
+    /// behind it is served at once.
+    async fn ends(self, task: TaskHandle<()>, state: TaskState, counted_running: u64) {
+        let Abort { scheduler, held } = self;
+        assert_eq!((task.state(), scheduler.task_stats().running), (state, counted_running));
+        let mut behind = task::spawn(scheduler.reserve(gpu(1).priority(Priority::Idle)));
+        assert!(state == TaskState::Pausing || behind.poll().is_pending());
+        task.abort();
+        let running = counted_running > 0;
+        let ended = task.await;
+        assert!(matches!(ended, Err(TaskError::Cancelled { running: ran, .. }) if ran == running), "{ended:?}");
+        drop(held);
+        let std::task::Poll::Ready(lease) = behind.poll() else { panic!("something is still held") };
+        drop((lease.unwrap(), behind));
+        let stats = scheduler.task_stats();
+        assert_eq!((stats.submitted, stats.cancelled), (1, 1), "{stats}");
+        assert_accounted(&scheduler);
+    }
+}
+
 #[tokio::test(start_paused = true)]
-async fn an_abort_in_every_state_ends_the_task_and_returns_everything() {
-    let scheduler = with_gpu(1);
-    // Granted and never polled.
-    let fresh = scheduler.submit(endless("fresh", gpu(1)));
-    fresh.abort();
-    assert!(matches!(fresh.await, Err(TaskError::Cancelled { running: false, .. })));
-    let running = scheduler.submit(endless("running", gpu(1)));
-    let queued = scheduler.submit(endless("queued", gpu(1)));
+async fn an_abort_ends_a_task_that_was_granted_at_once_and_has_not_been_polled() {
+    let fresh = Abort::new(false);
+    let task = fresh.scheduler.submit(endless("fresh", gpu(1)));
+    assert_eq!(free(&fresh.scheduler, GPU), 0);
+    fresh.ends(task, TaskState::Queued, 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_ends_a_task_that_waits() {
+    let full = Abort::new(true);
+    let task = full.scheduler.submit(endless("queued", gpu(1)));
     settle().await;
-    // Offered: the units are its own, and it has not taken them up.
-    let offered = scheduler.submit(endless("offered", gpu(1)).priority(Priority::High));
+    assert_eq!(full.scheduler.stats().waiting, 1);
+    full.ends(task, TaskState::Queued, 0).await;
+}
+
+/// Its units lie ready, and it has not taken them up.
+#[tokio::test(start_paused = true)]
+async fn an_abort_ends_a_task_whose_grant_it_has_not_seen() {
+    let mut full = Abort::new(true);
+    let task = full.scheduler.submit(endless("offered", gpu(1)));
     settle().await;
-    running.abort();
-    assert!(matches!(running.await, Err(TaskError::Cancelled { running: true, .. })));
-    offered.abort();
-    queued.abort();
-    assert!(matches!(offered.await, Err(TaskError::Cancelled { .. })));
-    assert!(matches!(queued.await, Err(TaskError::Cancelled { .. })));
+    drop(full.held.take());
+    let stats = full.scheduler.stats();
+    assert_eq!((stats.offered, free(&full.scheduler, GPU)), (1, 0));
+    full.ends(task, TaskState::Queued, 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_ends_a_task_that_runs() {
+    let busy = Abort::new(false);
+    let task = busy.scheduler.submit(endless("running", gpu(1)));
+    settle().await;
+    busy.ends(task, TaskState::Running, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_ends_a_task_that_stands_at_a_checkpoint_where_it_is_to_be_preempted() {
+    let busy = Abort::new(false);
+    let task = Task::new("halted", gpu(1), |context| async move {
+        tokio::time::sleep(MS).await;
+        context.checkpoint().await;
+    });
+    let task = busy.scheduler.submit(task.preemptible_at_checkpoints());
+    settle().await;
+    assert!(task.preempt());
+    busy.ends(task, TaskState::Running, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_ends_a_task_that_was_preempted_and_waits_again() {
+    let mut busy = Abort::new(false);
+    let task = busy.scheduler.submit(endless("preempted", gpu(1)).preemptible());
+    settle().await;
+    let mut urgent = queued(&busy.scheduler, gpu(1).priority(Priority::Critical));
+    settle().await;
+    busy.held = Some(granted(&mut urgent));
+    assert_eq!(busy.scheduler.task_stats().preemptions, 1);
+    busy.ends(task, TaskState::Queued, 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_ends_a_task_that_pauses_before_another_attempt() {
+    let idle = Abort::new(false);
     let failing = Task::fallible("pausing", gpu(1), |_context| async { Err::<(), _>(BoxError::from("no")) });
-    let pausing = scheduler.submit(failing.retry(Retry::new(2)));
+    let task = idle.scheduler.submit(failing.retry(Retry::new(2).backoff(MS, MS)));
     settle().await;
-    pausing.abort();
-    assert!(matches!(pausing.await, Err(TaskError::Cancelled { running: false, .. })));
+    assert_eq!((idle.scheduler.task_stats().retries, free(&idle.scheduler, GPU)), (1, 1));
+    idle.ends(task, TaskState::Pausing, 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_of_a_task_that_has_ended_changes_nothing() {
+    let scheduler = with_gpu(1);
     let mut done = scheduler.submit(Task::new("done", gpu(1), |_context| async { 3 }));
     settle().await;
+    assert_eq!(done.state(), TaskState::Ended);
     done.abort();
     assert_eq!((&mut done).await.unwrap(), 3);
     // Polled once more, it stays pending.
     assert!(futures::poll!(&mut done).is_pending());
+    done.abort();
+    let stats = scheduler.task_stats();
+    assert_eq!((stats.submitted, stats.done, stats.cancelled), (1, 1, 0));
     assert_accounted(&scheduler);
 }
 
@@ -237,4 +326,49 @@ async fn rros_p3_no_task_is_ever_neither_run_nor_queued_nor_cancelled_nor_report
         assert_eq!(stats.ended(), 200, "seed {seed}: {stats}");
         assert_accounted(&scheduler);
     }
+}
+
+/// Attack: on several threads, with room for a few in memory and in the queue, tasks are raised, preempted by hand and
+/// by the scheduler, cancelled and aborted while they are granted, run, give way and end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn tasks_on_several_threads_have_one_end_each_and_the_figures_say_which() {
+    let scheduler = Scheduler::builder().gpu(8u64).max_waiters(24).spawn().unwrap();
+    let mut dice = fastrand::Rng::with_seed(17);
+    let mut handles = Vec::new();
+    for number in 0..2_000u64 {
+        let turns = dice.u64(..6);
+        let task = Task::new("any", gpu(dice.u64(1..=6)), move |context| async move {
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+                context.checkpoint().await;
+            }
+            number
+        });
+        let task = task.priority(Priority::ALL[dice.usize(..5)]).preemptions(u32::MAX);
+        handles.push(scheduler.submit(match dice.u8(..3) {
+            0 => task,
+            1 => task.preemptible(),
+            _ => task.preemptible_at_checkpoints(),
+        }));
+        let any = &handles[number as usize - dice.usize(..=number.min(20) as usize)];
+        match dice.u8(..8) {
+            0 => any.cancel(),
+            1 => any.abort(),
+            2 | 3 => _ = any.preempt(),
+            4 | 5 => _ = any.raise(Priority::ALL[dice.usize(..5)]),
+            _ => tokio::task::yield_now().await,
+        }
+    }
+    let ends = futures::future::join_all(handles).await;
+    let count =
+        |kind: fn(&TaskError) -> bool| ends.iter().flat_map(|end| end.as_ref().err()).filter(|&e| kind(e)).count();
+    let cancelled = count(|error| matches!(error, TaskError::Cancelled { .. })) as u64;
+    let shed = count(|error| matches!(error, TaskError::Shed { .. })) as u64;
+    let done: Vec<u64> = ends.iter().flatten().copied().collect();
+    assert!(done.is_sorted() && done.iter().all(|number| *number < 2_000));
+    let stats = scheduler.task_stats();
+    assert_eq!((stats.done, stats.cancelled, stats.shed), (done.len() as u64, cancelled, shed), "{stats}");
+    assert_eq!(stats.done + stats.cancelled + stats.shed, 2_000, "{stats}");
+    assert!(stats.preemptions > 0 && stats.cancelled > 0, "{stats}");
+    assert_accounted(&scheduler);
 }

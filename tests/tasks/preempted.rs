@@ -99,9 +99,11 @@ async fn p27_a_preempted_task_that_finds_the_queue_full_is_not_shed() {
     // It has the only place in the queue, and everything below it has to wait behind it.
     let mut both = queued(&scheduler, gpu(10).host(1).priority(Priority::High));
     assert!(task.preempt());
-    tokio::time::sleep(20 * MS).await;
-    assert!(scheduler.stats().levels.iter().any(|level| level.shed > 0));
-    assert_eq!(scheduler.task_stats().live, 1);
+    settle().await;
+    // It was let in before: it waits at once, as the second of one.
+    assert_eq!((task.state(), scheduler.stats().waiting), (TaskState::Queued, 2));
+    let shed = scheduler.submit(endless("shed", gpu(1))).await.unwrap_err();
+    assert!(matches!(shed, TaskError::Shed { .. }));
     drop(host);
     drop(granted(&mut both));
     assert_eq!(task.await.unwrap(), 2);
@@ -166,6 +168,32 @@ async fn p27_a_task_that_was_preempted_as_often_as_it_allows_is_asked_no_more() 
     assert_eq!(task.await.unwrap(), 2);
     drop(granted(&mut again));
     assert_eq!(scheduler.task_stats().preemptions, 1);
+    assert_accounted(&scheduler);
+}
+
+/// It has a reason and a grace, and brings its work to where it can be left.
+#[tokio::test(start_paused = true)]
+async fn a_task_that_is_asked_learns_for_whom_and_uses_its_time() {
+    let scheduler = with_gpu(10);
+    let task = Task::new("asked", gpu(10), |context| async move {
+        if let Some(by) = context.saved::<Priority>() {
+            return (by, context.attempt());
+        }
+        let asked = context.revoked().await;
+        assert_eq!(asked.grace, Config::new().grace);
+        tokio::time::sleep(20 * MS).await;
+        context.save(asked.by);
+        context.checkpoint().await;
+        unreachable!("it is halted")
+    });
+    let task = scheduler.submit(task.priority(Priority::Idle).preemptible_at_checkpoints());
+    settle().await;
+    let mut urgent = queued(&scheduler, gpu(1).priority(Priority::High));
+    tokio::time::sleep(10 * MS).await;
+    assert_waits(&mut urgent);
+    tokio::time::sleep(15 * MS).await;
+    drop(granted(&mut urgent));
+    assert_eq!(task.await.unwrap(), (Priority::High, 2));
     assert_accounted(&scheduler);
 }
 

@@ -1,7 +1,7 @@
 //! Tasks that wait: their order, what can be asked of them, and how the wait ends.
 
-use bursar::Priority;
 use bursar::tasks::{Task, TaskError, TaskState};
+use bursar::{Budget, Config, Priority};
 
 use super::*;
 
@@ -76,6 +76,43 @@ async fn a_raised_task_passes_those_below_and_a_priority_never_falls() {
     first.await.unwrap();
     raised.await.unwrap();
     assert_eq!(diary.read(), ["raised", "first"]);
+    assert_accounted(&scheduler);
+}
+
+/// The queue has room for two, and both are there.
+#[tokio::test(start_paused = true)]
+async fn a_task_is_raised_in_a_full_queue_too_and_keeps_the_time_of_its_arrival() {
+    let scheduler = Scheduler::builder().gpu(1u64).max_waiters(2).spawn().unwrap();
+    let held = take(&scheduler, gpu(1));
+    let diary = Diary::default();
+    let raised = scheduler.submit(noting(&diary, "raised", 1).priority(Priority::Low));
+    tokio::time::sleep(MS).await;
+    let high = scheduler.submit(noting(&diary, "high", 1).priority(Priority::High));
+    settle().await;
+    assert!(raised.raise(Priority::High));
+    settle().await;
+    assert_eq!((scheduler.stats().waiting, raised.explain().wait.map(|wait| wait.level)), (2, Some(Priority::High)));
+    drop(held);
+    raised.await.unwrap();
+    high.await.unwrap();
+    assert_eq!(diary.read(), ["raised", "high"]);
+    assert_accounted(&scheduler);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c4_a_raised_task_loses_no_level_that_it_has_gained_by_waiting() {
+    let config = Config::new().with(Budget::loan(GPU, 1)).with_aging_step(50 * MS);
+    let scheduler = Scheduler::builder().config(config).spawn().unwrap();
+    let held = take(&scheduler, gpu(1));
+    let task = scheduler.submit(Task::new("patient", gpu(1), |_context| async {}).priority(Priority::Low));
+    let level = || task.explain().wait.map(|wait| wait.level);
+    tokio::time::sleep(60 * MS).await;
+    assert_eq!(level(), Some(Priority::Normal));
+    assert!(task.raise(Priority::Normal));
+    tokio::time::sleep(2 * MS).await;
+    assert_eq!(level(), Some(Priority::High), "one step above the level that it has now");
+    drop(held);
+    task.await.unwrap();
     assert_accounted(&scheduler);
 }
 

@@ -10,7 +10,7 @@ pub(crate) enum Wait {}
 
 /// Notes nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Console;
+pub(crate) struct Console {}
 
 impl Console {
     pub(crate) fn is_missed(&self, _: u64) -> bool {

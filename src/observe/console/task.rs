@@ -37,8 +37,8 @@ struct Open {
 
 impl TaskRow {
     /// The row of a task that was spawned there.
-    pub(crate) fn new(name: Arc<str>, location: &'static Location<'static>) -> Self {
-        TaskRow { name, location, open: None }
+    pub(crate) fn new(name: &Arc<str>, location: &'static Location<'static>) -> Self {
+        TaskRow { name: Arc::clone(name), location, open: None }
     }
 
     /// Polls the task, as itself.

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 pub(crate) struct TaskRow;
 
 impl TaskRow {
-    pub(crate) fn new(_: Arc<str>, _: &'static Location<'static>) -> Self {
+    pub(crate) fn new(_: &Arc<str>, _: &'static Location<'static>) -> Self {
         TaskRow
     }
 

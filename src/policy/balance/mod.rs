@@ -36,7 +36,7 @@ pub enum Policy {
     PriorityBased,
     /// Where the task is expected to be done first, by what tasks have taken there per unit of cost.
     Predictive,
-    /// Two workers by chance and the best two of the choice before, and of them the one with the smallest product of
+    /// Two workers by chance and the best six of the choice before, and of them the one with the smallest product of
     /// recent peak service time and what is on its way there. What the balancer sent counts at once, also while the
     /// figures that it is given do not have it yet.
     TwoChoices {

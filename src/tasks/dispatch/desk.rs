@@ -28,6 +28,8 @@ pub(super) struct Desk {
     pub seated: BTreeSet<JobId>,
     /// Those of the seated that were told to give up their seat while they ran.
     pub told: BTreeMap<JobId, Told>,
+    /// Whom one of those was told to give way to, once it has.
+    pub kept_for: Option<JobId>,
     pub running_cost: u64,
     pub queued_cost: u64,
     /// By how much its reports differ from what is known here.
@@ -51,6 +53,7 @@ impl Desk {
             queue: BTreeMap::new(),
             seated: BTreeSet::new(),
             told: BTreeMap::new(),
+            kept_for: None,
             running_cost: 0,
             queued_cost: 0,
             offset: 0,

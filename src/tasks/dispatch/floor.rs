@@ -1,11 +1,11 @@
 //! Who waits where and who runs where: the books of a dispatcher. No clock, no lock, no task.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::Priority;
-use crate::policy::Rank;
 use crate::policy::balance::{Balancer, Job, Placed, State, Worker, even_out};
+use crate::policy::{Aging, Rank};
 use crate::tasks::handle::Grip;
 
 use super::desk::Desk;
@@ -25,14 +25,24 @@ pub(super) enum Action {
 /// What is known of a job.
 #[derive(Debug, Clone)]
 pub(super) struct Card {
+    /// The level that it was given.
     pub priority: Priority,
+    /// With the level that it has come to by waiting.
     pub rank: Rank,
     pub cost: u64,
     pub key: Option<Arc<str>>,
+    /// When it gains the next level, if it still waits then; `u64::MAX` for never.
+    pub raise_at: u64,
+}
+
+impl Card {
+    pub(super) fn new(priority: Priority, rank: Rank, cost: u64, key: Option<Arc<str>>) -> Self {
+        Card { priority, rank, cost, key, raise_at: u64::MAX }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     /// No worker takes tasks.
     Nowhere,
     Queued(WorkerId),
@@ -47,19 +57,27 @@ pub(super) struct Floor {
     balancer: Balancer,
     /// Moves of queued jobs in one turn.
     moves_per_turn: usize,
-    jobs: BTreeMap<JobId, (Card, Place)>,
+    pub(super) jobs: BTreeMap<JobId, (Card, Place)>,
     /// Those that no worker takes.
-    nowhere: BTreeMap<Rank, JobId>,
+    pub(super) nowhere: BTreeMap<Rank, JobId>,
     desks: Vec<Desk>,
+    pub(super) aging: Aging,
+    /// When whose level rises.
+    pub(super) raises: BTreeSet<(u64, JobId)>,
+    /// The time of the last turn.
+    pub(super) now: u64,
     /// Whether queued jobs may lie better elsewhere.
     uneven: bool,
     pub moves: u64,
 }
 
 impl Floor {
-    pub(super) fn new(balancer: Balancer, moves_per_turn: usize) -> Self {
+    pub(super) fn new(balancer: Balancer, moves_per_turn: usize, aging: Aging) -> Self {
         Floor {
             balancer,
+            aging,
+            raises: BTreeSet::new(),
+            now: 0,
             moves_per_turn,
             jobs: BTreeMap::new(),
             nowhere: BTreeMap::new(),
@@ -92,12 +110,8 @@ impl Floor {
         matches!(self.jobs.get(&job), Some((_, Place::Seated(_))))
     }
 
-    fn desk(&mut self, id: WorkerId) -> Option<&mut Desk> {
+    pub(super) fn desk(&mut self, id: WorkerId) -> Option<&mut Desk> {
         self.desks.iter_mut().find(|desk| desk.id == id)
-    }
-
-    pub(super) fn rank_of(&self, job: JobId) -> Option<Rank> {
-        Some(self.jobs.get(&job)?.0.rank)
     }
 
     /// The worker where a job has a seat.
@@ -109,28 +123,40 @@ impl Floor {
     }
 
     /// A job comes, or comes back with the rank it had.
-    pub(super) fn arrive(&mut self, job: JobId, card: Card) {
+    pub(super) fn arrive(&mut self, job: JobId, card: Card, now: u64) {
         self.nowhere.insert(card.rank, job);
         self.jobs.insert(job, (card, Place::Nowhere));
+        self.start_clock(job, now);
     }
 
     /// A job that was away, or was withdrawn, waits again where the policy puts it.
-    pub(super) fn come_back(&mut self, job: JobId) {
+    pub(super) fn come_back(&mut self, job: JobId, now: u64) {
         if let Some((card, _)) = self.lift(job) {
-            self.arrive(job, card);
+            self.arrive(job, card, now);
+        }
+    }
+
+    /// A job that ran has given up its seat, and waits again from now on.
+    pub(super) fn give_way(&mut self, job: JobId, now: u64) {
+        if let Some((mut card, _)) = self.lift(job) {
+            self.stop_clock(job, &mut card);
+            self.arrive(job, card, now);
         }
     }
 
     /// A job waits for another attempt, without a seat.
     pub(super) fn go_away(&mut self, job: JobId) {
-        if let Some((card, _)) = self.lift(job) {
+        if let Some((mut card, _)) = self.lift(job) {
+            self.stop_clock(job, &mut card);
             self.jobs.insert(job, (card, Place::Away));
         }
     }
 
     /// A job is over.
     pub(super) fn remove(&mut self, job: JobId) {
-        self.lift(job);
+        if let Some((mut card, _)) = self.lift(job) {
+            self.stop_clock(job, &mut card);
+        }
     }
 
     /// Takes a job out of wherever it is.
@@ -149,7 +175,9 @@ impl Floor {
             Place::Seated(worker) => {
                 if let Some(desk) = self.desk(worker) {
                     desk.seated.remove(&job);
-                    desk.told.remove(&job);
+                    if let Some(told) = desk.told.remove(&job) {
+                        desk.kept_for = Some(told.gives_way_to);
+                    }
                     desk.running_cost = desk.running_cost.saturating_sub(card.cost);
                 }
                 self.sweep();
@@ -170,7 +198,8 @@ impl Floor {
             desk.queued_cost = desk.queued_cost.saturating_add(card.cost);
             self.jobs.insert(job, (card, Place::Queued(worker)));
         } else {
-            self.arrive(job, card);
+            self.nowhere.insert(card.rank, job);
+            self.jobs.insert(job, (card, Place::Nowhere));
         }
     }
 
@@ -180,13 +209,13 @@ impl Floor {
     }
 
     /// A worker takes no more tasks. Those that are queued there go back to wait for another, and are returned.
-    pub(super) fn stop(&mut self, worker: WorkerId, for_good: bool) -> Vec<JobId> {
+    pub(super) fn stop(&mut self, worker: WorkerId, for_good: bool, now: u64) -> Vec<JobId> {
         self.uneven = true;
         let Some(desk) = self.desk(worker) else { return Vec::new() };
         desk.draining = true;
         desk.left |= for_good;
         let queued: Vec<JobId> = desk.queue.values().copied().collect();
-        queued.iter().for_each(|&job| self.come_back(job));
+        queued.iter().for_each(|&job| self.come_back(job, now));
         self.sweep();
         queued
     }
@@ -240,6 +269,7 @@ impl Floor {
     pub(super) fn turn(&mut self, now: u64, grip: impl Fn(JobId) -> Grip) -> Vec<Action> {
         // Workers that failed may have another try.
         self.desks.iter_mut().for_each(|desk| desk.health.tick(now));
+        self.age(now, &grip);
         self.assign();
         if std::mem::take(&mut self.uneven) {
             self.even_out();
@@ -249,6 +279,8 @@ impl Floor {
             self.seat(job, worker);
             actions.push(Action::Start { job, worker });
         }
+        // Whoever a seat was kept for has it, or somebody more urgent.
+        self.desks.iter_mut().for_each(|desk| desk.kept_for = None);
         actions.extend(self.displaced(now, grip));
         actions
     }
@@ -289,14 +321,17 @@ impl Floor {
     }
 
     /// The next job that gets a seat: the first of all that a worker with room can take. A worker takes its own, unless
-    /// one of a higher level waits where there is no room, or it has none of its own.
+    /// one of a higher level waits where there is no room, or it has none of its own. What somebody gave up for another
+    /// is for that one, whom only a higher level passes (R13).
     fn next_start(&self) -> Option<(JobId, WorkerId)> {
         let full = self.desks.iter().filter(|desk| !desk.has_room());
         let urgent = full.filter_map(|desk| self.first_that_may_move(desk)).min();
         let start = |desk: &Desk| {
-            let own = desk.queue.first_key_value().map(|(rank, job)| (*rank, *job));
-            let other = urgent.filter(|(theirs, _)| own.is_none_or(|(mine, _)| theirs.level() < mine.level()));
-            other.or(own).map(|(rank, job)| (rank, job, desk.id))
+            let own = desk.head();
+            let kept = desk.kept_for.and_then(|job| Some((self.queued_rank(job)?, job)));
+            let first = kept.filter(|(kept, _)| own.is_none_or(|(mine, _)| kept.level() <= mine.level())).or(own);
+            let other = urgent.filter(|(theirs, _)| first.is_none_or(|(mine, _)| theirs.level() < mine.level()));
+            other.or(first).map(|(rank, job)| (rank, job, desk.id))
         };
         let able = |desk: &&Desk| desk.has_room() && (desk.state() == State::Active || !desk.queue.is_empty());
         let next = self.desks.iter().filter(able).filter_map(start).min_by_key(|(rank, ..)| *rank);
@@ -304,11 +339,20 @@ impl Floor {
     }
 
     /// The first job of a queue, if its worker does not hold its key.
-    pub(super) fn first_that_may_move(&self, desk: &Desk) -> Option<(Rank, JobId)> {
-        let (rank, job) = desk.queue.first_key_value()?;
-        let (card, _) = self.jobs.get(job)?;
-        let stays = card.key.as_ref().is_some_and(|key| desk.keys.contains(key));
-        (!stays).then_some((*rank, *job))
+    fn first_that_may_move(&self, desk: &Desk) -> Option<(Rank, JobId)> {
+        desk.head().filter(|&(_, job)| self.may_move(job, desk))
+    }
+
+    /// Whether the worker where a job is queued does not hold its key.
+    pub(super) fn may_move(&self, job: JobId, desk: &Desk) -> bool {
+        let key = self.jobs.get(&job).and_then(|(card, _)| card.key.as_ref());
+        key.is_none_or(|key| !desk.keys.contains(key))
+    }
+
+    /// The rank of a job that is queued at some worker.
+    fn queued_rank(&self, job: JobId) -> Option<Rank> {
+        let (card, place) = self.jobs.get(&job)?;
+        matches!(place, Place::Queued(_)).then_some(card.rank)
     }
 
     fn seat(&mut self, job: JobId, worker: WorkerId) {
@@ -325,114 +369,4 @@ impl Floor {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-    use crate::policy::balance::Policy;
-
-    /// Nobody gives up a seat.
-    fn firm(_job: JobId) -> Grip {
-        Grip::Firm
-    }
-
-    fn floor(policy: Policy, desks: u64) -> Floor {
-        let mut floor = Floor::new(Balancer::new(policy), 4);
-        (1..=desks).for_each(|id| floor.join(Desk::new(id, 1)));
-        floor
-    }
-
-    fn arrive(floor: &mut Floor, job: JobId, priority: Priority, cost: u64) {
-        floor.arrive(job, Card { priority, rank: Rank::new(priority, u64::MAX, job), cost, key: None });
-    }
-
-    fn start(job: JobId, worker: WorkerId) -> Action {
-        Action::Start { job, worker }
-    }
-
-    /// Theirs runs a task and loses it; here every job is in exactly one place whatever happens to the workers.
-    #[test]
-    fn a_job_is_in_exactly_one_place_whatever_comes_and_goes() {
-        let mut dice = fastrand::Rng::with_seed(11);
-        let mut floor = floor(Policy::TwoChoices { seed: 3 }, 2);
-        let (mut live, mut next) = (BTreeSet::new(), 100);
-        for step in 0..4_000 {
-            next += 1;
-            let some = live.iter().nth(dice.usize(..live.len().max(1))).copied();
-            match (dice.u8(..8), some) {
-                (0..3, _) => {
-                    arrive(&mut floor, next, Priority::ALL[dice.usize(..5)], dice.u64(1..50));
-                    live.insert(next);
-                }
-                (3, _) if floor.desks.len() < 6 => floor.join(Desk::new(next, dice.u32(1..4))),
-                (4, _) if !floor.desks.is_empty() => {
-                    let worker = floor.desks[dice.usize(..floor.desks.len())].id;
-                    floor.stop(worker, dice.bool());
-                }
-                (5, Some(job)) => {
-                    floor.note(job, 5, dice.u8(..3) == 0, step);
-                    floor.remove(job);
-                    live.remove(&job);
-                }
-                (6, Some(job)) => floor.go_away(job),
-                (_, Some(job)) => floor.come_back(job),
-                _ => floor.tick(),
-            }
-            let grips = [Grip::Waits, Grip::Runs, Grip::Firm];
-            for action in floor.turn(step, |job| grips[job as usize % 3]) {
-                match action {
-                    Action::Displace { job, .. } if job % 3 == 0 => floor.come_back(job),
-                    Action::Displace { job, by } => floor.note_told(job, by, step + 5),
-                    Action::Start { .. } => {}
-                }
-            }
-            // A job that was told stops some time later.
-            let told: Vec<JobId> = floor.desks.iter().flat_map(|desk| desk.told.keys().copied()).collect();
-            told.into_iter().filter(|_| dice.u8(..4) == 0).for_each(|job| floor.come_back(job));
-            let seated: usize = floor.desks.iter().map(|desk| desk.seated.len()).sum();
-            let away = floor.jobs.values().filter(|(_, place)| *place == Place::Away).count();
-            assert_eq!(floor.queued() + seated + away, live.len());
-            assert!(live.iter().eq(floor.jobs.keys()));
-            for desk in &floor.desks {
-                assert!(desk.seated.len() <= desk.capacity as usize);
-                assert!(desk.told.keys().all(|job| desk.seated.contains(job)));
-                let cost = |jobs: &mut dyn Iterator<Item = &JobId>| jobs.map(|job| floor.jobs[job].0.cost).sum::<u64>();
-                assert_eq!(desk.queued_cost, cost(&mut desk.queue.values()));
-                assert_eq!(desk.running_cost, cost(&mut desk.seated.iter()));
-            }
-        }
-    }
-
-    #[test]
-    fn an_urgent_job_takes_the_place_of_one_that_waits_and_none_that_runs() {
-        let mut floor = floor(Policy::LeastLoaded, 1);
-        arrive(&mut floor, 1, Priority::Low, 5);
-        assert_eq!(floor.turn(0, |_| Grip::Waits), [start(1, 1)]);
-        arrive(&mut floor, 2, Priority::Critical, 5);
-        assert_eq!(floor.turn(0, firm), []);
-        assert_eq!(floor.turn(0, |_| Grip::Waits), [Action::Displace { job: 1, by: 2 }]);
-        floor.come_back(1);
-        assert_eq!(floor.turn(0, |_| Grip::Waits), [start(2, 1)]);
-        arrive(&mut floor, 3, Priority::Critical, 5);
-        assert_eq!(floor.turn(0, |_| Grip::Waits), [], "equals never displace each other");
-    }
-
-    #[test]
-    fn a_worker_with_room_takes_what_waits_elsewhere_but_its_own_first_inside_a_level() {
-        let mut floor = floor(Policy::RoundRobin, 2);
-        (1..=4).for_each(|job| arrive(&mut floor, job, Priority::Normal, 1));
-        assert_eq!(floor.turn(0, firm), [start(1, 1), start(2, 2)]);
-        // Three is queued at the first, four at the second.
-        floor.remove(2);
-        assert_eq!(floor.turn(0, firm), [start(4, 2)]);
-        floor.remove(4);
-        assert_eq!(floor.turn(0, firm), [start(3, 2)]);
-        assert_eq!(floor.moves, 1);
-        arrive(&mut floor, 5, Priority::Normal, 1);
-        arrive(&mut floor, 6, Priority::Normal, 1);
-        arrive(&mut floor, 7, Priority::High, 1);
-        floor.turn(0, firm);
-        floor.remove(3);
-        assert_eq!(floor.turn(0, firm), [start(7, 2)]);
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 //! One kind of job, several workers: each job goes to one of them, by a policy.
 
+mod aging;
 mod desk;
 mod displace;
 mod floor;
@@ -83,9 +84,9 @@ impl DispatcherBuilder {
         let _inside = runtime.enter();
         // In here: where there are no timers its task would panic, and nobody would know why.
         let ticker = tokio::time::interval(tick);
-        let floor = Floor::new(Balancer::new(policy), moves_per_turn);
+        let floor = Floor::new(Balancer::new(policy), moves_per_turn, scheduler.aging());
         let shared = Arc::new(Shared::new(scheduler, Arc::clone(&name), floor, hopeless));
-        let row = TaskRow::new(Arc::clone(&name), Location::caller());
+        let row = TaskRow::new(&name, Location::caller());
         let task = observe::spawn(&runtime, &name, pump::pump(Arc::clone(&shared), ticker, row));
         task.ok_or_else(no_runtime)?;
         shared.scheduler.publish_part(&format!("dispatcher {name}"), Shown(Arc::downgrade(&shared)));
@@ -96,12 +97,19 @@ impl DispatcherBuilder {
 /// Gives jobs of one kind to the workers that are registered for it. Cheap to clone; all clones are the same.
 ///
 /// A job that is submitted gets a worker by the [policy](DispatcherBuilder::policy) and is queued there, in the order
-/// of the scheduler: level, deadline, arrival. When the worker has room, the job asks the scheduler for its resources,
-/// and runs with them. Until it runs it can go elsewhere: queued jobs are evened out when a worker comes or goes, or
-/// says how [loaded](WorkerHandle::report_load) it is; a worker without work takes what waits elsewhere; a job of a
-/// higher level goes where there is room first, and takes the place of one of a lower level that has a place and still
-/// waits for its resources, or of one that runs and is [preemptible](Job::preemptible). Nothing else that runs is ever
-/// moved. Who gives way is queued again where it was, before those that came later, and goes on from what it saved.
+/// of the scheduler: level, deadline, arrival; one that has no deadline is not kept waiting for ever by those that have
+/// one ([`Config::edf_horizon`](crate::Config::edf_horizon)), and one that waits long gains levels
+/// ([`Config::aging_step`](crate::Config::aging_step)), also while it has a place and waits for its resources. When the
+/// worker has room, the job asks the scheduler for its resources, and runs with them. Until it runs it can go
+/// elsewhere: queued jobs are evened out when a worker comes or goes, or says how [loaded](WorkerHandle::report_load)
+/// it is; a worker without work takes what waits elsewhere; a job of a higher level goes where there is room first, and
+/// takes the place of one of a lower level that has a place and still waits for its resources, or of one that runs and
+/// is [preemptible](Job::preemptible). Nothing else that runs is ever moved. Who gives way is queued again where it
+/// was, before those that came later, here and in the queue of the scheduler, and goes on from what it saved. One that
+/// waited also keeps the levels that it has gained.
+///
+/// The place of one that runs is given up for a level that was given, never for one that was gained by waiting, and
+/// goes to the job for which it was given up; only one of a higher level takes it before.
 ///
 /// When the last clone is dropped, what was submitted is still done, as far as there are workers that take it; what
 /// they do not, since all have left or drain, ends with [`TaskError::Cancelled`].

@@ -64,7 +64,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Drop for Closer<I, O> {
 /// What a turn came to.
 struct Turned<O> {
     launches: Vec<Launch<O>>,
-    next_limit: Option<Instant>,
+    /// When something is due without anything else happening.
+    next: Option<Instant>,
     /// Whether time alone may change something: somebody is queued.
     ticks: bool,
     over: bool,
@@ -101,19 +102,22 @@ where
     let (mut flights, mut pauses): (Flights<O>, Pauses) = Default::default();
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let Turned { launches, next_limit, ticks, over } = shared.turn();
+        let Turned { launches, next, ticks, over } = shared.turn();
         for launch in launches {
             flights.push(shared.launch(launch));
         }
         if over && flights.is_empty() {
             break;
         }
+        // In one order, so that the same events have the same effects. Each of the first three has only so much to do
+        // before it has to wait again; what jobs can have without end, results, keeps none of them waiting.
         tokio::select! {
-            Some(landing) = flights.next() => pauses.extend(shared.land(landing)),
-            Some(job) = pauses.next() => shared.state().floor.come_back(job),
-            () = shared.changed.notified() => {}
-            () = sleep_until(next_limit) => shared.expire(Instant::now()),
+            biased;
+            () = sleep_until(next) => shared.expire(Instant::now()),
             _ = ticker.tick(), if ticks => shared.state().floor.tick(),
+            Some(job) = pauses.next() => shared.resume(job),
+            Some(landing) = flights.next() => pauses.extend(shared.land(landing)),
+            () = shared.changed.notified() => {}
         }
     }
     drop(closer);
@@ -143,7 +147,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
                 match action {
                     Action::Start { job, worker } => launches.extend(state.prepare(job, worker)),
                     Action::Displace { job, by } => {
-                        freed.extend(state.displace(job, by, now.saturating_add(self.grace)))
+                        freed.extend(state.displace(job, by, (now, now.saturating_add(self.grace))))
                     }
                 }
             }
@@ -152,13 +156,15 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
                 break;
             }
         }
-        let next_limit = state.limits.iter().find(|&&(at, job)| state.is_limit(at, job)).map(|(at, _)| *at);
+        let limit = state.limits.iter().find(|&&(at, job)| state.is_limit(at, job)).map(|(at, _)| *at);
+        let due = state.floor.due().and_then(|due| self.start.checked_add(Duration::from_nanos(due)));
+        let next = limit.into_iter().chain(due).min();
         let queued = state.floor.queued() > 0;
         if state.floor.is_uneven() {
             self.changed.notify_one();
         }
         let over = state.closing && (state.entries.is_empty() || state.floor.has_nobody());
-        Turned { launches, next_limit, ticks: queued, over }
+        Turned { launches, next, ticks: queued, over }
     }
 
     /// Ends the jobs that are not wanted any more: at once those without a seat.
@@ -252,14 +258,21 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
         pause
     }
 
+    /// The pause of a job before another attempt is over.
+    fn resume(&self, job: JobId) {
+        let now = self.now();
+        self.state().floor.come_back(job, now);
+    }
+
     /// A job has given up its seat, and is queued again where it was.
     fn take_back(&self, job: JobId, cancelled: bool) {
+        let now = self.now();
         let mut state = self.state();
         state.stats.preempted += 1;
-        state.floor.come_back(job);
+        state.floor.give_way(job, now);
         if cancelled {
             // It was told so while it stopped.
-            state.cancels.push(job);
+            state.cancels.insert(job);
         }
         let gone = state.sweep_hands();
         drop(state);
@@ -316,10 +329,10 @@ impl<I: Send + Sync + 'static, O: Send + 'static> State<I, O> {
 
     /// Has a job give up its seat to another: at once if it still waits for its resources, else when it has stopped. It
     /// is waited for until then.
-    fn displace(&mut self, job: JobId, by: JobId, until: u64) -> Option<Withdrawn> {
+    fn displace(&mut self, job: JobId, by: JobId, (now, until): (u64, u64)) -> Option<Withdrawn> {
         match self.entries.get(&job)?.leash.as_ref()?.displace() {
             Displaced::Withdrawn(withdrawn) => {
-                self.floor.come_back(job);
+                self.floor.come_back(job, now);
                 self.stats.displaced += 1;
                 Some(withdrawn)
             }

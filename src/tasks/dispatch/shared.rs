@@ -81,7 +81,8 @@ pub(super) struct State<I, O> {
     pub hands: BTreeMap<WorkerId, Hands<I, O>>,
     /// The times by which jobs are to begin and to be complete.
     pub limits: BTreeSet<(Instant, JobId)>,
-    pub cancels: Vec<JobId>,
+    /// Those of the jobs that are not wanted any more and may have to be told so.
+    pub cancels: BTreeSet<JobId>,
     /// No more jobs come.
     pub closing: bool,
     /// The task has ended.
@@ -99,6 +100,8 @@ pub(super) struct Shared<I, O> {
     /// A job has ended.
     pub landed: Notify,
     pub start: Instant,
+    /// The deadline, for order only, of a job that has none, in nanoseconds.
+    horizon: u64,
     /// How long a job that is told to give up its seat is waited for, in nanoseconds.
     pub grace: u64,
     /// Refuse what this part of the tasks of every worker would be too slow for.
@@ -115,15 +118,17 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
             entries: BTreeMap::new(),
             hands: BTreeMap::new(),
             limits: BTreeSet::new(),
-            cancels: Vec::new(),
+            cancels: BTreeSet::new(),
             closing: false,
             ended: false,
             last_id: 0,
             stats: DispatcherStats::default(),
         };
+        let horizon = scheduler.aging().horizon;
         let grace = u64::try_from(scheduler.grace().as_nanos()).unwrap_or(u64::MAX);
         Shared {
             scheduler,
+            horizon,
             grace,
             name,
             state: Mutex::new(state),
@@ -140,7 +145,11 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
 
     /// Nanoseconds since the dispatcher was made.
     pub(super) fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        self.since_start(Instant::now())
+    }
+
+    fn since_start(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.start).as_nanos()).unwrap_or(u64::MAX)
     }
 
     #[track_caller]
@@ -181,7 +190,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
                 state.limits.extend(limits.map(|limit| (limit, id)));
                 let rank = self.rank(&entry, id);
                 let priority = entry.request.urgency();
-                state.floor.arrive(id, Card { priority, rank, cost, key });
+                state.floor.arrive(id, Card::new(priority, rank, cost, key), self.since_start(now));
                 state.entries.insert(id, entry);
                 drop(state);
                 self.changed.notify_one();
@@ -190,10 +199,10 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
         JobHandle::new(name, id, result, Arc::clone(self) as Arc<dyn Cancels>)
     }
 
-    /// The one order: level, deadline, arrival.
+    /// The one order: level, deadline, arrival. Who has no deadline is not kept waiting by those that have one.
     fn rank(&self, entry: &Entry<I, O>, arrival: u64) -> Rank {
-        let by = entry.limit().map(|limit| limit.saturating_duration_since(self.start).as_nanos());
-        let by = by.and_then(|nanos| u64::try_from(nanos).ok()).unwrap_or(u64::MAX);
+        let implied = || self.since_start(entry.submitted).saturating_add(self.horizon);
+        let by = entry.limit().map_or_else(implied, |limit| self.since_start(limit));
         Rank::new(entry.request.urgency(), by, arrival)
     }
 
@@ -247,7 +256,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
     }
 
     pub(super) async fn drain(&self, worker: WorkerId) {
-        self.state().floor.stop(worker, false);
+        self.state().floor.stop(worker, false, self.now());
         self.changed.notify_one();
         loop {
             let mut landed = std::pin::pin!(self.landed.notified());
@@ -263,7 +272,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
     pub(super) fn leave(&self, worker: WorkerId, name: &Arc<str>, on_leave: OnLeave) {
         let mut replies = Vec::new();
         let mut state = self.state();
-        for job in state.floor.stop(worker, true) {
+        for job in state.floor.stop(worker, true, self.now()) {
             if on_leave == OnLeave::Fail {
                 replies.extend(state.take(job));
             }
@@ -343,6 +352,7 @@ impl<I, O> State<I, O> {
     /// Takes a job out, for its end.
     pub(super) fn take(&mut self, job: JobId) -> Option<Entry<I, O>> {
         let entry = self.entries.remove(&job)?;
+        self.cancels.remove(&job);
         self.stats.ended += 1;
         self.floor.remove(job);
         for limit in entry.deadline.into_iter().chain(entry.complete_by) {
@@ -361,7 +371,12 @@ impl<I, O> State<I, O> {
 
 impl<I: Send + Sync + 'static, O: Send + 'static> Cancels for Shared<I, O> {
     fn cancel(&self, job: JobId) {
-        self.state().cancels.push(job);
-        self.changed.notify_one();
+        let mut state = self.state();
+        // It may have ended.
+        if state.entries.contains_key(&job) {
+            state.cancels.insert(job);
+            drop(state);
+            self.changed.notify_one();
+        }
     }
 }

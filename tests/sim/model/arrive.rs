@@ -68,7 +68,7 @@ impl Model {
         // With whatever that granted, the virtual time went on; and of who has nothing yet nothing is kept.
         self.note_bound(arrival.tag, &arrival.most);
         let (waiter, finish) = self.newcomer(arrival);
-        let module = (waiter.level, arrival.ask.module);
+        let module = (waiter.level, self.share_of(arrival));
         if let Some(path) = self.admit(&waiter) {
             self.finish.insert(module, finish);
             self.immediate[arrival.level as usize] += 1;
@@ -81,7 +81,7 @@ impl Model {
         if arrival.deadline == Some(0) {
             return refused(Refused::Late(short));
         }
-        if self.active() >= self.settings.max_waiters {
+        if self.active() >= self.settings.max_waiters && arrival.seniority.is_none() {
             return refused(Refused::Full(self.active(), short));
         }
         // A request that was refused leaves no trace: neither in the numbers of arrivals, nor in the shares.
@@ -125,7 +125,7 @@ impl Model {
             guaranteed,
             ask: arrival.ask.clone(),
             filed: vec![None; ladders.len()],
-            parked: vec![false; ladders.len()],
+            parked: vec![None; ladders.len()],
             ladders,
             deadline,
             state: State::Waiting,
@@ -142,6 +142,12 @@ impl Model {
         (waiter, finish)
     }
 
+    /// Whose share is charged: that of the module that is named, or whose the lease is that grows.
+    fn share_of(&self, arrival: &Arrival) -> Option<u8> {
+        let registered = self.modules.get(&arrival.tag.module).map(|module| module.name);
+        arrival.ask.module.or(registered)
+    }
+
     /// Start and finish under `Order::Shares`: the dominant share of the first possible alternative, at most the whole,
     /// in millionths of a millionth of what a module of weight 1 may have.
     fn tags(&self, arrival: &Arrival) -> (u64, u64) {
@@ -154,7 +160,7 @@ impl Model {
         let ladders = arrival.ask.ladders();
         let possible = ladders.iter().find(|ladder| fits(ladder)).unwrap_or(&ladders[0]);
         let cost = possible[0].iter().map(share).max().unwrap_or(1).clamp(1, 1_000_000);
-        let finished = self.finish.get(&(arrival.level, arrival.ask.module)).copied().unwrap_or(0);
+        let finished = self.finish.get(&(arrival.level, self.share_of(arrival))).copied().unwrap_or(0);
         let start = finished.max(self.virtual_time[arrival.level as usize]);
         let weight = self.modules.get(&arrival.tag.module).map_or(1, |module| module.weight);
         let finish = (u128::from(start) + cost * 1_000 / u128::from(weight)).min(LATEST.into()) as u64;
@@ -205,8 +211,8 @@ impl Model {
             if !self.possible(waiter, alternative) {
                 continue;
             }
-            if self.is_capped(waiter, alternative) {
-                self.waiters[at].parked[alternative] = true;
+            if let Some(cap) = self.exceeds(waiter.tag, self.low(waiter, alternative)) {
+                self.waiters[at].parked[alternative] = Some(cap);
             } else {
                 let place = self.witness(self.low(waiter, alternative), &self.who(waiter));
                 let place = place.or_else(|| self.unsafe_place(at, alternative));

@@ -7,7 +7,7 @@ use bursar::{BudgetId, Tag};
 use crate::ask::{Asks, units_of};
 use crate::event::party;
 
-use super::{Model, Path, Rank, State, Waiter, Who};
+use super::{Model, Path, Place, Rank, State, Waiter, Who};
 
 impl Model {
     /// Whether every amount, as small as it may become, is within the limit of its budget.
@@ -119,6 +119,14 @@ impl Model {
     }
 
     /// The filings at a place in order: rank, alternative, waiter.
+    pub(super) fn line_of(&self, place: Place) -> Vec<(Rank, usize, usize)> {
+        match place {
+            Place::Budget(id) => self.line(id),
+            Place::Cap(number, id) => self.kept_by(number, id),
+        }
+    }
+
+    /// The same of a budget.
     pub(super) fn line(&self, place: BudgetId) -> Vec<(Rank, usize, usize)> {
         let mut line = Vec::new();
         for (at, waiter) in self.waiters.iter().enumerate() {
@@ -145,7 +153,7 @@ impl Model {
     /// Takes an alternative out of its line, and out of what the module keeps.
     pub(super) fn unfile(&mut self, at: usize, alternative: usize) {
         let waiter = &mut self.waiters[at];
-        (waiter.filed[alternative], waiter.parked[alternative]) = (None, false);
+        (waiter.filed[alternative], waiter.parked[alternative]) = (None, None);
         if waiter.claiming == Some(alternative) {
             waiter.claiming = None;
         }
@@ -173,7 +181,7 @@ impl Model {
 
 /// The budgets that a waiter waits for itself: one that its cap keeps waits for whatever its module holds.
 fn places(waiter: &Waiter) -> BTreeSet<BudgetId> {
-    if waiter.parked.contains(&true) {
+    if waiter.parked.iter().any(Option::is_some) {
         waiter.ask.budgets().collect()
     } else {
         waiter.filed.iter().flatten().copied().collect()

@@ -17,7 +17,7 @@ impl Model {
         for (at, waiter) in self.waiters.iter().enumerate() {
             let wrong = |what: &str| Err(format!("{what}: {waiter:?}"));
             if waiter.state != State::Waiting {
-                let somewhere = waiter.filed.iter().any(Option::is_some) || waiter.parked.contains(&true);
+                let somewhere = waiter.filed.iter().chain(&waiter.parked).any(Option::is_some);
                 if somewhere || waiter.claiming.is_some() || waiter.own != waiter.rank {
                     return wrong("not active, but filed, with a claim, or with a rank of others");
                 }
@@ -67,8 +67,11 @@ impl Model {
     }
 
     fn wrongly_parked(&self, waiter: &Waiter) -> Option<usize> {
-        let parked = (0..waiter.parked.len()).filter(|alternative| waiter.parked[*alternative]);
-        let in_vain = parked.into_iter().find(|alternative| !self.is_capped(waiter, *alternative));
+        let has_room = |alternative: &usize| {
+            let low = self.low(waiter, *alternative);
+            waiter.parked[*alternative].is_some_and(|cap| !self.exceeds_at(waiter.tag, cap, low))
+        };
+        let in_vain = (0..waiter.parked.len()).find(has_room);
         in_vain.or_else(|| (0..waiter.filed.len()).find(|alternative| self.is_filed_above_cap(waiter, *alternative)))
     }
 
@@ -76,10 +79,10 @@ impl Model {
     fn check_filed(&self, at: usize) -> Result<(), String> {
         let waiter = &self.waiters[at];
         for (alternative, place) in waiter.filed.iter().enumerate() {
-            if place.is_some() && waiter.parked[alternative] {
+            if place.is_some() && waiter.parked[alternative].is_some() {
                 return Err(format!("alternative {alternative} is filed and parked: {waiter:?}"));
             }
-            if (place.is_some() || waiter.parked[alternative]) != self.possible(waiter, alternative) {
+            if (place.is_some() || waiter.parked[alternative].is_some()) != self.possible(waiter, alternative) {
                 return Err(format!(
                     "alternative {alternative} is filed, or not, and should not, or should: {waiter:?}"
                 ));
@@ -90,7 +93,7 @@ impl Model {
                 return Err(format!("filed at {place} and asks nothing of it: {waiter:?}"));
             }
         }
-        if waiter.filed.iter().all(Option::is_none) && !waiter.parked.contains(&true) {
+        if waiter.filed.iter().chain(&waiter.parked).all(Option::is_none) {
             return Err(format!("filed nowhere: {waiter:?}"));
         }
         Ok(())

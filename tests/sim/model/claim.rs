@@ -134,9 +134,9 @@ impl Model {
         let claimed = waiter.claiming.map_or(Asks::new(), |claiming| self.claim_of(&waiter.ladders[claiming][0]));
         self.claim_again(at);
         self.mark_lowered(at, claimed);
-        for (alternative, place) in waiter.filed.iter().enumerate() {
-            if let Some(place) = place.filter(|_| waiter.ladders[alternative].len() > 1) {
-                self.mark(place, waiter.rank);
+        for alternative in (0..waiter.filed.len()).filter(|alternative| waiter.ladders[*alternative].len() > 1) {
+            if let Some(place) = waiter.place(alternative) {
+                self.mark_place(place, waiter.rank);
             }
         }
     }

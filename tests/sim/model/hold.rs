@@ -101,6 +101,7 @@ impl Model {
         let Some(lease) = self.held.remove(&id) else { return };
         self.leases -= 1;
         self.unlend(id);
+        self.mark_caps(lease.tag, &lease.asks);
         for (id, units) in &lease.asks {
             self.stock(*id).give(*units);
         }
@@ -141,6 +142,7 @@ impl Model {
         if tag != Tag::NOBODY {
             self.forget_gone();
             if tag_of_part(tag) != tag {
+                self.mark_caps(tag, &self.held[&into].asks.clone());
                 self.look_at_unsafe();
             }
             self.advance();
@@ -159,6 +161,7 @@ impl Model {
         if belongs {
             self.forget_gone();
             if from.tag != to.tag && from.tag != Tag::NOBODY {
+                self.mark_caps(from.tag, &from.asks);
                 self.look_at_unsafe();
             }
             self.advance();
@@ -171,9 +174,10 @@ impl Model {
     pub(super) fn grow(&mut self, of: u32, more: &Arrival) {
         let Some(lease) = self.held.get(&of) else { return };
         if lease.tag.activity == 0 {
-            let (tag, own) = (lease.tag, OF_ONE_LEASE | u64::from(more.id));
+            let (tag, own, asks) = (lease.tag, OF_ONE_LEASE | u64::from(more.id), lease.asks.clone());
             self.held.entry(of).and_modify(|lease| lease.tag.activity = own);
             if tag != Tag::NOBODY {
+                self.mark_caps(tag, &asks);
                 self.look_at_unsafe();
             }
             self.advance();

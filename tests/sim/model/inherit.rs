@@ -51,8 +51,9 @@ impl Model {
         let before = std::mem::replace(&mut waiter.rank, rank);
         let waiter = &self.waiters[at];
         let claimed = if before < rank { self.claim(waiter) } else { Vec::new() };
-        for place in waiter.filed.clone().into_iter().flatten() {
-            self.mark(place, rank);
+        let places: Vec<_> = (0..waiter.filed.len()).filter_map(|alternative| waiter.place(alternative)).collect();
+        for place in places {
+            self.mark_place(place, rank);
         }
         for (id, _) in claimed {
             self.mark(id, before);

@@ -128,8 +128,7 @@ impl Waiter {
     fn standing(&self, claims: Asks) -> Standing {
         let filed = self.filed.iter().enumerate();
         let filed = filed.filter_map(|(alternative, place)| Some((alternative as u8, (*place)?))).collect();
-        let parked =
-            (0..self.parked.len()).filter(|alternative| self.parked[*alternative]).map(|at| at as u8).collect();
+        let parked = (0..self.parked.len()).filter(|at| self.parked[*at].is_some()).map(|at| at as u8).collect();
         Standing { id: self.id, passes: self.passes, hard: self.hard, level: self.rank.0, filed, parked, claims }
     }
 }

@@ -7,14 +7,15 @@ use bursar::{BudgetId, ModuleError, Priority, Quota, Tag};
 use crate::ask::{Asks, units_of};
 use crate::event::Seen;
 
-use super::{LATEST, Model, Rank, State, Waiter};
+use super::regrant::{InTheWay, Place};
+use super::{BEGINNING, LATEST, Model, Rank, State, Waiter};
 
 /// After all others of `Critical`, and those who inherit from them.
 const LAST: u64 = 2 * LATEST;
 
 #[derive(Debug)]
 pub(super) struct Module {
-    name: u8,
+    pub name: u8,
     pub weight: u32,
     quotas: BTreeMap<BudgetId, Quota>,
 }
@@ -61,12 +62,15 @@ impl Model {
     pub(super) fn deregister(&mut self, number: u64) {
         self.advance();
         if self.modules.remove(&number).is_some() {
+            self.dirty.retain(|place, _| !matches!(place, Place::Cap(of, _) if *of == number));
             let its = |waiter: &Waiter| waiter.state == State::Waiting && waiter.tag.module == number;
             for at in (0..self.waiters.len()).filter(|at| its(&self.waiters[*at])).collect::<Vec<_>>() {
                 for alternative in 0..self.waiters[at].ladders.len() {
                     let waiter = &self.waiters[at];
                     if waiter.filed[alternative].is_none() && self.possible(waiter, alternative) {
-                        self.let_go(at, alternative);
+                        let first = self.low(waiter, alternative)[0].0;
+                        self.let_go(at, alternative, first);
+                        self.mark(first, self.waiters[at].rank);
                     }
                 }
             }
@@ -92,11 +96,12 @@ impl Model {
 
     /// The budget of which a module would have more than its cap.
     pub(super) fn exceeds(&self, tag: Tag, asks: &Asks) -> Option<BudgetId> {
-        let above = |&&(id, units): &&(BudgetId, u64)| {
-            let cap = self.cap(tag, id);
-            cap < u64::MAX && self.used(tag, id) + u128::from(units) > u128::from(cap)
-        };
-        asks.iter().find(above).map(|(id, _)| *id)
+        asks.iter().map(|(id, _)| *id).find(|id| self.exceeds_at(tag, *id, asks))
+    }
+
+    pub(super) fn exceeds_at(&self, tag: Tag, id: BudgetId, asks: &Asks) -> bool {
+        let (cap, units) = (self.cap(tag, id), units_of(asks, id));
+        cap < u64::MAX && self.used(tag, id) + u128::from(units) > u128::from(cap)
     }
 
     /// Whether the cap of its module keeps an alternative, as little as it asks for now.
@@ -126,23 +131,18 @@ impl Model {
         rank.0 == Priority::Critical && rank.1 >= LAST
     }
 
-    /// At the beginning of a turn: whom a cap lets go, and who is inside a minimum by now.
+    /// At the beginning of a turn: whom a cap keeps from now on, and who is inside a minimum by now.
     pub(super) fn look_at_modules(&mut self) {
         for number in self.modules.keys().copied().collect::<Vec<_>>() {
-            for (_, alternative, at) in self.parked_of(number) {
-                if !self.is_capped(&self.waiters[at], alternative) {
-                    self.let_go(at, alternative);
-                }
-            }
             for at in self.waiters_of_module(number) {
                 for alternative in 0..self.waiters[at].filed.len() {
                     if self.is_filed_above_cap(&self.waiters[at], alternative) {
                         self.park(at, alternative);
                     }
                 }
-                if self.comes_inside(&self.waiters[at]) {
-                    self.guarantee(at);
-                }
+            }
+            while let Some(at) = self.comes_inside(number) {
+                self.guarantee(at);
             }
         }
     }
@@ -150,13 +150,12 @@ impl Model {
     /// Whether there is anything to do at the beginning of a turn.
     pub(super) fn modules_have_changed(&self) -> bool {
         self.modules.keys().any(|number| {
-            let mut parked = self.parked_of(*number).into_iter();
             let mut waiters = self.waiters_of_module(*number).into_iter().map(|at| &self.waiters[at]);
-            parked.any(|(_, alternative, at)| !self.is_capped(&self.waiters[at], alternative))
-                || waiters.any(|waiter| {
-                    let mut all = 0..waiter.filed.len();
-                    all.any(|alternative| self.is_filed_above_cap(waiter, alternative)) || self.comes_inside(waiter)
-                })
+            let above = waiters.any(|waiter| {
+                let mut all = 0..waiter.filed.len();
+                all.any(|alternative| self.is_filed_above_cap(waiter, alternative))
+            });
+            above || self.comes_inside(*number).is_some()
         })
     }
 
@@ -164,18 +163,56 @@ impl Model {
         waiter.filed[alternative].is_some() && self.is_capped(waiter, alternative)
     }
 
-    fn comes_inside(&self, waiter: &Waiter) -> bool {
-        !waiter.guaranteed && self.is_inside_minimum(waiter.tag, &waiter.ladders[0][0])
+    /// Of the first that could ever be, the first that is inside the minimum and was not.
+    fn comes_inside(&self, number: u64) -> Option<usize> {
+        let hopes = |at: &usize| {
+            let waiter = &self.waiters[*at];
+            let mut wants = waiter.ladders[0][0].iter();
+            !waiter.guaranteed && wants.all(|(id, units)| *units <= self.minimum(waiter.tag, *id))
+        };
+        let hopeful = self.waiters_of_module(number).into_iter().filter(hopes);
+        let mut first = hopeful.take(self.settings.look_ahead).map(|at| (at, &self.waiters[at]));
+        first.find(|(_, waiter)| self.is_inside_minimum(waiter.tag, &waiter.ladders[0][0])).map(|(at, _)| at)
     }
 
-    fn parked_of(&self, number: u64) -> Vec<(Rank, usize, usize)> {
-        let mut parked = Vec::new();
+    /// Those that a cap keeps, in order: rank, alternative, waiter.
+    pub(super) fn kept_by(&self, number: u64, id: BudgetId) -> Vec<(Rank, usize, usize)> {
+        let mut kept = Vec::new();
         for (at, waiter) in self.waiters.iter().enumerate().filter(|(_, waiter)| waiter.tag.module == number) {
-            let all = (0..waiter.parked.len()).filter(|alternative| waiter.parked[*alternative]);
-            parked.extend(all.map(|alternative| (waiter.rank, alternative, at)));
+            let all = (0..waiter.parked.len()).filter(|alternative| waiter.parked[*alternative] == Some(id));
+            kept.extend(all.map(|alternative| (waiter.rank, alternative, at)));
         }
-        parked.sort();
-        parked
+        kept.sort();
+        kept
+    }
+
+    /// Whether a cap leaves as much as somebody asks whom it keeps.
+    pub(super) fn has_room_for_any(&self, number: u64, id: BudgetId) -> bool {
+        self.kept_by(number, id).into_iter().any(|(_, alternative, at)| {
+            let waiter = &self.waiters[at];
+            !self.exceeds_at(waiter.tag, id, self.low(waiter, alternative))
+        })
+    }
+
+    /// Looks at one that a cap keeps.
+    pub(super) fn examine_kept(&mut self, at: usize, alternative: usize) -> Result<(), InTheWay> {
+        let waiter = &self.waiters[at];
+        let low = self.low(waiter, alternative);
+        let cap = self.exceeds(waiter.tag, low);
+        if cap.is_some() {
+            self.waiters[at].parked[alternative] = cap;
+            return Err(InTheWay::TheSame);
+        }
+        let place = self.witness(low, &self.who(waiter)).unwrap_or(low[0].0);
+        self.let_go(at, alternative, place);
+        self.examine(at, alternative, place)
+    }
+
+    /// Something of a module came back: its caps leave more.
+    pub(super) fn mark_caps(&mut self, tag: Tag, asks: &Asks) {
+        for (id, _) in asks.iter().filter(|(id, _)| self.cap(tag, *id) < u64::MAX).copied().collect::<Vec<_>>() {
+            self.mark_place(Place::Cap(tag.module, id), BEGINNING);
+        }
     }
 
     /// Its active waiters in order of rank.
@@ -190,18 +227,17 @@ impl Model {
     pub(super) fn park(&mut self, at: usize, alternative: usize) {
         let claimed = self.claim(&self.waiters[at]);
         self.unfile(at, alternative);
-        self.waiters[at].parked[alternative] = true;
+        let waiter = &self.waiters[at];
+        self.waiters[at].parked[alternative] = self.exceeds(waiter.tag, self.low(waiter, alternative));
         self.claim_again(at);
         self.mark_lowered(at, claimed);
     }
 
-    /// Puts a filing back into a line, where it is looked at.
-    fn let_go(&mut self, at: usize, alternative: usize) {
+    /// Puts a filing back into a line.
+    fn let_go(&mut self, at: usize, alternative: usize, place: BudgetId) {
         let claimed = self.claim(&self.waiters[at]);
-        self.waiters[at].parked[alternative] = false;
-        let place = self.low(&self.waiters[at], alternative)[0].0;
+        self.waiters[at].parked[alternative] = None;
         self.file(at, alternative, place);
-        self.mark(place, self.waiters[at].rank);
         self.claim_again(at);
         self.mark_lowered(at, claimed);
     }
@@ -214,5 +250,13 @@ impl Model {
             self.rerank(at, rank);
         }
         self.harden_if_due(at);
+    }
+}
+
+impl Waiter {
+    /// Where an alternative stands.
+    pub(super) fn place(&self, alternative: usize) -> Option<Place> {
+        let at_a_cap = self.parked[alternative].map(|id| Place::Cap(self.tag.module, id));
+        self.filed[alternative].map(Place::Budget).or(at_a_cap)
     }
 }

@@ -34,11 +34,11 @@ impl Model {
             }
             batch.sort_by(|a, b| self.in_turn(a, b));
             for (rank, alternative, at, place) in batch {
-                let still_there = self.waiters[at].filed[alternative] == Some(place);
+                let still_there = self.waiters[at].place(alternative) == Some(place);
                 if !still_there || self.is_too_little_for_all(place) {
                     continue;
                 }
-                match self.examine(at, alternative, place) {
+                match self.examine_at(at, alternative, place) {
                     Ok(()) => granted += 1,
                     Err(_) if left == 0 => {
                         self.dirty.values_mut().for_each(|from| *from = (rank, alternative).max(*from));

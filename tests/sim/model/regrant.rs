@@ -26,13 +26,24 @@ pub(super) enum Settled {
     LookAhead,
 }
 
+/// A budget, or the cap of a module there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    Budget(BudgetId),
+    Cap(u64, BudgetId),
+}
+
 /// A filing: rank, alternative, waiter, place.
-pub(super) type Filing = (Rank, usize, usize, BudgetId);
+pub(super) type Filing = (Rank, usize, usize, Place);
 
 impl Model {
-    /// Something changed at a place that concerns those from rank `from` on.
+    /// Something changed at a budget that concerns those from rank `from` on.
     pub(super) fn mark(&mut self, id: BudgetId, from: Rank) {
-        let marked = self.dirty.entry(id).or_insert((from, 0));
+        self.mark_place(Place::Budget(id), from);
+    }
+
+    pub(super) fn mark_place(&mut self, place: Place, from: Rank) {
+        let marked = self.dirty.entry(place).or_insert((from, 0));
         *marked = (from, 0).min(*marked);
     }
 
@@ -66,7 +77,7 @@ impl Model {
             if granted == BREATH {
                 return Settled::Breath;
             }
-            let Err(in_the_way) = self.examine(at, alternative, place) else {
+            let Err(in_the_way) = self.examine_at(at, alternative, place) else {
                 granted += 1;
                 done = Some((rank, usize::MAX));
                 continue;
@@ -99,7 +110,7 @@ impl Model {
     pub(super) fn next(&mut self, done: Option<(Rank, usize)>) -> Option<Filing> {
         let mut first: Option<Filing> = None;
         for (place, from) in self.dirty.clone() {
-            let line = if self.is_too_little_for_all(place) { Vec::new() } else { self.line(place) };
+            let line = if self.is_too_little_for_all(place) { Vec::new() } else { self.line_of(place) };
             let to_look_at = |(rank, alternative, _): &(Rank, usize, usize)| {
                 (*rank, *alternative) >= from && done.is_none_or(|done| (*rank, *alternative) > done)
             };
@@ -114,10 +125,19 @@ impl Model {
         first
     }
 
-    /// Whether a loan has less than anybody asks for who is filed there.
-    pub(super) fn is_too_little_for_all(&self, place: BudgetId) -> bool {
-        let stock = &self.stocks[&place];
-        !stock.is_rate() && stock.free(self.now) < self.least(place)
+    /// Whether a loan has less than anybody asks for who is filed there, or a cap leaves less.
+    pub(super) fn is_too_little_for_all(&self, place: Place) -> bool {
+        match place {
+            Place::Budget(id) => !self.stocks[&id].is_rate() && self.stocks[&id].free(self.now) < self.least(id),
+            Place::Cap(number, id) => !self.has_room_for_any(number, id),
+        }
+    }
+
+    pub(super) fn examine_at(&mut self, at: usize, alternative: usize, place: Place) -> Result<(), InTheWay> {
+        match place {
+            Place::Budget(id) => self.examine(at, alternative, id),
+            Place::Cap(..) => self.examine_kept(at, alternative),
+        }
     }
 
     /// Grants if nothing is in the way.
@@ -187,9 +207,11 @@ impl Model {
         }
         self.leases -= 1;
         self.unlend(self.waiters[at].id);
+        let (tag, asks) = (self.waiters[at].tag, self.offered(at).to_vec());
+        self.mark_caps(tag, &asks);
         self.waiters[at].state = State::Dormant;
         self.forget_gone();
-        if self.waiters[at].tag != Tag::NOBODY {
+        if tag != Tag::NOBODY {
             self.look_at_unsafe();
         }
     }

@@ -7,7 +7,7 @@ use bursar::{BudgetId, Priority};
 use crate::ask::units_of;
 use crate::event::{Seen, Why};
 
-use super::{LATEST, Model, Rank, State, Waiter};
+use super::{LATEST, Model, Place, Rank, State, Waiter};
 
 /// As many at a rate are asked when they are ready.
 pub(super) const FIRST_AT_A_RATE: usize = 64;
@@ -48,7 +48,7 @@ impl Model {
             let ready = self.first_at_a_rate(id).into_iter().find(|(_, ready_at)| *ready_at <= self.now);
             if let Some((filing, _)) = ready {
                 // What is looked at already goes on where it was: starting over each time, a short turn gets nowhere.
-                let from = self.dirty.entry(id).or_insert(filing);
+                let from = self.dirty.entry(Place::Budget(id)).or_insert(filing);
                 *from = filing.min(*from);
             }
         }

@@ -1,0 +1,251 @@
+//! What one call costs while very many wait (R11): counted by how often anybody is looked at, among few and among many.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::ledger::{Board, Books, Held};
+use crate::model::{Alternative, Budget, BudgetId, Config, Priority, Quota, Request, Tag, Terms};
+
+use super::steps;
+use super::{Asked, Engine, Settled, Submitted, Turn};
+
+/// More than debug builds check after every call.
+const FEW: u64 = 300;
+const MANY: u64 = 3_000;
+
+const GPU: BudgetId = BudgetId::GPU;
+const HOST: BudgetId = BudgetId::HOST;
+/// The number of a module.
+const MODULE: u64 = 1;
+
+struct Scene {
+    engine: Engine,
+    books: Books,
+    board: Board,
+}
+
+impl Scene {
+    fn new(change: impl FnOnce(Config) -> Config) -> Self {
+        let budgets = [Budget::loan(GPU, 1_000_000), Budget::loan(HOST, 1_000_000)];
+        let config = change(Config::new().with_budgets(budgets).with_aging_step(None));
+        let mut books = Books::new();
+        books.open(&config.budgets, 0);
+        Scene { engine: Engine::new(&config), books, board: Board::default() }
+    }
+
+    fn enter<R>(&mut self, event: impl FnOnce(&mut Engine, &mut Turn<'_>) -> R) -> R {
+        let turn = &mut Turn { books: &mut self.books, board: &self.board, now: 0 };
+        let done = event(&mut self.engine, turn);
+        while self.engine.settle(turn) == Settled::Breath {}
+        self.engine.effects().for_each(drop);
+        done
+    }
+
+    #[track_caller]
+    fn take(&mut self, asked: Asked<'_>) -> Held {
+        match self.enter(|engine, turn| engine.submit(turn, asked)) {
+            Submitted::Granted(held) => held,
+            other => panic!("it has to fit: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn queue(&mut self, asked: Asked<'_>) -> u32 {
+        match self.enter(|engine, turn| engine.submit(turn, asked)) {
+            Submitted::Waiting(slot) => slot,
+            other => panic!("it has to wait: {other:?}"),
+        }
+    }
+}
+
+/// What somebody asks for, and for whom.
+struct Ask {
+    request: Request,
+    terms: Arc<Terms>,
+}
+
+impl Ask {
+    fn new(request: Request, tag: Tag) -> Self {
+        let alternatives = vec![Alternative::rigid(request.amounts().clone())];
+        let terms =
+            Terms { alternatives, factor: 0, patience: 0, tag, grows: false, most: None, arrived: 0, waits_since: 0 };
+        Ask { request, terms: Arc::new(terms) }
+    }
+
+    fn asked(&self) -> Asked<'_> {
+        Asked { terms: Some(Arc::clone(&self.terms)), ..Asked::of(&self.request) }
+    }
+}
+
+const OF_MODULE: Tag = Tag { module: MODULE, ..Tag::NOBODY };
+
+impl Scene {
+    fn register(&mut self, minimum: u64, cap: u64) {
+        let quotas = BTreeMap::from([(GPU, Quota { minimum, cap })]);
+        self.enter(|engine, turn| engine.register(turn, MODULE, "crowded", 1, &quotas)).unwrap();
+    }
+
+    /// A lease that belongs to somebody ends.
+    fn end(&mut self, held: Held) {
+        self.enter(|engine, turn| engine.ended(turn, held));
+    }
+
+    fn release(&mut self, held: Held) {
+        let flagged = self.books.give(held).expect("somebody waits");
+        self.enter(|engine, turn| engine.released(turn, flagged));
+    }
+
+    fn cancel(&mut self, slot: u32) {
+        self.enter(|engine, turn| engine.cancel(turn, slot));
+    }
+}
+
+/// What `act` does looks at no more because so many more have come, but for the way from one milestone of a list to
+/// the next.
+#[track_caller]
+fn assert_flat<S>(what: &str, open: impl Fn(u64) -> (Scene, S), act: impl Fn(&mut Scene, S)) {
+    let [few, many] = [FEW, MANY].map(|count| {
+        let (mut scene, state) = open(count);
+        let before = steps::taken();
+        act(&mut scene, state);
+        steps::taken() - before
+    });
+    assert!(many <= few + few / 2, "{what}: {few} looks among {FEW}, {many} among {MANY}");
+}
+
+fn plain(units: u64) -> Request {
+    Request::new().gpu(units)
+}
+
+/// A module that has one unit, and so many of it who wait for it.
+fn module(minimum: u64, cap: u64, others: u64) -> impl Fn(u64) -> (Scene, (Held, Vec<u32>)) {
+    move |count| {
+        let mut scene = Scene::new(|config| config);
+        scene.register(minimum, cap);
+        let one = Ask::new(plain(1), OF_MODULE);
+        let held = scene.take(one.asked());
+        if others > 0 {
+            scene.take(Asked::of(&plain(others)));
+        }
+        let slots = (0..count).map(|_| scene.queue(one.asked())).collect();
+        (scene, (held, slots))
+    }
+}
+
+#[test]
+fn r11_a_release_of_a_module_at_its_cap_looks_at_no_more_for_all_who_wait() {
+    assert_flat("cap", module(0, 1, 0), |scene, (held, _)| scene.end(held));
+    assert_flat("cap, cancel", module(0, 1, 0), |scene, (_, slots)| scene.cancel(slots[150]));
+    let newcomer = Ask::new(plain(1), OF_MODULE);
+    assert_flat("cap, one more", module(0, 1, 0), |scene, _| _ = scene.queue(newcomer.asked()));
+}
+
+#[test]
+fn r11_a_release_of_a_module_with_a_minimum_looks_at_no_more_for_all_who_wait() {
+    let crowd = || module(1, u64::MAX, 999_999);
+    assert_flat("minimum", crowd(), |scene, (held, _)| scene.end(held));
+    assert_flat("minimum, cancel", crowd(), |scene, (_, slots)| scene.cancel(slots[150]));
+}
+
+/// Some want more than is left, and one behind them does not: few of them are looked at in vain.
+#[test]
+fn r11_a_minimum_is_looked_for_among_the_first_only() {
+    let open = |count| {
+        let mut scene = Scene::new(|config| config);
+        scene.register(3, u64::MAX);
+        let (one, three) = (Ask::new(plain(1), OF_MODULE), Ask::new(plain(3), OF_MODULE));
+        let held = [0; 3].map(|_| scene.take(one.asked()));
+        scene.take(Asked::of(&plain(999_997)));
+        (0..count).for_each(|_| _ = scene.queue(three.asked()));
+        let last = scene.queue(one.asked());
+        (scene, (held, last))
+    };
+    assert_flat("minimum", open, |scene, ([held, ..], last)| {
+        scene.end(held);
+        assert!(!scene.engine.queue.flexible(last).is_some_and(|flexible| flexible.guaranteed));
+    });
+}
+
+/// All are hard: each has its claim.
+fn strict(count: u64) -> (Scene, (Held, Vec<u32>)) {
+    let mut scene = Scene::new(|config| config.with_bypass_limit(0));
+    let held = scene.take(Asked::of(&plain(1)));
+    scene.take(Asked::of(&Request::new().host(1_000_000u64)));
+    let first = scene.queue(Asked::of(&plain(1_000_000)));
+    let slots = (0..count).map(|_| scene.queue(Asked::of(&plain(1).host(1u64))));
+    let slots = std::iter::once(first).chain(slots.collect::<Vec<_>>()).collect();
+    (scene, (held, slots))
+}
+
+#[test]
+fn r11_the_end_of_a_hard_claim_looks_at_no_more_for_all_who_claim() {
+    assert_flat("first", strict, |scene, (_, slots)| scene.cancel(slots[0]));
+    assert_flat("last", strict, |scene, (_, slots)| scene.cancel(slots[slots.len() - 1]));
+    assert_flat("last but nine", strict, |scene, (_, slots)| scene.cancel(slots[slots.len() - 10]));
+    assert_flat("release", strict, |scene, (held, _)| scene.release(held));
+    let one = plain(1);
+    assert_flat("one more", strict, |scene, _| _ = scene.queue(Asked::of(&one)));
+    let urgent = plain(1).priority(Priority::Critical);
+    assert_flat("urgent", strict, |scene, _| _ = scene.take(Asked::of(&urgent)));
+}
+
+/// Two who want more than the claims of all others leave, and stand in the same line.
+#[test]
+fn r11_a_release_that_claims_keep_looks_at_few_of_them() {
+    let open = |count| {
+        let mut scene = Scene::new(|config| config.with_bypass_limit(0));
+        let held = scene.take(Asked::of(&plain(1)));
+        scene.take(Asked::of(&Request::new().host(1_000_000u64)));
+        (0..count).for_each(|_| _ = scene.queue(Asked::of(&plain(1).host(1u64))));
+        (0..3).for_each(|_| _ = scene.queue(Asked::of(&plain(999_999))));
+        (scene, held)
+    };
+    let [few, many] = [FEW, MANY].map(|count| {
+        let (mut scene, held) = open(count);
+        let before = steps::taken();
+        scene.release(held);
+        steps::taken() - before
+    });
+    let blocks = (MANY - FEW) / 64;
+    assert!(many <= few + 8 * blocks, "{few} looks among {FEW} claims, {many} among {MANY}");
+}
+
+/// So many leases that may be asked to end, and one who waits for more than all of them have. It asks nobody.
+fn preemptible(count: u64) -> (Scene, Vec<Held>) {
+    let mut scene = Scene::new(|config| config);
+    let of_it = Tag { preemptible: true, ..Tag::NOBODY };
+    let lent = Ask::new(plain(1).priority(Priority::Idle), of_it);
+    scene.take(Asked::of(&plain(500_000)));
+    let leases = (0..count).map(|_| scene.take(lent.asked())).collect();
+    scene.queue(Asked::of(&plain(1_000_000)));
+    (scene, leases)
+}
+
+#[test]
+fn r11_a_lease_that_may_be_asked_to_end_comes_and_goes_without_a_look_at_the_others() {
+    let beside = Ask::new(Request::new().host(1u64), Tag { preemptible: true, ..Tag::NOBODY });
+    assert_flat("one more", preemptible, |scene, _| _ = scene.take(beside.asked()));
+    assert_flat("one less", preemptible, |scene, leases| scene.end(leases[7]));
+}
+
+/// Somebody needs what one lease holds. The others, which could end too, hold nothing of that.
+#[test]
+fn r11_who_gives_way_is_looked_for_among_those_who_hold_what_is_needed() {
+    let of_it = Tag { preemptible: true, ..Tag::NOBODY };
+    let idle = |request: Request| Ask::new(request.priority(Priority::Idle), of_it);
+    let open = |count| {
+        let mut scene = Scene::new(|config| config);
+        scene.take(idle(plain(500_000)).asked());
+        scene.take(Asked::of(&plain(500_000)));
+        (0..count).for_each(|_| _ = scene.take(idle(Request::new().host(1u64)).asked()));
+        // The first search counts all leases once.
+        scene.queue(Asked::of(&plain(1).priority(Priority::Idle)));
+        scene.queue(Asked::of(&Request::new().host(1_000_000u64).priority(Priority::Low).gpu(900_000u64)));
+        (scene, ())
+    };
+    let urgent = plain(10);
+    assert_flat("search", open, |scene, ()| {
+        scene.queue(Asked::of(&urgent));
+        assert!(scene.engine.preemption.due() < u64::MAX, "somebody was asked");
+    });
+}
