@@ -96,8 +96,8 @@ impl Engine {
         Some((id, self.queue.asks(slot, filing.alternative()).get(id)))
     }
 
-    /// Those that wait or are dormant, in order of rank, the first `most` of them. Looks at every slot once, and at none
-    /// for nobody.
+    /// Those that wait or are dormant, in order of rank, the first `most` of them. Looks at every slot once, and at
+    /// none for nobody.
     pub fn first_waiting(&self, most: usize) -> Vec<u32> {
         if most == 0 {
             return Vec::new();

@@ -102,8 +102,8 @@ pub(super) fn gave_way(label: Option<&str>, level: Priority, by: Priority, late:
     });
 }
 
-/// Runs code of a subscriber's or a caller's where a panic must go no further: on a thread that may panic already, or in
-/// a call on which others rely.
+/// Runs code of a subscriber's or a caller's where a panic must go no further: on a thread that may panic already, or
+/// in a call on which others rely.
 pub(super) fn contain<R>(code: impl FnOnce() -> R) -> Option<R> {
     let payload = match catch_unwind(AssertUnwindSafe(code)) {
         Ok(result) => return Some(result),
