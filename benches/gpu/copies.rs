@@ -4,8 +4,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bursar::memory::{BlockId, CudaSpace, HeapSource, HostBlock, HostSpace, PoolConfig, Space, Stream};
-use bursar::{GIB, MIB, SpaceId, Tier};
+use bursar::memory::{BlockId, CudaConfig, CudaSpace, HeapSource, HostBlock, HostSpace, PoolConfig, Space, Stream};
+use bursar::tiered::{self, Tiers, copy};
+use bursar::{GIB, MIB, Request, Scheduler, SpaceId, Tier};
 use bursar_benches::Options;
 use cudarc::driver::sys::CUstream;
 use cudarc::driver::{CudaStream, DriverError, result};
@@ -34,20 +35,23 @@ fn copies(gpu: &CudaSpace, pinned: &HostSpace, runtime: &Runtime, bytes: u64, ro
     host.fill(3);
     let mut pageable = vec![5_u8; bytes as usize];
     let mut host = Some(host);
-    let names = ["plain", "registered", "block", "slice"];
-    let mut found: Vec<[[f64; 4]; 2]> = Vec::new();
+    let mut tiers = runtime.block_on(Leased::new(bytes));
+    let names = ["plain", "registered", "block", "slice", "tiered copy"];
+    let mut found: Vec<[[f64; 5]; 2]> = Vec::new();
     for _ in 0..=rounds {
         let up = [
             speed(bytes, each, || plain.up()),
             speed(bytes, each, || plain.up_from(host.as_deref().expect("there"))),
             speed(bytes, each, || host = Some(runtime.block_on(up(gpu, id, host.take().expect("there"))))),
             speed(bytes, each, || runtime.block_on(gpu.write(STREAM, id, 0, &pageable)).expect("copied")),
+            speed(bytes, each, || runtime.block_on(tiers.up())),
         ];
         let down = [
             speed(bytes, each, || plain.down()),
             speed(bytes, each, || plain.down_to(host.as_deref_mut().expect("there"))),
             speed(bytes, each, || host = Some(runtime.block_on(down(gpu, id, host.take().expect("there"))))),
             speed(bytes, each, || runtime.block_on(gpu.read(STREAM, id, 0, &mut pageable)).expect("copied")),
+            speed(bytes, each, || runtime.block_on(tiers.down())),
         ];
         found.push([up, down]);
     }
@@ -55,7 +59,7 @@ fn copies(gpu: &CudaSpace, pinned: &HostSpace, runtime: &Runtime, bytes: u64, ro
     found.remove(0);
     for (direction, way) in ["to device", "to host"].into_iter().enumerate() {
         for (at, name) in names.into_iter().enumerate() {
-            let of = |round: &[[f64; 4]; 2]| round[direction][at];
+            let of = |round: &[[f64; 5]; 2]| round[direction][at];
             let speeds = median(found.iter().map(of).collect());
             let ratio = median(found.iter().map(|round| of(round) / round[direction][0]).collect());
             print(name, &format!("{} MiB {way}, GB/s", bytes / MIB), speeds);
@@ -74,6 +78,33 @@ async fn up(gpu: &CudaSpace, id: BlockId, host: HostBlock) -> HostBlock {
 
 async fn down(gpu: &CudaSpace, id: BlockId, host: HostBlock) -> HostBlock {
     gpu.read_into(STREAM, id, 0, host).await.expect("copied")
+}
+
+/// A block of pinned memory and one of the device, inside a lease.
+struct Leased {
+    host: tiered::HostBlock,
+    device: tiered::DeviceBlock,
+}
+
+impl Leased {
+    async fn new(bytes: u64) -> Self {
+        let gpu = crate::open(CudaConfig::new(0).limit(bytes)).expect("it was there before");
+        let host = HostSpace::with(HOST, HeapSource::pinned(gpu.pin()), bytes, PoolConfig::host(bytes).slab(bytes));
+        let scheduler = Scheduler::builder().gpu(bytes).host(bytes).spawn().expect("a plain configuration");
+        let tiers = Tiers::builder().space(gpu).space(host).build(&scheduler).expect("a budget each");
+        let lease = tiers.reserve(Request::new().gpu(bytes).host(bytes)).await.expect("room");
+        let mut host: tiered::HostBlock = lease.allocate(bytes).await.expect("room");
+        host.write(0, &vec![3; bytes as usize]).await.expect("written");
+        Leased { host, device: lease.allocate(bytes).await.expect("room") }
+    }
+
+    async fn up(&mut self) {
+        copy(&self.host, &mut self.device).await.expect("copied");
+    }
+
+    async fn down(&mut self) {
+        copy(&self.device, &mut self.host).await.expect("copied");
+    }
 }
 
 /// GB/s of so many copies, one after the other.

@@ -13,7 +13,7 @@ const STREAM: Stream = Stream(3);
 
 pub fn run(options: &Options) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let usual = cores.min(8);
+    let usual = cores.min(12);
     for threads in [1, 2, 4, 8, 12, 16].into_iter().filter(|&threads| threads == 1 || threads <= cores) {
         for bytes in [MIB, 16 * MIB, 64 * MIB, 256 * MIB, 1_024 * MIB] {
             let (up, down) = ratios(threads, bytes, options);

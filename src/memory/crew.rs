@@ -3,8 +3,8 @@
 //! a future that is dropped, or forgotten, leaves no thread behind that reads or writes what it borrowed.
 //!
 //! Helpers are threads of the runtime that may block. None of them is needed: what no helper takes the caller does, so
-//! a runtime whose threads are all busy costs time and nothing else. Between two pieces of work of one crew they look
-//! around for a while, because to wake a thread takes as long as to copy a quarter of a mebibyte.
+//! a runtime whose threads are all busy costs time and nothing else. After a piece of work they look around for a while
+//! for the next of their crew, because to wake a thread takes as long as to copy a quarter of a mebibyte.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 const IDLE: Duration = Duration::from_micros(300);
 
 /// The caller and so many helpers at most.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Crew {
     helpers: usize,
     board: Arc<Board>,
@@ -49,6 +49,8 @@ struct Work {
 #[derive(Default)]
 struct Ended {
     pieces: usize,
+    /// Somebody wants to hear of the next.
+    awaited: bool,
     panic: Option<Box<dyn Any + Send>>,
 }
 
@@ -60,22 +62,28 @@ unsafe impl Send for Work {}
 unsafe impl Sync for Work {}
 
 impl Crew {
-    /// With so many helpers, or alone. Takes no thread yet.
-    pub(super) fn new(helpers: usize) -> Self {
-        Crew { helpers, board: Arc::default() }
-    }
-
     pub(super) fn is_alone(&self) -> bool {
         self.helpers == 0
     }
 
-    /// Does pieces 0 to `count` - 1, taken in this order. Returns when all are done, and blocks meanwhile.
+    /// With so many helpers from now on. Takes no thread yet, and sends none away that still looks around.
+    pub(super) fn with(mut self, helpers: usize) -> Self {
+        self.helpers = helpers;
+        self
+    }
+
+    /// Does pieces 0 to `count` - 1, taken in this order. Returns when all are done, and blocks meanwhile. Calls
+    /// `between` on this thread, again and again as pieces are done, and at least once after the last.
     ///
     /// # Panics
-    /// When one of them does: with what it panicked with, and after the others are done.
-    pub(super) fn work(&self, count: usize, piece: &(dyn Fn(usize) + Sync)) {
+    /// When a piece or `between` does: with what it panicked with, and after the other pieces are done.
+    pub(super) fn work(&self, count: usize, piece: &(dyn Fn(usize) + Sync), mut between: impl FnMut()) {
         if self.is_alone() || count < 2 {
-            return (0..count).for_each(piece);
+            (0..count).for_each(|at| {
+                piece(at);
+                between();
+            });
+            return;
         }
         // SAFETY: only the lifetime changes. `run` follows the pointer for a piece that it has taken, and this call
         // does not end before every piece is done; afterwards there is no piece left to take.
@@ -87,8 +95,22 @@ impl Crew {
         let work = Arc::new(Work { next: AtomicUsize::new(0), count, piece, ended, all });
         // From here on nothing may unwind before all are done.
         self.post(&work);
-        work.run();
-        if let Some(panic) = work.wait() {
+        let mut panic = None;
+        let mut between = || {
+            if panic.is_none() {
+                panic = catch_unwind(AssertUnwindSafe(&mut between)).err();
+            }
+        };
+        while work.run_one() {
+            between();
+        }
+        let mut seen = 0;
+        while let Some(ended) = work.more_than(seen) {
+            seen = ended;
+            between();
+        }
+        let of_a_piece = lock(&work.ended).panic.take();
+        if let Some(panic) = of_a_piece.or(panic) {
             resume_unwind(panic);
         }
     }
@@ -128,7 +150,7 @@ impl Here {
             seen = posted;
             let work = lock(&self.0.work).clone();
             if let Some(work) = work {
-                work.run();
+                while work.run_one() {}
             }
         }
     }
@@ -154,32 +176,37 @@ impl Drop for Here {
 }
 
 impl Work {
-    /// Takes pieces until there are none.
-    fn run(&self) {
-        loop {
-            let at = self.next.fetch_add(1, Ordering::Relaxed);
-            if at >= self.count {
-                return;
-            }
-            // SAFETY: this piece was not done, so `work` has not returned, and what it borrows is there.
-            #[allow(unsafe_code)]
-            let piece = unsafe { &*self.piece };
-            let done = catch_unwind(AssertUnwindSafe(|| piece(at)));
-            let mut ended = lock(&self.ended);
-            ended.pieces += 1;
-            if let Err(panic) = done {
-                ended.panic.get_or_insert(panic);
-            }
-            if ended.pieces == self.count {
-                self.all.notify_all();
-            }
+    /// Does the next piece, if there is one that nobody has taken.
+    fn run_one(&self) -> bool {
+        let at = self.next.fetch_add(1, Ordering::Relaxed);
+        if at >= self.count {
+            return false;
         }
+        // SAFETY: this piece was not done, so `work` has not returned, and what it borrows is there.
+        #[allow(unsafe_code)]
+        let piece = unsafe { &*self.piece };
+        let done = catch_unwind(AssertUnwindSafe(|| piece(at)));
+        let mut ended = lock(&self.ended);
+        ended.pieces += 1;
+        if let Err(panic) = done {
+            ended.panic.get_or_insert(panic);
+        }
+        if ended.awaited {
+            self.all.notify_all();
+        }
+        true
     }
 
-    /// Waits until all are done. Whoever has taken one is at it, so this takes no longer than a piece does.
-    fn wait(&self) -> Option<Box<dyn Any + Send>> {
-        let ended = self.all.wait_while(lock(&self.ended), |ended| ended.pieces < self.count);
-        ended.unwrap_or_else(PoisonError::into_inner).panic.take()
+    /// Waits until more pieces are done than were seen, and says how many; `None` if all had been. Whoever has taken
+    /// one is at it, so this takes no longer than a piece does.
+    fn more_than(&self, seen: usize) -> Option<usize> {
+        if seen == self.count {
+            return None;
+        }
+        let mut ended = lock(&self.ended);
+        ended.awaited = true;
+        let ended = self.all.wait_while(ended, |ended| ended.pieces == seen);
+        Some(ended.unwrap_or_else(PoisonError::into_inner).pieces)
     }
 }
 
@@ -205,9 +232,16 @@ mod tests {
     /// How often each piece was done.
     fn done(crew: &Crew, count: usize) -> Vec<usize> {
         let times: Vec<_> = (0..count).map(|_| AtomicUsize::new(0)).collect();
-        crew.work(count, &|at| {
-            times[at].fetch_add(1, Ordering::Relaxed);
-        });
+        let mut seen = 0;
+        let sum = || times.iter().map(|times| times.load(Ordering::Acquire)).sum::<usize>();
+        crew.work(
+            count,
+            &|at| {
+                times[at].fetch_add(1, Ordering::Release);
+            },
+            || seen = sum(),
+        );
+        assert_eq!(seen, count, "who looks in between sees the last");
         times.into_iter().map(AtomicUsize::into_inner).collect()
     }
 
@@ -215,7 +249,7 @@ mod tests {
     fn every_piece_is_done_once_with_helpers_without_them_and_outside_of_a_runtime() {
         let runtime = runtime(8);
         for helpers in [0, 1, 3, 7] {
-            let crew = Crew::new(helpers);
+            let crew = Crew::default().with(helpers);
             for count in [0, 1, 2, 3, 17, 1_000] {
                 assert_eq!(done(&crew, count), vec![1; count]);
                 let _inside = runtime.enter();
@@ -228,12 +262,16 @@ mod tests {
     fn helpers_do_take_part() {
         let runtime = runtime(8);
         let _inside = runtime.enter();
-        let crew = Crew::new(1);
+        let crew = Crew::default().with(1);
         let both = std::sync::Barrier::new(2);
         // Each waits for the other: one thread alone would never end.
-        crew.work(2, &|_| {
-            both.wait();
-        });
+        crew.work(
+            2,
+            &|_| {
+                both.wait();
+            },
+            || (),
+        );
     }
 
     #[test]
@@ -242,7 +280,7 @@ mod tests {
         let _inside = runtime.enter();
         let (go, gate) = std::sync::mpsc::channel::<()>();
         let busy = runtime.spawn_blocking(move || gate.recv());
-        let crew = Crew::new(7);
+        let crew = Crew::default().with(7);
         for _ in 0..10 {
             assert_eq!(done(&crew, 100), vec![1; 100]);
         }
@@ -257,26 +295,41 @@ mod tests {
         let handle = runtime.handle().clone();
         drop(runtime);
         let _inside = handle.enter();
-        assert_eq!(done(&Crew::new(7), 100), vec![1; 100]);
+        assert_eq!(done(&Crew::default().with(7), 100), vec![1; 100]);
     }
 
     #[test]
     fn a_panic_in_a_piece_comes_out_after_the_others_are_done_and_the_crew_works_on() {
         let runtime = runtime(8);
         let _inside = runtime.enter();
-        let crew = Crew::new(3);
+        let crew = Crew::default().with(3);
         for bad in [0, 50, 99] {
             let others = AtomicUsize::new(0);
             let panicked = catch_unwind(AssertUnwindSafe(|| {
-                crew.work(100, &|at| {
+                let piece = |at| {
                     assert_ne!(at, bad, "this piece is bad");
                     others.fetch_add(1, Ordering::Relaxed);
-                });
+                };
+                crew.work(100, &piece, || ());
             }));
             let message = panicked.expect_err("one of them panicked");
             assert!(message.downcast_ref::<String>().is_some_and(|text| text.contains("this piece is bad")));
             assert_eq!(others.into_inner(), 99);
             assert_eq!(done(&crew, 20), vec![1; 20]);
         }
+    }
+
+    #[test]
+    fn a_panic_between_pieces_comes_out_after_all_are_done() {
+        let runtime = runtime(8);
+        let _inside = runtime.enter();
+        let (crew, all) = (Crew::default().with(3), AtomicUsize::new(0));
+        let piece = |_| {
+            all.fetch_add(1, Ordering::Relaxed);
+        };
+        let panicked = catch_unwind(AssertUnwindSafe(|| crew.work(100, &piece, || panic!("in between"))));
+        assert_eq!(panicked.expect_err("it panicked").downcast_ref(), Some(&"in between"));
+        assert_eq!(all.load(Ordering::Relaxed), 100);
+        assert_eq!(done(&crew, 20), vec![1; 20]);
     }
 }

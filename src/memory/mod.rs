@@ -38,6 +38,8 @@ mod cuda;
 mod disk;
 mod error;
 mod host;
+#[cfg(any(feature = "cuda", test))]
+mod past_cache;
 mod pool;
 mod simulated;
 #[cfg(any(feature = "cuda", test))]
@@ -58,6 +60,8 @@ pub use cuda::{
     CudaConfig, CudaDevice, CudaError, CudaPin, CudaSource, CudaSpace, DeviceBlock, DeviceElement, DeviceEvent,
     DeviceSlab, DeviceView, ViewError,
 };
+#[cfg(feature = "cuda")]
+pub(crate) use cuda::{Direct, parts};
 #[cfg(unix)]
 pub use disk::{DiskBlock, DiskConfig, DiskSpace, Durability};
 pub use error::SpaceError;
@@ -103,7 +107,8 @@ pub type Remains = Box<dyn Send>;
 /// # Cancel safety
 ///
 /// Dropping the future of a copy stops it: bytes of its range may have been copied, others not. Dropping the future of
-/// [`allocate`](Space::allocate) leaves no block behind.
+/// [`allocate`](Space::allocate) leaves no block behind. A copy whose future is forgotten (`mem::forget`) touches the
+/// caller's slice no more either, but it keeps its stream to itself.
 #[async_trait]
 pub trait Space: Send + Sync + Debug {
     /// Which space this is.
@@ -114,6 +119,15 @@ pub trait Space: Send + Sync + Debug {
 
     /// How many bytes are allocated, with what blocks were rounded up by.
     fn used(&self) -> u64;
+
+    /// How many bytes it could have now if none were in use: less than the capacity while others use the same device
+    /// or disk. Asks the driver or the system, which may block for as long as they do; for a sampler.
+    ///
+    /// # Errors
+    /// [`SpaceError::Lost`], after which nothing in it can be used any more, or [`SpaceError::Io`].
+    fn probe(&self) -> Result<u64, SpaceError> {
+        Ok(self.capacity())
+    }
 
     /// What it has to show beside what it has and uses: hits and misses of its caches, say.
     fn figures(&self) -> Vec<Figure> {
@@ -187,6 +201,13 @@ pub trait Space: Send + Sync + Debug {
     /// one passes this on.
     #[cfg(feature = "cuda")]
     fn cuda(&self) -> Option<&CudaSpace> {
+        None
+    }
+
+    /// The memory of the host that this is, from and to which a CUDA device copies by itself if it is pinned. A space
+    /// around another one passes this on.
+    #[cfg(feature = "cuda")]
+    fn host(&self) -> Option<&HostSpace> {
         None
     }
 }

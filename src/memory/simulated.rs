@@ -71,6 +71,8 @@ type Clock = Option<Instant>;
 #[derive(Debug)]
 struct Heap {
     used: u64,
+    /// What others use of the device.
+    others: u64,
     /// Whole pieces of freed blocks. As with a real device, the memory is taken from the system once, not for every
     /// block.
     spare: Vec<Box<[u8]>>,
@@ -91,7 +93,7 @@ impl SimulatedDevice {
             capacity,
             bandwidth: 16 * GIB,
             latency: Duration::from_micros(10),
-            heap: Mutex::new(Heap { used: 0, spare: Vec::new() }),
+            heap: Mutex::new(Heap { used: 0, others: 0, spare: Vec::new() }),
             blocks: Blocks::new(id),
             to_device: Link { free_at: Mutex::new(None) },
             from_device: Link { free_at: Mutex::new(None) },
@@ -113,6 +115,12 @@ impl SimulatedDevice {
         // A day is as good as never, and can be added to any time.
         self.latency = latency.min(Duration::from_secs(86_400));
         self
+    }
+
+    /// Lets others use so many bytes of the device, as other processes do of a real one: instead of what they used
+    /// before. What is allocated stays.
+    pub fn used_by_others(&self, bytes: u64) {
+        lock(&self.heap).others = bytes;
     }
 
     /// Runs a kernel over a block, in stream order. It is called for one piece of the block after the other, with the
@@ -200,6 +208,10 @@ impl Space for SimulatedDevice {
         lock(&self.heap).used
     }
 
+    fn probe(&self) -> Result<u64, SpaceError> {
+        Ok(self.capacity.saturating_sub(lock(&self.heap).others))
+    }
+
     async fn allocate(&self, bytes: u64) -> Result<BlockId, SpaceError> {
         if bytes == 0 {
             return Err(SpaceError::Zero { space: self.id });
@@ -207,7 +219,7 @@ impl Space for SimulatedDevice {
         let (space, asked) = (self.id, bytes);
         let out_of_memory = |free| SpaceError::OutOfMemory { space, asked, free, largest_free: None, pending: 0 };
         let mut heap = lock(&self.heap);
-        let free = self.capacity - heap.used;
+        let free = (self.capacity - heap.used).saturating_sub(heap.others);
         let size = usize::try_from(bytes).ok().filter(|_| bytes <= free).ok_or_else(|| out_of_memory(free))?;
         let pieces = heap.pieces(size);
         let content = Arc::new(Content { size: bytes, pieces });

@@ -3,14 +3,30 @@
 //!
 //! Its unlock is a plain store, so a lock and unlock cost one locked instruction where a mutex costs two; on the path
 //! of a reservation each is a fifth of what is left (`ledger` has the table). A thread that finds it taken spins with
-//! growing pauses and then yields to the operating system, so that a holder that lost its processor gets it back. The
-//! long pauses also keep two busy threads from passing the cache lines to and fro: each does a run of operations at a
-//! time.
+//! growing pauses and then yields to the operating system, so that a holder that lost its processor gets it back.
+//!
+//! How often it looks decides what many threads get done together: every look takes the cache line away from the one
+//! that works. Where nobody waits for units the threads only compete for the lock, and [`Short::lock_unhurried`] looks
+//! so seldom that each does a run of some dozens of operations while the lines are its own. On 16 cores 2 threads do 25
+//! million pairs a second on one budget instead of 11, 4 threads 18 instead of 4.9, and 8 threads 13 instead of 2.8,
+//! and 99 of 100 operations take less than 2 us either way. First pauses of 16 and 64 spins gave 10 and 18 to 8
+//! threads. Where somebody waits for units the lock is held by those who serve them, and an urgent request waited up to
+//! twice as long with such pauses, so [`Short::lock`] looks often.
 
 #[cfg(not(bursar_loom))]
 mod imp {
+    use std::hint::spin_loop;
+    use std::thread::yield_now;
+
     use crossbeam_utils::Backoff;
     use spin::mutex::{SpinMutex, SpinMutexGuard};
+
+    /// The first pause of the unhurried, in spins: some half a microsecond.
+    const PAUSE: u32 = 32;
+    /// How often it is doubled.
+    const DOUBLINGS: u32 = 2;
+    /// After so many pauses the holder may have lost its processor.
+    const LONG: u32 = 12;
 
     #[derive(Debug)]
     pub(crate) struct Short<T>(SpinMutex<T>);
@@ -25,6 +41,32 @@ mod imp {
             match self.0.try_lock() {
                 Some(guard) => guard,
                 None => self.lock_contended(),
+            }
+        }
+
+        /// For those who do the same again and again while nobody waits for what they do.
+        #[inline]
+        pub(crate) fn lock_unhurried(&self) -> SpinMutexGuard<'_, T> {
+            match self.0.try_lock() {
+                Some(guard) => guard,
+                None => self.lock_seldom(),
+            }
+        }
+
+        #[cold]
+        fn lock_seldom(&self) -> SpinMutexGuard<'_, T> {
+            let mut round = 0;
+            loop {
+                (0..PAUSE << round.min(DOUBLINGS)).for_each(|_| spin_loop());
+                if round > LONG {
+                    yield_now();
+                }
+                if !self.0.is_locked()
+                    && let Some(guard) = self.0.try_lock()
+                {
+                    return guard;
+                }
+                round = round.saturating_add(1);
             }
         }
 
@@ -61,6 +103,10 @@ mod imp {
                 Ok(guard) => guard,
                 Err(poisoned) => poisoned.into_inner(),
             }
+        }
+
+        pub(crate) fn lock_unhurried(&self) -> MutexGuard<'_, T> {
+            self.lock()
         }
     }
 }

@@ -251,14 +251,20 @@ impl Core {
         }
     }
 
+    /// Whether somebody waits, as far as is known without a lock.
+    #[inline(always)]
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed)
+    }
+
     /// Gives back what a lease held; goes to the desk only if somebody waits for it.
     #[inline(always)]
     pub(super) fn give(&'static self, held: Held) {
-        if self.busy.load(Ordering::Relaxed) {
+        if self.is_busy() {
             return self.give_at_desk(held);
         }
         // A statement of its own, so that the books are free before the desk is asked for.
-        let flagged = self.books.lock().give(held);
+        let flagged = self.books.lock_unhurried().give(held);
         if let Some(budgets) = flagged {
             self.released(budgets);
         }

@@ -264,7 +264,8 @@ fn take_past_engine(core: &'static Core, generation: u32, request: &Request) -> 
     if request.is_flexible() {
         return None;
     }
-    core.books.lock().take_past_engine(generation, request.amounts(), request.urgency())
+    let mut books = if core.is_busy() { core.books.lock() } else { core.books.lock_unhurried() };
+    books.take_past_engine(generation, request.amounts(), request.urgency())
 }
 
 /// The attempt that does not wait.

@@ -17,6 +17,7 @@
 //! | `bursar::capacity`, `bursar::close` | debug | a capacity or a rate changed, the scheduler closed |
 //! | `bursar::detect` | debug, warn | no GPU was looked for, and why; GPUs are left out: their driver is silent |
 //! | `bursar::memory` | warn | memory or a file of the disk could not be given back |
+//! | `bursar::sample` | warn | a device or disk does not say how much others use of it |
 //! | `bursar::verify` | error | the books do not balance: a defect of this crate |
 //! | `bursar::wake`, `bursar::publish` | error | a waker, or what publishes figures, panicked |
 //!

@@ -1,5 +1,6 @@
 //! The account of one lease: what it reserved and what it has allocated, in every space.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 
 use super::block::Held;
@@ -149,7 +150,7 @@ impl Account {
                 (OverUse::Ignore, _) | (OverUse::Grow, None) => {
                     let entry = &self.shared.entries[at];
                     if let Err(source) = entry.outside.charge(&self.shared.scheduler, short, self.level) {
-                        break Err(no_room(entry, asked, short, source));
+                        break Err(self.no_room(at, asked, short, source));
                     }
                     if self.take(at, short, units).is_ok() {
                         break Ok(());
@@ -175,7 +176,7 @@ impl Account {
             Ok(()) => Ok(more),
             Err(_) => lease.try_grow(&amounts(least)).map(|()| least),
         };
-        let grown = grown.map_err(|source| no_room(entry, asked, short, source))?;
+        let grown = grown.map_err(|source| self.no_room(at, asked, short, source))?;
         lock(&self.state).holdings[at].reserved += grown;
         entry.counters.grew();
         Ok(())
@@ -307,18 +308,23 @@ impl Account {
 
     /// The space refused, or failed: says who has it, if it is full.
     fn refused(&self, at: usize, source: SpaceError) -> AllocateError {
-        let budget = self.shared.entries[at].budget;
-        let holders = match source {
-            SpaceError::OutOfMemory { .. } => self.shared.scheduler.holders(budget),
-            _ => Vec::new(),
-        };
-        let holders = holders.into_iter().take(3).map(|holder| (holder.label, holder.amounts.get(budget))).collect();
+        let full = matches!(source, SpaceError::OutOfMemory { .. } | SpaceError::DiskFull { .. });
+        let holders = if full { self.holders(at) } else { Vec::new() };
         AllocateError::Space { source, holders }
     }
-}
 
-fn no_room(entry: &Entry, asked: u64, short: u64, source: TryReserveError) -> AllocateError {
-    AllocateError::NoRoom { space: entry.id, asked, short, source: Box::new(source) }
+    /// The scheduler refused.
+    fn no_room(&self, at: usize, asked: u64, short: u64, source: TryReserveError) -> AllocateError {
+        let holders = self.holders(at);
+        AllocateError::NoRoom { space: self.shared.entries[at].id, asked, short, source: Box::new(source), holders }
+    }
+
+    /// Who holds the most of a space, by label.
+    fn holders(&self, at: usize) -> Vec<(Cow<'static, str>, u64)> {
+        let budget = self.shared.entries[at].budget;
+        let holders = self.shared.scheduler.holders(budget).into_iter().take(3);
+        holders.map(|holder| (holder.label, holder.amounts.get(budget))).collect()
+    }
 }
 
 impl Holding {

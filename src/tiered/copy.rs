@@ -20,16 +20,17 @@ use crate::model::{BudgetId, MIB, Priority, Request, ReserveError};
 /// until it is awaited, and then returns how many bytes were copied.
 ///
 /// It goes chunk by chunk, in order: while one is written the next is read, and no more than
-/// [`depth`](Transfer::depth) chunks are held at a time.
+/// [`depth`](Transfer::depth) chunks are held at a time. A CUDA device copies blocks of
+/// [pinned](crate::memory::HeapSource::pinned) host memory, and its own, by itself, at the speed of its link or memory.
 ///
 /// # Errors
 /// [`CopyError`], which says what is in the target.
 ///
 /// # Cancel safety
 /// Dropping the future stops it. Then, as after an error, what is in the target is known: the bytes that
-/// [`progress`](Transfer::progress) counts are copied, those of one chunk after them are undefined, and the rest is as
-/// it was. A later copy from or to the same block comes after whatever is left of this one, and may go on where it
-/// stopped.
+/// [`progress`](Transfer::progress) counts are copied, those of one chunk after them are undefined, or of as many as
+/// are held if a device copies by itself, and the rest is as it was. A later copy from or to the same block comes after
+/// whatever is left of this one, and may go on where it stopped.
 pub fn copy<'a, A, B>(from: &'a Block<A>, to: &'a mut Block<B>) -> Transfer<'a> {
     let (from, to) = (from.held(), to.held());
     Transfer {
@@ -38,8 +39,8 @@ pub fn copy<'a, A, B>(from: &'a Block<A>, to: &'a mut Block<B>) -> Transfer<'a> 
         from_offset: 0,
         to_offset: 0,
         length: from.len(),
-        chunk: 4 * MIB,
-        depth: 2,
+        chunk: None,
+        depth: None,
         rates: Vec::new(),
         level: from.level().min(to.level()),
         progress: Progress::default(),
@@ -49,17 +50,22 @@ pub fn copy<'a, A, B>(from: &'a Block<A>, to: &'a mut Block<B>) -> Transfer<'a> 
 /// A copy that was not begun: see [`copy`].
 #[must_use = "nothing is copied unless it is awaited"]
 pub struct Transfer<'a> {
-    from: &'a Held,
-    to: &'a Held,
-    from_offset: u64,
-    to_offset: u64,
-    length: u64,
-    chunk: u64,
-    depth: usize,
+    pub(super) from: &'a Held,
+    pub(super) to: &'a Held,
+    pub(super) from_offset: u64,
+    pub(super) to_offset: u64,
+    pub(super) length: u64,
+    pub(super) chunk: Option<u64>,
+    pub(super) depth: Option<usize>,
     rates: Vec<BudgetId>,
     level: Priority,
     progress: Progress,
 }
+
+/// What is copied at once, unless somebody chooses.
+const CHUNK: u64 = 4 * MIB;
+/// How many of them there are.
+const DEPTH: usize = 2;
 
 /// How far a copy is. Clones are of the same copy, and outlive it.
 #[derive(Debug, Clone, Default)]
@@ -79,15 +85,17 @@ impl<'a> Transfer<'a> {
         self
     }
 
-    /// How many bytes are read and written at once: 4 MiB unless this is called, and at least 1.
+    /// How many bytes are read and written at once: 4 MiB unless this is called, or 16 MiB where a device copies by
+    /// itself, and at least 1.
     pub fn chunk(mut self, bytes: u64) -> Self {
-        self.chunk = bytes.max(1);
+        self.chunk = Some(bytes.max(1));
         self
     }
 
-    /// How many chunks may be held at a time: 2 unless this is called, and at least that.
+    /// How many chunks may be held at a time: 2 unless this is called, or 4 where a device copies by itself, and at
+    /// least 2.
     pub fn depth(mut self, chunks: usize) -> Self {
-        self.depth = chunks.max(2);
+        self.depth = Some(chunks.max(2));
         self
     }
 
@@ -113,7 +121,7 @@ impl<'a> Transfer<'a> {
     async fn run(self) -> Result<u64, CopyError> {
         let span = self.span();
         let copied = match self.check() {
-            Ok(()) => self.pump().instrument(span.clone()).await,
+            Ok(()) => self.go().instrument(span.clone()).await,
             Err(fault) => Err((fault, 0)),
         };
         let done = self.progress.done();
@@ -132,6 +140,15 @@ impl<'a> Transfer<'a> {
         })
     }
 
+    /// By the shortest way there is.
+    async fn go(&self) -> Result<(), (CopyFault, u64)> {
+        #[cfg(feature = "cuda")]
+        if self.directly().await? {
+            return Ok(());
+        }
+        self.pump().await
+    }
+
     /// The span of a copy to a slower tier, in the one that is current. Any other has none.
     fn span(&self) -> Span {
         let (from, to) = (self.from.entry(), self.to.entry());
@@ -144,11 +161,12 @@ impl<'a> Transfer<'a> {
         )
     }
 
-    /// Both at once: who reads waits for room, who writes for a chunk.
+    /// Through memory, both at once: who reads waits for room, who writes for a chunk.
     async fn pump(&self) -> Result<(), (CopyFault, u64)> {
-        let (full, mut filled) = mpsc::channel(self.depth);
-        let (empty, emptied) = mpsc::channel(self.depth);
-        for _ in 0..self.depth {
+        let depth = self.depth.unwrap_or(DEPTH);
+        let (full, mut filled) = mpsc::channel(depth);
+        let (empty, emptied) = mpsc::channel(depth);
+        for _ in 0..depth {
             // There is room for all of them.
             let _ = empty.try_send(Vec::new());
         }
@@ -158,8 +176,7 @@ impl<'a> Transfer<'a> {
                 let at = self.to_offset + self.progress.done();
                 let written = self.to.space().write(self.to.stream(), self.to.id(), at, &chunk).await;
                 written.map_err(|error| (CopyFault::Write(error), self.unknown()))?;
-                self.progress.0.fetch_add(chunk.len() as u64, Ordering::Release);
-                note_copied(self.from.entry(), self.to.entry(), chunk.len() as u64);
+                self.note(chunk.len() as u64);
                 // Nobody takes it once all is read.
                 let _ = empty.send(chunk).await;
             }
@@ -172,7 +189,7 @@ impl<'a> Transfer<'a> {
         let most = self.most_at_once();
         let mut read = 0;
         while read < self.length {
-            let length = self.chunk.min(self.length - read);
+            let length = self.at_once().min(self.length - read);
             // Both ends are held by this copy until the other is done.
             let Some(mut chunk) = emptied.recv().await else { return Ok(()) };
             self.pay(length, &most).await.map_err(CopyFault::Bandwidth)?;
@@ -190,7 +207,7 @@ impl<'a> Transfer<'a> {
     }
 
     /// Pays for so many bytes: all rates together, and no more at once than the smallest can give.
-    async fn pay(&self, bytes: u64, most: &u64) -> Result<(), ReserveError> {
+    pub(super) async fn pay(&self, bytes: u64, most: &u64) -> Result<(), ReserveError> {
         let mut left = if self.rates.is_empty() { 0 } else { bytes };
         while left > 0 {
             let part = left.min(*most);
@@ -203,7 +220,7 @@ impl<'a> Transfer<'a> {
     }
 
     /// The smallest burst of the rates.
-    fn most_at_once(&self) -> u64 {
+    pub(super) fn most_at_once(&self) -> u64 {
         if self.rates.is_empty() {
             return u64::MAX;
         }
@@ -223,9 +240,19 @@ impl<'a> Transfer<'a> {
         out_of_range(self.to, self.to_offset).map(CopyFault::Write).map_or(Ok(()), Err)
     }
 
+    fn at_once(&self) -> u64 {
+        self.chunk.unwrap_or(CHUNK)
+    }
+
+    /// So many more bytes are in the target.
+    pub(super) fn note(&self, bytes: u64) {
+        self.progress.0.fetch_add(bytes, Ordering::Release);
+        note_copied(self.from.entry(), self.to.entry(), bytes);
+    }
+
     /// How many bytes after those that are done may be anything.
     fn unknown(&self) -> u64 {
-        self.chunk.min(self.length - self.progress.done())
+        self.at_once().min(self.length - self.progress.done())
     }
 }
 

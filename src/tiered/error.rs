@@ -91,7 +91,7 @@ pub enum AllocateError {
         reserved: u64,
     },
     /// More than was reserved, or without a lease, and the scheduler does not give it.
-    #[error("{space}: asked {}, {} more than reserved: {source}", Bytes(*.asked), Bytes(*.short))]
+    #[error("{space}: asked {}, {} more than reserved: {source}{}", Bytes(*.asked), Bytes(*.short), Holders(.holders))]
     NoRoom {
         /// The space.
         space: SpaceId,
@@ -101,6 +101,8 @@ pub enum AllocateError {
         short: u64,
         /// What the scheduler says.
         source: Box<TryReserveError>,
+        /// Who holds the most of the budget: label and amount, at most three. Only labelled leases are known.
+        holders: Vec<(Cow<'static, str>, u64)>,
     },
     /// The space does not give it, though it is reserved.
     #[error("{source}{}", Holders(.holders))]

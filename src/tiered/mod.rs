@@ -18,6 +18,11 @@
 //! of the space that its budget does not lend ([`Budget::reservation_limit`](crate::Budget::reservation_limit)), and
 //! then the budget itself, behind whoever waits for it.
 //!
+//! # Others on the same device
+//!
+//! Other processes may use a device or a disk too. [`Tiers::sample`] looks how much they leave, and
+//! [`Tiers::keep_sampled`] does so time and again: a budget lends no more than that.
+//!
 //! # What it shows
 //!
 //! Each space shows what is allocated, copied, spilled to a slower tier, outside of leases and refused among the
@@ -61,12 +66,15 @@ mod account;
 mod block;
 mod builder;
 mod copy;
+#[cfg(feature = "cuda")]
+mod direct;
 mod error;
 mod figures;
 mod lease;
 mod outside;
 mod over_use;
 mod relief;
+mod sampling;
 mod shared;
 mod tiers;
 mod usage;

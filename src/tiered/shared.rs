@@ -30,6 +30,10 @@ pub(super) struct Entry {
     pub(super) streams: StreamPool,
     pub(super) outside: Outside,
     pub(super) counters: Counters,
+    /// What its budget lends unless others use the device too.
+    pub(super) limit: u64,
+    /// What it lent after the last look at the device.
+    pub(super) lent: Mutex<u64>,
     next_stream: AtomicUsize,
     totals: Mutex<Totals>,
 }
@@ -61,6 +65,8 @@ impl Entry {
             outside: Outside::new(budget, space.capacity() - limit),
             space,
             streams,
+            limit,
+            lent: Mutex::new(limit),
             counters: Counters::default(),
             next_stream: AtomicUsize::new(0),
             totals: Mutex::default(),

@@ -21,7 +21,7 @@ use crate::scheduler::{Lease, Scheduler};
 /// The spaces of a scheduler. Cheap to clone; all clones are the same.
 #[derive(Clone)]
 pub struct Tiers {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// Of what is allocated without a lease.
     untracked: Arc<Account>,
     ids: Arc<DashMap<BlockId, Held>>,

@@ -70,6 +70,10 @@ impl Space for Alone {
         self.gpu.used()
     }
 
+    fn probe(&self) -> Result<u64, SpaceError> {
+        self.gpu.probe()
+    }
+
     fn footprint(&self, bytes: u64) -> u64 {
         self.gpu.footprint(bytes)
     }
@@ -274,6 +278,23 @@ fn the_device_has_less_free_by_what_the_pool_reserved_and_has_it_again_after_a_t
     assert_eq!(gpu.pool().trim(0), GIB);
     assert_eq!(gpu.pool().usage().reserved, 0);
     assert!(before.abs_diff(gpu.free_memory().unwrap()) <= 64 * MIB);
+}
+
+#[test]
+fn what_others_use_of_the_device_is_seen_when_it_is_probed_and_what_the_pool_has_is_not() {
+    let Some(gpu) = open(u64::MAX) else { return };
+    let before = gpu.probe().unwrap();
+    let block = gpu.allocate_block(GIB, A).unwrap();
+    assert!(before.abs_diff(gpu.probe().unwrap()) <= 64 * MIB);
+    gpu.context().bind_to_thread().unwrap();
+    // SAFETY: freed below, and used for nothing.
+    let others = unsafe { result::malloc_sync(2 << 30) }.unwrap();
+    let less = before.saturating_sub(gpu.probe().unwrap());
+    // SAFETY: allocated above.
+    unsafe { result::free_sync(others) }.unwrap();
+    assert!((2 * GIB - 64 * MIB..=2 * GIB + 64 * MIB).contains(&less), "{less}");
+    assert!(before.abs_diff(gpu.probe().unwrap()) <= 64 * MIB);
+    drop(block);
 }
 
 #[test]

@@ -89,6 +89,15 @@ async fn a_disk_that_has_less_than_the_budget_says_so_and_nothing_is_charged() {
 }
 
 #[tokio::test]
+async fn a_disk_that_others_fill_has_no_more_than_its_files_and_what_they_leave() {
+    let root = Root::new();
+    let disk = DiskSpace::open(DISK0, root.config(MIB)).await.unwrap();
+    assert_eq!(disk.probe(), Ok(MIB));
+    let full = DiskSpace::open(DISK0, root.config(MIB).leave(u64::MAX)).await.unwrap();
+    assert_eq!(full.probe(), Ok(0));
+}
+
+#[tokio::test]
 async fn the_files_of_a_dead_process_are_removed_and_those_of_living_ones_are_not() {
     let root = Root::new();
     let living = DiskSpace::open(DISK0, root.config(MIB)).await.unwrap();

@@ -86,3 +86,25 @@ async fn borrowed_streams_are_different_and_who_waits_is_served_in_order() {
     drop(lent);
     assert_eq!(streams.available(), 16);
 }
+
+#[tokio::test]
+async fn a_pool_of_streams_that_may_grow_makes_one_when_all_are_lent_and_then_lets_wait() {
+    let streams = StreamPool::growing(2, 4);
+    let mut lent: Vec<_> = (0..4).map(|_| streams.try_acquire().unwrap()).collect();
+    assert_eq!(lent.iter().map(|stream| **stream).collect::<HashSet<_>>().len(), 4);
+    assert!(streams.try_acquire().is_none());
+    let mut waiting = tokio_test::task::spawn(streams.acquire());
+    assert!(waiting.poll().is_pending());
+    drop(lent.pop());
+    assert!(waiting.is_woken() && waiting.poll().is_ready());
+    drop((lent, waiting));
+    assert_eq!((streams.available(), streams.count()), (4, 4), "what was made stays");
+    // Threads that all want one at once get each its own, and there are never more than there may be.
+    let streams = StreamPool::growing(1, 8);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| (0..1_000).for_each(|_| drop(streams.try_acquire().expect("there may be one each"))));
+        }
+    });
+    assert!(streams.available() == usize::from(streams.count()) && streams.count() <= 8);
+}

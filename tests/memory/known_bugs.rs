@@ -2,10 +2,13 @@
 //! notes about it.
 
 use std::fmt::Debug;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 
-use bursar::memory::{HeapSource, HostSpace, PagePin, PoolConfig, SourceError, Space, SpaceError, Stream, StreamPool};
+use bursar::memory::{
+    HeapSource, HostSpace, PagePin, Pool, PoolConfig, Source, SourceError, Space, SpaceError, Stream, StreamPool,
+};
 use bursar::{GIB, MIB, SpaceId, Tier};
 
 use crate::hand::{Hand, audit};
@@ -77,6 +80,64 @@ fn bug_16_growth_that_fails_at_any_point_costs_nothing() {
         hand.refuse(0);
         assert_eq!(pool.allocate(64 * MIB, S).unwrap().len(), 64 * MIB);
     }
+}
+
+/// A source whose next slab comes when the test says so, and says when it is asked for one.
+#[derive(Debug)]
+struct Slow {
+    source: HeapSource,
+    asked: Sender<()>,
+    go: Mutex<Receiver<()>>,
+}
+
+impl Source for Slow {
+    type Slab = <HeapSource as Source>::Slab;
+    type Event = ();
+
+    const STREAMS: bool = false;
+
+    fn slab(&self, bytes: u64) -> Result<Self::Slab, SourceError> {
+        self.asked.send(()).unwrap();
+        self.go.lock().unwrap().recv().unwrap();
+        self.source.slab(bytes)
+    }
+
+    fn record(&self, _: Stream) -> Option<()> {
+        Some(())
+    }
+
+    fn has_passed(&self, (): &()) -> bool {
+        true
+    }
+
+    fn wait(&self, _: Stream, (): &()) -> bool {
+        true
+    }
+}
+
+/// 16: while one pinned a pool of 128 MiB under the lock, nobody else could allocate or free.
+#[test]
+fn bug_16_while_one_thread_waits_for_the_source_others_allocate_and_free_what_is_there() {
+    let ((asked, was_asked), (go, may_go)) = (channel(), channel());
+    let slow = Slow { source: HeapSource::new(), asked, go: Mutex::new(may_go) };
+    let pool = Pool::new(HOST0, slow, PoolConfig::host(64 * MIB).slab(MIB));
+    go.send(()).unwrap();
+    let first = pool.allocate(64 << 10, S).unwrap();
+    was_asked.recv().unwrap();
+    std::thread::scope(|scope| {
+        let grows = scope.spawn(|| pool.allocate(8 * MIB, S).map(|block| block.len()));
+        // It is in the source now, and stays there until all of this is done.
+        was_asked.recv().unwrap();
+        drop(first);
+        for _ in 0..1_000 {
+            let blocks: Vec<_> = (0..8).map(|_| pool.allocate(64 << 10, S).unwrap()).collect();
+            drop(blocks);
+        }
+        assert_eq!((pool.usage().allocated, pool.usage().blocks), (0, 0));
+        go.send(()).unwrap();
+        assert_eq!(grows.join().unwrap(), Ok(8 * MIB));
+    });
+    assert_eq!(pool.usage().allocated, 0);
 }
 
 /// 19: the seventeenth borrower shared a stream with the first.

@@ -1,8 +1,10 @@
 //! Blocks of leases as kernels see them. What only a CUDA device can show says so and is done without one.
 
-use bursar::memory::{CudaConfig, CudaError, CudaSpace, SimulatedDevice, SpaceError, ViewError};
-use bursar::tiered::{DeviceBlock, OverUse};
-use bursar::{MIB, Tier};
+use bursar::memory::{
+    CudaConfig, CudaError, CudaSpace, HeapSource, HostSpace, PoolConfig, SimulatedDevice, SpaceError, ViewError,
+};
+use bursar::tiered::{CopyFault, DeviceBlock, HostBlock, MemoryLease, OverUse, Tiers, Transfer, copy};
+use bursar::{Budget, BudgetId, Config, MIB, Request, Scheduler, Tier};
 
 use crate::backends::{K, Rig, rig, space};
 
@@ -79,4 +81,137 @@ async fn memory_that_is_freed_behind_the_back_of_a_view_is_nobody_elses_until_th
     assert_eq!(block.view::<u8>().map(drop), Err(stale));
     drop((block, other, lease));
     rig.assert_untouched();
+}
+
+/// The first device beside pinned and plain memory of the host, 64 MiB each, a rate, and a lease of it all.
+async fn machine(pinned: bool) -> Option<(Scheduler, Tiers, MemoryLease)> {
+    let gpu = match CudaSpace::open(space(Tier::Gpu), CudaConfig::new(0).limit(64 * MIB)) {
+        Ok(gpu) => gpu,
+        Err(reason @ (CudaError::NoDriver { .. } | CudaError::NoDevice { .. })) => {
+            println!("skipped: {reason}");
+            return None;
+        }
+        Err(failed) => panic!("{failed}"),
+    };
+    let source = if pinned { HeapSource::pinned(gpu.pin()) } else { HeapSource::new() };
+    let host = HostSpace::with(space(Tier::Host), source, 64 * MIB, PoolConfig::host(64 * MIB));
+    let config = Config::new()
+        .with(Budget::loan(BudgetId::GPU, 64 * MIB))
+        .with(Budget::loan(BudgetId::HOST, 64 * MIB))
+        .with(Budget::rate(BudgetId::IO, 1 << 34).burst(64 * MIB));
+    let scheduler = Scheduler::builder().config(config).spawn().unwrap();
+    let tiers = Tiers::builder().space(gpu).space(host).build(&scheduler).unwrap();
+    let lease = tiers.reserve(Request::new().gpu(64 * MIB).host(64 * MIB)).await.unwrap();
+    Some((scheduler, tiers, lease))
+}
+
+const SIZE: u64 = 20 * MIB + 12_345;
+
+fn numbered() -> Vec<u8> {
+    (0..SIZE).map(|at| (at * 31 + at / 4_093) as u8).collect()
+}
+
+async fn bytes_of<T>(block: &bursar::tiered::Block<T>) -> Vec<u8> {
+    let mut bytes = vec![0; block.len() as usize];
+    block.read(0, &mut bytes).await.unwrap();
+    bytes
+}
+
+fn chunked(transfer: Transfer<'_>, chunk: Option<u64>) -> Transfer<'_> {
+    match chunk {
+        Some(bytes) => transfer.chunk(bytes).depth(3),
+        None => transfer,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn host_blocks_pinned_or_not_go_to_the_device_and_back_whatever_the_range_and_the_chunk() {
+    for pinned in [true, false] {
+        let Some((_scheduler, _tiers, lease)) = machine(pinned).await else { return };
+        let mut from: HostBlock = lease.allocate(SIZE).await.unwrap();
+        let mut on_device: DeviceBlock = lease.allocate(SIZE).await.unwrap();
+        let mut back: HostBlock = lease.allocate(SIZE).await.unwrap();
+        from.write(0, &numbered()).await.unwrap();
+        for chunk in [None, Some(1_000_003), Some(64 * MIB)] {
+            on_device.write(0, &vec![1; SIZE as usize]).await.unwrap();
+            back.write(0, &vec![2; SIZE as usize]).await.unwrap();
+            let (up, down) = (MIB + 7, 3 * MIB + 1);
+            let length = SIZE - 5 * MIB;
+            let copied = chunked(copy(&from, &mut on_device).range(up, 11, length), chunk).charge(BudgetId::IO).await;
+            assert_eq!(copied, Ok(length));
+            assert_eq!(chunked(copy(&on_device, &mut back).range(11, down, length), chunk).await, Ok(length));
+            let (back, from) = (bytes_of(&back).await, numbered());
+            let (up, down, length) = (up as usize, down as usize, length as usize);
+            assert!(back[down..down + length] == from[up..up + length], "pinned {pinned}, chunk {chunk:?}");
+            assert!(back[..down].iter().chain(&back[down + length..]).all(|&byte| byte == 2), "the rest is as it was");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_copies_from_block_to_block_in_the_order_of_both_their_streams() {
+    let Some((_scheduler, tiers, lease)) = machine(true).await else { return };
+    let gpu = space(Tier::Gpu);
+    let streams = tiers.streams(gpu).unwrap();
+    let (one, other) = (streams.acquire().await, streams.acquire().await);
+    let mut from = lease.allocate_on(gpu, *one, SIZE).await.unwrap();
+    let mut to = lease.allocate_on(gpu, *other, SIZE).await.unwrap();
+    for round in 0..20_u8 {
+        let bytes: Vec<u8> = numbered().iter().map(|byte| byte ^ round).collect();
+        from.write(0, &bytes).await.unwrap();
+        to.write(0, &vec![round; SIZE as usize]).await.unwrap();
+        let length = SIZE - 1_000;
+        assert_eq!(copy(&from, &mut to).range(1_000, 10, length).await, Ok(length));
+        // Not before it was read.
+        from.write(0, &vec![0; SIZE as usize]).await.unwrap();
+        let found = bytes_of(&to).await;
+        assert!(found[10..10 + length as usize] == bytes[1_000..], "round {round}");
+        assert!(found[..10].iter().chain(&found[10 + length as usize..]).all(|&byte| byte == round));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_of_a_device_that_is_dropped_has_copied_what_it_says_and_what_comes_later_comes_after_it() {
+    let Some((scheduler, tiers, lease)) = machine(true).await else { return };
+    let mut from: HostBlock = lease.allocate(SIZE).await.unwrap();
+    let mut on_device: DeviceBlock = lease.allocate(SIZE).await.unwrap();
+    let mut back: HostBlock = lease.allocate(SIZE).await.unwrap();
+    from.write(0, &numbered()).await.unwrap();
+    on_device.write(0, &numbered()).await.unwrap();
+    for polls in 0..6 {
+        back.write(0, &vec![3; SIZE as usize]).await.unwrap();
+        let transfer = copy(&on_device, &mut back).chunk(MIB);
+        let progress = transfer.progress();
+        let mut transfer = transfer.into_future();
+        for _ in 0..polls {
+            let _ = futures::poll!(transfer.as_mut());
+            tokio::task::yield_now().await;
+        }
+        drop(transfer);
+        let done = progress.done() as usize;
+        assert!(bytes_of(&back).await[..done] == numbered()[..done]);
+        // What the device had begun does not land on this.
+        back.write(0, &vec![9; SIZE as usize]).await.unwrap();
+        assert!(bytes_of(&back).await.iter().all(|&byte| byte == 9), "after {polls} polls");
+    }
+    // And in the other direction, freed with the copy under way.
+    let mut transfer = copy(&from, &mut on_device).chunk(MIB).into_future();
+    let _ = futures::poll!(transfer.as_mut());
+    drop(transfer);
+    drop((from, on_device, back, lease));
+    scheduler.verify().unwrap();
+    assert_eq!(scheduler.stats().leases, 0);
+    assert_eq!(tiers.usage(space(Tier::Gpu)).unwrap().allocated, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_block_that_is_freed_behind_its_owner_ends_the_copy_with_what_was_done() {
+    let Some((_scheduler, tiers, lease)) = machine(true).await else { return };
+    let from: HostBlock = lease.allocate(SIZE).await.unwrap();
+    let mut on_device: DeviceBlock = lease.allocate(SIZE).await.unwrap();
+    let id = on_device.id();
+    tiers.space(space(Tier::Gpu)).unwrap().release(id).unwrap();
+    let failed = copy(&from, &mut on_device).await.unwrap_err();
+    assert_eq!((failed.done, failed.unknown), (0, 0));
+    assert_eq!(failed.fault, CopyFault::Write(SpaceError::StaleBlock { block: id }));
 }

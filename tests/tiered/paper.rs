@@ -67,6 +67,10 @@ impl Space for Paper {
         self.state().used
     }
 
+    fn probe(&self) -> Result<u64, SpaceError> {
+        if self.state().broken { Err(lost()) } else { Ok(self.capacity) }
+    }
+
     fn footprint(&self, bytes: u64) -> u64 {
         bytes.next_multiple_of(self.align)
     }
@@ -79,7 +83,7 @@ impl Space for Paper {
         let mut state = self.state();
         state.asked += 1;
         if state.broken {
-            return Err(SpaceError::Lost { space: GPU0, reason: "fell off the bus".into() });
+            return Err(lost());
         }
         let size = BlockSize { len: bytes, capacity: self.footprint(bytes) };
         let used = state.used + size.capacity;
@@ -108,4 +112,8 @@ impl Space for Paper {
     async fn read(&self, _: Stream, _: BlockId, _: u64, _: &mut [u8]) -> Result<(), SpaceError> {
         Ok(())
     }
+}
+
+fn lost() -> SpaceError {
+    SpaceError::Lost { space: GPU0, reason: "fell off the bus".into() }
 }

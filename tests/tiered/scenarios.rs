@@ -1,6 +1,7 @@
 //! The accounts of leases in figures, on every space that needs no device. The numbers are those of the notes about
 //! another memory manager. `total` is the untracked plus the larger of allocated and reserved of every lease.
 
+use bursar::memory::SpaceError;
 use bursar::tiered::{AllocateError, OverUse, Tiers, TiersError};
 use bursar::{Budget, BudgetId, Config, LeaseError, Request, Scheduler, Share, Tier, TryReserveError};
 
@@ -147,6 +148,76 @@ async fn scenario_7_a_lease_of_another_scheduler_is_refused_and_stays_what_it_wa
     let lease = tiers.reserve(Request::new().compute(1)).await.unwrap();
     let nothing = lease.allocate::<bursar::tiered::Device>(1).await.unwrap_err();
     assert_eq!(nothing, AllocateError::NothingReserved { tier: Tier::Gpu });
+}
+
+#[tokio::test]
+async fn scenarios_9_and_10_on_every_space_what_never_fits_and_what_is_nothing_are_refused_and_charged_to_nobody() {
+    for rig in rigs(1_024, 1_024).await {
+        let zero = AllocateError::Space { source: SpaceError::Zero { space: rig.id }, holders: Vec::new() };
+        for asked in [4_096 * K, u64::MAX, 1 << 63] {
+            let refused = rig.tiers.allocate(rig.id, asked).await.unwrap_err();
+            assert!(!refused.is_shortage(), "it never fits: {refused}");
+            rig.assert_untouched();
+        }
+        let full = rig.tiers.allocate(rig.id, 1_024 * K).await.unwrap();
+        let refused = rig.tiers.allocate(rig.id, 1).await.unwrap_err();
+        assert!(refused.is_shortage(), "{refused}");
+        assert_eq!(rig.tiers.allocate(rig.id, 0).await.unwrap_err(), zero);
+        assert_eq!((rig.total(), rig.usage().blocks), (1_024, 1));
+        gone(full).await;
+        for over_use in [OverUse::Fail, OverUse::Ignore, OverUse::Grow] {
+            let lease = rig.lease(512, over_use);
+            assert_eq!(lease.allocate_in(rig.id, 0).await.unwrap_err(), zero);
+            assert_eq!((rig.total(), rig.of(&lease).allocated), (512, 0));
+        }
+        rig.assert_untouched();
+    }
+}
+
+/// 8, 11: the pool of the host gives whole pages, the others as many bytes as are asked.
+#[tokio::test]
+async fn scenarios_8_and_11_on_every_space_what_is_rounded_up_is_charged_rounded_up() {
+    for rig in rigs(1_024, 1_024).await {
+        for asked in [1, 100, 300, 4_095, 4_097, 9_000] {
+            let block = rig.tiers.allocate(rig.id, asked).await.unwrap();
+            let takes = match rig.id.tier {
+                Tier::Host if asked > 4_096 => asked.next_multiple_of(4_096),
+                Tier::Host => asked.next_multiple_of(512),
+                _ => asked,
+            };
+            assert_eq!((block.len(), block.capacity(), rig.usage().total), (asked, takes, takes), "{}", rig.id);
+            assert_eq!(rig.tiers.footprint(rig.id, asked), takes);
+            gone(block).await;
+        }
+        let page = rig.tiers.footprint(rig.id, 4_097);
+        let lease = rig.scheduler.try_reserve(Request::new().amount(rig.budget, page - 1)).unwrap();
+        let lease = rig.tiers.attach(lease, OverUse::Fail).unwrap();
+        let refused = lease.allocate_in(rig.id, 4_097).await.unwrap_err();
+        let (allocated, reserved) = (0, page - 1);
+        let expected =
+            AllocateError::OverReserved { space: rig.id, asked: 4_097, footprint: page, allocated, reserved };
+        assert_eq!(refused, expected);
+        drop(lease);
+        rig.assert_untouched();
+    }
+}
+
+#[tokio::test]
+async fn scenario_23_on_every_space_what_is_refused_raises_no_peak() {
+    for rig in rigs(8_192, 8_192).await {
+        let lease = rig.lease(1_024, OverUse::Fail);
+        let block = rig.block(&lease, 1_024).await;
+        for asked in [1, 1_024, 100_000] {
+            assert!(lease.allocate_in(rig.id, asked * K).await.is_err());
+            assert!(rig.tiers.allocate(rig.id, 8_192 * K).await.is_err());
+        }
+        let usage = rig.usage();
+        assert_eq!((units(rig.of(&lease).peak), units(usage.peak_allocated), rig.total()), (1_024, 1_024, 1_024));
+        assert_eq!(usage.streams.iter().map(|(_, stream)| stream.peak).sum::<u64>(), 1_024 * K);
+        gone(block).await;
+        drop(lease);
+        rig.assert_untouched();
+    }
 }
 
 #[tokio::test]

@@ -34,8 +34,9 @@ async fn scenario_9_more_than_the_capacity_is_refused_before_the_space_is_asked(
     assert!(!refused.is_shortage(), "it never fits: {refused}");
     let full = rig.tiers.allocate(GPU0, 1_024).await.unwrap();
     match rig.tiers.allocate(GPU0, 1).await.unwrap_err() {
-        AllocateError::NoRoom { asked: 1, short: 1, source, .. } => {
+        AllocateError::NoRoom { asked: 1, short: 1, source, holders, .. } => {
             assert!(matches!(*source, TryReserveError::NotNow(_)), "{source}");
+            assert!(holders.is_empty(), "nobody that has a label");
         }
         other => panic!("{other:?}"),
     }
@@ -110,6 +111,27 @@ async fn scenario_12_a_refusal_of_the_space_is_rolled_back_and_says_who_has_the_
         other => panic!("{other:?}"),
     }
     drop(holder);
+    rig.assert_untouched();
+}
+
+/// Whoever refuses, the budget, the memory or the disk, says who has it, how much was asked and how much is free.
+#[tokio::test]
+async fn every_lack_of_room_says_where_how_much_is_free_and_who_holds_it() {
+    let rig = rig(Paper::new(8_192, 1), 8_192);
+    let chat = rig.scheduler.try_reserve(Request::new().gpu(5_000_u64).label("chat")).unwrap();
+    let batch = rig.scheduler.try_reserve(Request::new().gpu(2_000_u64).label("batch")).unwrap();
+    let refused = rig.tiers.allocate(GPU0, 2_000).await.unwrap_err();
+    match &refused {
+        AllocateError::NoRoom { space: GPU0, asked: 2_000, short: 2_000, source, holders } => {
+            let TryReserveError::NotNow(shortage) = &**source else { panic!("{source}") };
+            assert_eq!((shortage.asked, shortage.free, shortage.limit), (2_000, 1_192, 8_192));
+            assert_eq!(*holders, [("chat".into(), 5_000), ("batch".into(), 2_000)]);
+        }
+        other => panic!("{other:?}"),
+    }
+    let text = refused.to_string();
+    assert!(text.contains("gpu0") && text.ends_with("reserved by `chat` 4.9 KiB, `batch` 2.0 KiB"), "{text}");
+    drop((chat, batch));
     rig.assert_untouched();
 }
 

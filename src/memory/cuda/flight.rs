@@ -1,50 +1,64 @@
 //! Copies that the device is doing: what they read and write is kept until they are done, whoever waits for them.
 
-use std::mem::forget;
-use std::sync::mpsc;
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::mem::{forget, replace};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use cudarc::driver::result::DriverError;
-use tokio::sync::mpsc as channel;
+use tokio::sync::mpsc;
 
 use super::source::DeviceEvent;
 
+/// How long it is looked for what is expected soon.
+const SOON: Duration = Duration::from_micros(100);
+
+/// A point of a stream.
+pub(super) trait Point: Debug + Send + 'static {
+    /// Waits until the stream has passed it. Blocks.
+    fn synchronize(&self) -> Result<(), DriverError>;
+}
+
 /// A copy that is queued on a stream, and what must not go before it is done.
 #[derive(Debug)]
-pub(super) struct Flight<K> {
+pub(super) struct Flight<K, P: Point = DeviceEvent> {
     /// Recorded behind the copy.
-    event: DeviceEvent,
+    point: P,
     /// Taken when it is done.
     keeps: Option<K>,
 }
 
-/// The copies of one task, oldest first. One thread that may block waits for all of them; if the task does not care any
-/// more it waits all the same, and lets go of what they kept.
+/// The copies of one task, oldest first. A thread that may block waits for them, and goes when none is left: so it does
+/// whether the task waits, has dropped this, or has forgotten it.
 #[derive(Debug)]
-pub(super) struct Flights<K> {
-    queue: mpsc::Sender<Flight<K>>,
-    landed: channel::UnboundedReceiver<Result<K, DriverError>>,
-    /// What the thread needs, until there is something to wait for.
-    idle: Option<Lander<K>>,
+pub(super) struct Flights<K, P: Point = DeviceEvent> {
+    queue: Arc<Queue<K, P>>,
+    done: mpsc::UnboundedSender<Result<K, DriverError>>,
+    landed: mpsc::UnboundedReceiver<Result<K, DriverError>>,
     under_way: usize,
 }
 
-/// Waits for what comes through one channel, and tells the other.
-#[derive(Debug)]
-struct Lander<K> {
-    queued: mpsc::Receiver<Flight<K>>,
-    done: channel::UnboundedSender<Result<K, DriverError>>,
+/// Copies that nobody has waited for, and whether somebody is at it.
+type Queue<K, P> = Mutex<(VecDeque<Flight<K, P>>, bool)>;
+
+/// Waits for all there are as it is dropped: on a thread that may block, or, where a runtime has none any more, on
+/// whatever thread hears of that.
+struct Lander<K, P: Point> {
+    queue: Arc<Queue<K, P>>,
+    done: mpsc::UnboundedSender<Result<K, DriverError>>,
 }
 
-impl<K> Flight<K> {
-    pub(super) fn new(event: DeviceEvent, keeps: K) -> Self {
-        Flight { event, keeps: Some(keeps) }
+impl<K, P: Point> Flight<K, P> {
+    pub(super) fn new(point: P, keeps: K) -> Self {
+        Flight { point, keeps: Some(keeps) }
     }
 
     /// Waits, and blocks meanwhile. After an error the device may still be at it, as far as anybody knows: what the
     /// copy keeps is kept for ever.
     fn land(&mut self) -> Option<Result<K, DriverError>> {
         let keeps = self.keeps.take()?;
-        match self.event.synchronize() {
+        match self.point.synchronize() {
             Ok(()) => Some(Ok(keeps)),
             Err(error) => {
                 forget(keeps);
@@ -54,27 +68,36 @@ impl<K> Flight<K> {
     }
 }
 
-impl<K> Drop for Flight<K> {
-    /// Waits if nobody has, as when a runtime is shut down before it has a thread for that.
+impl<K, P: Point> Drop for Flight<K, P> {
+    /// Waits if nobody has.
     fn drop(&mut self) {
         drop(self.land());
     }
 }
 
-impl<K> Lander<K> {
-    fn run(self) {
-        for mut flight in self.queued {
+impl<K, P: Point> Drop for Lander<K, P> {
+    fn drop(&mut self) {
+        while let Some(mut flight) = self.next() {
             // An error here is that nobody wants to know.
             let _ = flight.land().map(|result| self.done.send(result));
         }
     }
 }
 
-impl<K: Send + 'static> Flights<K> {
+impl<K, P: Point> Lander<K, P> {
+    /// The oldest; if there is none, the next that comes has to call for a thread.
+    fn next(&self) -> Option<Flight<K, P>> {
+        let (flights, manned) = &mut *lock(&self.queue);
+        let next = flights.pop_front();
+        *manned = next.is_some();
+        next
+    }
+}
+
+impl<K: Send + 'static, P: Point> Flights<K, P> {
     pub(super) fn new() -> Self {
-        let (queue, queued) = mpsc::channel();
-        let (done, landed) = channel::unbounded_channel();
-        Flights { queue, landed, idle: Some(Lander { queued, done }), under_way: 0 }
+        let (done, landed) = mpsc::unbounded_channel();
+        Flights { queue: Arc::default(), done, landed, under_way: 0 }
     }
 
     /// How many were not waited for yet.
@@ -83,22 +106,42 @@ impl<K: Send + 'static> Flights<K> {
     }
 
     /// Called in a runtime.
-    pub(super) fn add(&mut self, flight: Flight<K>) {
+    pub(super) fn add(&mut self, flight: Flight<K, P>) {
         self.under_way += 1;
-        // If its thread is gone the flight comes back, and waits as it is dropped.
-        drop(self.queue.send(flight));
-        if let Some(lander) = self.idle.take() {
-            tokio::task::spawn_blocking(|| lander.run());
+        if !self.push(flight) {
+            let lander = Lander { queue: Arc::clone(&self.queue), done: self.done.clone() };
+            tokio::task::spawn_blocking(|| drop(lander));
         }
     }
 
-    /// Waits for the oldest. `None` if there is none, or if the runtime shuts down.
+    /// Whether somebody is at it already.
+    fn push(&self, flight: Flight<K, P>) -> bool {
+        let (flights, manned) = &mut *lock(&self.queue);
+        flights.push_back(flight);
+        replace(manned, true)
+    }
+
+    /// Waits for the oldest. `None` if there is none.
     pub(super) async fn land(&mut self) -> Option<Result<K, DriverError>> {
         if self.under_way == 0 {
             return None;
         }
+        let landed = self.landed.recv().await;
         self.under_way -= 1;
-        self.landed.recv().await
+        landed
+    }
+
+    /// The same, for one that is expected soon: looks for a while, and lets others of its thread run in between. To be
+    /// woken takes some 50 us.
+    pub(super) async fn land_soon(&mut self) -> Option<Result<K, DriverError>> {
+        let begun = Instant::now();
+        while begun.elapsed() < SOON {
+            if let Some(landed) = self.landed() {
+                return Some(landed);
+            }
+            tokio::task::yield_now().await;
+        }
+        self.land().await
     }
 
     /// The oldest, if the device is done with it and the thread has noticed.
@@ -106,5 +149,126 @@ impl<K: Send + 'static> Flights<K> {
         let landed = self.landed.try_recv().ok()?;
         self.under_way -= 1;
         Some(landed)
+    }
+}
+
+/// What runs under this lock is a push or a pop.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+    use std::time::Duration;
+
+    use cudarc::driver::sys::CUresult;
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::*;
+
+    /// Passed when the other end is gone; broken when it says so.
+    #[derive(Debug)]
+    struct Gate(Mutex<Receiver<()>>);
+
+    impl Point for Gate {
+        fn synchronize(&self) -> Result<(), DriverError> {
+            match lock(&self.0).recv() {
+                Ok(()) => Err(DriverError(CUresult::CUDA_ERROR_ILLEGAL_ADDRESS)),
+                Err(_) => Ok(()),
+            }
+        }
+    }
+
+    fn gate() -> (Sender<()>, Gate) {
+        let (open, shut) = channel();
+        (open, Gate(Mutex::new(shut)))
+    }
+
+    fn runtime() -> Runtime {
+        Builder::new_current_thread().max_blocking_threads(1).build().expect("a runtime")
+    }
+
+    /// A runtime ends when all of its threads have.
+    fn ends(runtime: Runtime) -> bool {
+        let (alive, ended) = channel::<()>();
+        std::thread::spawn(move || {
+            let _alive = alive;
+            drop(runtime);
+        });
+        ended.recv_timeout(Duration::from_secs(20)) == Err(RecvTimeoutError::Disconnected)
+    }
+
+    #[test]
+    fn copies_land_in_their_order_and_each_gives_back_what_it_kept() {
+        runtime().block_on(async {
+            let mut flights = Flights::new();
+            let mut open = Vec::new();
+            for number in 0..4 {
+                let (sender, gate) = gate();
+                open.push(sender);
+                flights.add(Flight::new(gate, number));
+            }
+            assert_eq!((flights.under_way(), flights.landed().is_none()), (4, true));
+            drop(open.split_off(2));
+            assert!(flights.landed().is_none(), "the first is still under way");
+            drop(open);
+            for number in 0..4 {
+                assert_eq!(flights.land().await, Some(Ok(number)));
+            }
+            assert_eq!((flights.under_way(), flights.land().await), (0, None));
+            // And so do later ones, on whatever thread.
+            let (sender, gate) = gate();
+            drop(sender);
+            flights.add(Flight::new(gate, 5));
+            assert_eq!(flights.land().await, Some(Ok(5)));
+        });
+    }
+
+    #[test]
+    fn what_a_copy_keeps_is_kept_until_it_is_done_and_no_thread_stays_dropped_or_forgotten() {
+        for forgotten in [false, true] {
+            let (runtime, kept) = (runtime(), Arc::new(()));
+            let (open, shut) = gate();
+            {
+                let _inside = runtime.enter();
+                let mut flights = Flights::new();
+                flights.add(Flight::new(shut, Arc::clone(&kept)));
+                if forgotten {
+                    forget(flights);
+                }
+            }
+            assert_eq!(Arc::strong_count(&kept), 2);
+            drop(open);
+            assert!(ends(runtime), "a thread waits for ever");
+            // What nobody takes out of a forgotten channel is never dropped; what goes through it is no thread.
+            assert_eq!(Arc::strong_count(&kept), if forgotten { 2 } else { 1 });
+        }
+    }
+
+    #[test]
+    fn what_a_device_may_still_be_at_after_an_error_is_never_given_back() {
+        let kept = Arc::new(());
+        runtime().block_on(async {
+            let mut flights = Flights::new();
+            let (open, shut) = gate();
+            flights.add(Flight::new(shut, Arc::clone(&kept)));
+            open.send(()).expect("somebody waits");
+            assert!(matches!(flights.land().await, Some(Err(_))));
+        });
+        assert_eq!(Arc::strong_count(&kept), 2);
+    }
+
+    #[test]
+    fn a_runtime_without_threads_to_give_is_waited_in_and_nothing_is_lost() {
+        let runtime = runtime();
+        let handle = runtime.handle().clone();
+        drop(runtime);
+        let _inside = handle.enter();
+        let (open, shut) = gate();
+        drop(open);
+        let mut flights = Flights::new();
+        flights.add(Flight::new(shut, 7));
+        assert_eq!(flights.landed(), Some(Ok(7)));
     }
 }

@@ -3,6 +3,7 @@
 
 mod block;
 mod copy;
+mod direct;
 mod flight;
 mod pin;
 mod probe;
@@ -11,6 +12,7 @@ mod space;
 mod view;
 
 pub use block::DeviceBlock;
+pub(crate) use direct::{Direct, parts};
 pub use pin::CudaPin;
 pub use probe::{CudaDevice, CudaError};
 pub use source::{CudaSource, DeviceEvent, DeviceSlab};

@@ -18,6 +18,7 @@ use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{CUevent_wait_flags, CUresult};
 use cudarc::driver::{CudaContext, CudaEvent, CudaStream};
 
+use super::flight::Point;
 use super::probe::reason;
 use crate::memory::Stream;
 use crate::memory::pool::{Slab, Source, SourceError};
@@ -125,10 +126,9 @@ impl Source for CudaSource {
     }
 }
 
-impl DeviceEvent {
-    /// Waits until its stream has passed it. Blocks.
+impl Point for DeviceEvent {
     #[allow(unsafe_code)]
-    pub(super) fn synchronize(&self) -> Result<(), DriverError> {
+    fn synchronize(&self) -> Result<(), DriverError> {
         // Only `drop` takes it.
         let Some(event) = &self.event else { return Ok(()) };
         // SAFETY: the event lives. Waiting for one needs no current context.

@@ -24,7 +24,7 @@ use crate::model::{Figure, MIB, SpaceId};
 /// What the driver gives memory in.
 const GRANULE: u64 = 2 * MIB;
 /// One core fills pinned memory at 7 to 11 GB/s; PCIe 5.0 carries 55.
-const MOST_COPY_THREADS: usize = 8;
+const MOST_COPY_THREADS: usize = 12;
 
 /// Which device, and how much of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,7 @@ pub struct CudaConfig {
     ordinal: usize,
     limit: Option<u64>,
     streams: u8,
+    most_streams: u8,
     copy_threads: usize,
 }
 
@@ -39,7 +40,13 @@ impl CudaConfig {
     /// A device by its number: nine tenths of what is free on it when it is opened, and 16 streams.
     pub fn new(ordinal: usize) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        CudaConfig { ordinal, limit: None, streams: StreamPool::DEFAULT, copy_threads: cores.min(MOST_COPY_THREADS) }
+        CudaConfig {
+            ordinal,
+            limit: None,
+            streams: StreamPool::DEFAULT,
+            most_streams: 0,
+            copy_threads: cores.min(MOST_COPY_THREADS),
+        }
     }
 
     /// The most bytes to take of the device; less if less is free when it is opened.
@@ -56,9 +63,17 @@ impl CudaConfig {
         self
     }
 
+    /// How many streams there may be when more borrowers come than there are streams: see [`StreamPool::growing`]; no
+    /// more than at the beginning unless this is called. The device's part of all of them is made when it is opened.
+    #[must_use]
+    pub fn most_streams(mut self, count: u8) -> Self {
+        self.most_streams = count;
+        self
+    }
+
     /// How many threads fill or empty pinned memory when slices of 32 MiB or more are copied, all such copies together
-    /// and with the threads that poll them: as many as there are cores, but at most 8, unless this is called. With one,
-    /// no others are called for.
+    /// and with the threads that poll them: as many as there are cores, but at most 12, unless this is called. With
+    /// one, no others are called for.
     #[must_use]
     pub fn copy_threads(mut self, count: usize) -> Self {
         self.copy_threads = count;
@@ -111,7 +126,8 @@ impl CudaSpace {
             return Err(CudaError::NoDevice { ordinal: config.ordinal, devices });
         }
         let context = CudaContext::new(config.ordinal).map_err(failed("creating a context"))?;
-        let streams: Result<_, _> = (0..config.streams).map(|_| context.new_stream()).collect();
+        let streams: Result<_, _> =
+            (0..config.streams.max(config.most_streams)).map(|_| context.new_stream()).collect();
         let streams = streams.map_err(failed("cuStreamCreate"))?;
         let free = free_memory(&context).map_err(failed("cuMemGetInfo"))?;
         let capacity = config.limit.map_or(free / 10 * 9, |limit| limit.min(free)) / GRANULE * GRANULE;
@@ -124,7 +140,7 @@ impl CudaSpace {
             capacity,
             blocks: Blocks::new(id),
             turns: Turns::new(),
-            streams: StreamPool::new(config.streams),
+            streams: StreamPool::growing(config.streams, config.most_streams),
             staging,
         })
     }
@@ -260,6 +276,18 @@ impl Space for CudaSpace {
 
     fn used(&self) -> u64 {
         self.pool.usage().allocated
+    }
+
+    /// What the pool has taken and what the device has free.
+    fn probe(&self) -> Result<u64, SpaceError> {
+        loop {
+            let reserved = self.pool.reserved();
+            let free = self.free_memory()?;
+            // Else it grew or shrank in between, and something would be counted twice or not at all.
+            if self.pool.reserved() == reserved {
+                return Ok(self.capacity.min(reserved.saturating_add(free)));
+            }
+        }
     }
 
     fn figures(&self) -> Vec<Figure> {

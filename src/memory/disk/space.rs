@@ -203,6 +203,14 @@ impl Space for DiskSpace {
         self.shared.used.load(Ordering::Acquire)
     }
 
+    /// What is in files and what the disk has free beside what must stay free.
+    fn probe(&self) -> Result<u64, SpaceError> {
+        let folder = self.shared.folder.path();
+        let room = room(folder).map_err(|error| io_error(self.id(), "asking for free space", &error))?;
+        let free = room.saturating_sub(self.shared.config.leave);
+        Ok(self.capacity().min(self.used().saturating_add(free)))
+    }
+
     async fn allocate(&self, bytes: u64) -> Result<BlockId, SpaceError> {
         self.into_id(self.allocate_block(bytes).await?)
     }

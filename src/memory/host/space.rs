@@ -1,15 +1,16 @@
 //! The memory of the host as a space.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::lock::Mutex;
 
 use super::block::HostBlock;
 use super::source::HeapSource;
 use crate::memory::blocks::{BlockId, Blocks};
 use crate::memory::error::SpaceError;
 use crate::memory::pool::{Pool, PoolConfig};
-use crate::memory::turns::{Turns, check_range};
+use crate::memory::turns::{Turn, Turns, check_range};
 use crate::memory::{BlockSize, Remains, Space, Stream};
 use crate::model::{Figure, KIB, SpaceId};
 
@@ -28,7 +29,13 @@ pub struct HostSpace {
     turns: Turns,
 }
 
-type Entry = Arc<Mutex<HostBlock>>;
+#[derive(Debug, Clone)]
+struct Entry {
+    size: BlockSize,
+    /// An async mutex, because a device that copies by itself has it for as long as that takes; not tokio's, which
+    /// tokio-console would list for every block.
+    block: Arc<Mutex<HostBlock>>,
+}
 
 impl HostSpace {
     /// So much of the heap.
@@ -56,7 +63,9 @@ impl HostSpace {
     /// # Errors
     /// [`SpaceError::TooManyIds`].
     pub fn into_id(&self, block: HostBlock) -> Result<BlockId, SpaceError> {
-        self.blocks.insert(Arc::new(Mutex::new(block))).ok_or(SpaceError::TooManyIds { space: self.id() })
+        let size = BlockSize { len: block.len() as u64, capacity: block.capacity() };
+        let entry = Entry { size, block: Arc::new(Mutex::new(block)) };
+        self.blocks.insert(entry).ok_or(SpaceError::TooManyIds { space: self.id() })
     }
 
     /// Takes the block of an id, which is stale from then on.
@@ -64,10 +73,9 @@ impl HostSpace {
     /// # Errors
     /// As [`free`](Space::free), and [`SpaceError::Busy`] while a piece of it is being copied.
     pub fn take(&self, id: BlockId) -> Result<HostBlock, SpaceError> {
-        let entry = self.blocks.remove_if(id, |entry| Arc::strong_count(entry) == 1)?;
+        let entry = self.blocks.remove_if(id, |entry| Arc::strong_count(&entry.block) == 1)?;
         // Nobody can have found it since.
-        let block = Arc::try_unwrap(entry).map_err(|_| SpaceError::Busy { block: id })?;
-        Ok(block.into_inner().unwrap_or_else(PoisonError::into_inner))
+        Arc::into_inner(entry.block).map(Mutex::into_inner).ok_or(SpaceError::Busy { block: id })
     }
 
     /// The pool below, for its figures, for trimming and for warming it up.
@@ -75,33 +83,18 @@ impl HostSpace {
         &self.pool
     }
 
-    /// Calls `each` for the bytes of a range, piece by piece, with where the piece begins in the range.
-    async fn in_pieces(
-        &self,
-        id: BlockId,
-        offset: usize,
-        length: usize,
-        mut each: impl FnMut(&mut [u8], usize) + Send,
-    ) -> Result<(), SpaceError> {
-        let mut done = 0;
-        while done < length {
-            let end = length.min(done + PIECE);
-            // Looked up every time: a block that was freed in between is stale.
-            let entry = self.blocks.get(id)?;
-            // The range was checked, and a block never changes its size.
-            if let Some(piece) = lock(&entry).get_mut(offset + done..offset + end) {
-                each(piece, done);
-            }
-            done = end;
-            if done < length {
-                tokio::task::yield_now().await;
-            }
-        }
-        Ok(())
+    /// The right to copy in the order of a stream.
+    pub(super) async fn turn(&self, stream: Stream) -> Turn {
+        self.turns.take(stream).await
     }
 
-    fn check(&self, id: BlockId, offset: u64, length: usize) -> Result<usize, SpaceError> {
-        let size = self.blocks.with(id, |entry| lock(entry).len() as u64)?;
+    /// A block by its id, looked up for every piece: a block that was freed in between is stale.
+    pub(super) fn entry(&self, id: BlockId) -> Result<Arc<Mutex<HostBlock>>, SpaceError> {
+        self.blocks.with(id, |entry| Arc::clone(&entry.block))
+    }
+
+    pub(super) fn check(&self, id: BlockId, offset: u64, length: usize) -> Result<usize, SpaceError> {
+        let size = self.blocks.with(id, |entry| entry.size.len)?;
         check_range(id, size, offset, length)
     }
 }
@@ -129,10 +122,7 @@ impl Space for HostSpace {
     }
 
     fn size(&self, block: BlockId) -> Result<BlockSize, SpaceError> {
-        self.blocks.with(block, |entry| {
-            let block = lock(entry);
-            BlockSize { len: block.len() as u64, capacity: block.capacity() }
-        })
+        self.blocks.with(block, |entry| entry.size)
     }
 
     async fn allocate(&self, bytes: u64) -> Result<BlockId, SpaceError> {
@@ -146,21 +136,38 @@ impl Space for HostSpace {
 
     async fn write(&self, stream: Stream, block: BlockId, offset: u64, bytes: &[u8]) -> Result<(), SpaceError> {
         let start = self.check(block, offset, bytes.len())?;
-        let _turn = self.turns.take(stream).await;
-        let copy = |piece: &mut [u8], at: usize| piece.copy_from_slice(&bytes[at..at + piece.len()]);
-        self.in_pieces(block, start, bytes.len(), copy).await
+        let _turn = self.turn(stream).await;
+        for (at, piece) in pieces(bytes.len()) {
+            if at > 0 {
+                tokio::task::yield_now().await;
+            }
+            let entry = self.entry(block)?;
+            // The range was checked, and a block never changes its size.
+            entry.lock().await[start + at..start + at + piece].copy_from_slice(&bytes[at..at + piece]);
+        }
+        Ok(())
     }
 
     async fn read(&self, stream: Stream, block: BlockId, offset: u64, into: &mut [u8]) -> Result<(), SpaceError> {
         let start = self.check(block, offset, into.len())?;
-        let _turn = self.turns.take(stream).await;
-        let length = into.len();
-        let copy = |piece: &mut [u8], at: usize| into[at..at + piece.len()].copy_from_slice(piece);
-        self.in_pieces(block, start, length, copy).await
+        let _turn = self.turn(stream).await;
+        for (at, piece) in pieces(into.len()) {
+            if at > 0 {
+                tokio::task::yield_now().await;
+            }
+            let entry = self.entry(block)?;
+            into[at..at + piece].copy_from_slice(&entry.lock().await[start + at..start + at + piece]);
+        }
+        Ok(())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn host(&self) -> Option<&HostSpace> {
+        Some(self)
     }
 }
 
-/// A copy cannot panic between two bytes, so what a panicking thread left is as good as any.
-fn lock(entry: &Mutex<HostBlock>) -> MutexGuard<'_, HostBlock> {
-    entry.lock().unwrap_or_else(PoisonError::into_inner)
+/// Where the pieces of so many bytes begin, and how long each is.
+fn pieces(length: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..length).step_by(PIECE).map(move |at| (at, PIECE.min(length - at)))
 }

@@ -113,6 +113,11 @@ impl<S: Source> Pool<S> {
         PoolFigures(Arc::downgrade(&self.keeps))
     }
 
+    /// What it has taken from the source, in bytes. Visits no cache.
+    pub fn reserved(&self) -> u64 {
+        self.shared().central.lock().reserved
+    }
+
     /// What it has. Visits the cache of every thread.
     pub fn usage(&self) -> PoolUsage {
         let shared = self.shared();
