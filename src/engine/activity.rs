@@ -127,6 +127,29 @@ impl Party {
         self.parts(Sure::Implied).all(Part::is_empty) && self.outside == 0
     }
 
+    /// It was granted loans.
+    fn gain(&mut self, tag: Tag, loans: &Amounts) {
+        let part = self.part_mut(tag.into());
+        // The sum of what is granted of a budget is at most its capacity, so it is a valid amount.
+        let _ = part.held.put_all(loans);
+        if tag.module != 0 {
+            let _ = part.of_modules.entry(tag.module).or_default().put_all(loans);
+        }
+    }
+
+    /// Loans of it came back.
+    fn lose(&mut self, tag: Tag, loans: &Amounts) {
+        let part = self.part_mut(tag.into());
+        // What came back was counted when it was granted.
+        let _ = part.held.take(loans);
+        if let Some(of_module) = part.of_modules.get_mut(&tag.module) {
+            let _ = of_module.take(loans);
+        }
+        if part.held.is_empty() {
+            part.of_modules.clear();
+        }
+    }
+
     /// Whether it holds something that does not come back before a wait of it ends.
     pub(super) fn holds_and_waits(&self, sure: Sure) -> bool {
         self.holds(sure) != 0 && (self.outside > 0 || self.waits(sure))
@@ -194,6 +217,9 @@ impl Parties {
             let party = self.all.entry(activity).or_default();
             self.implied -= usize::from(party.is_implied());
             change(party);
+            if party.declared.held.is_empty() {
+                party.roll_backs = 0;
+            }
             self.implied += usize::from(party.is_implied());
             if party.is_engaged() {
                 self.engaged.insert(activity);
@@ -308,14 +334,7 @@ impl Engine {
     pub(super) fn gain(&mut self, turn: &Turn<'_>, tag: Tag, amounts: &Amounts) {
         if tag != Tag::NOBODY {
             let loans = amounts.without(turn.books.rates());
-            // The sum of what is granted of a budget is at most its capacity, so it is a valid amount.
-            self.parties.change(tag.party(), |party| {
-                let part = party.part_mut(tag.into());
-                let _ = part.held.put_all(&loans);
-                if tag.module != 0 {
-                    let _ = part.of_modules.entry(tag.module).or_default().put_all(&loans);
-                }
-            });
+            self.parties.change(tag.party(), |party| party.gain(tag, &loans));
             self.modules.count(tag, &loans, true);
         }
     }
@@ -324,24 +343,28 @@ impl Engine {
     pub(super) fn lose(&mut self, turn: &Turn<'_>, tag: Tag, amounts: &Amounts) {
         if tag != Tag::NOBODY {
             let loans = amounts.without(turn.books.rates());
-            self.parties.change(tag.party(), |party| {
-                let part = party.part_mut(tag.into());
-                // What came back was counted when it was granted.
-                let _ = part.held.take(&loans);
-                if let Some(of_module) = part.of_modules.get_mut(&tag.module) {
-                    let _ = of_module.take(&loans);
-                }
-                if part.held.is_empty() {
-                    part.of_modules.clear();
-                }
-                if party.declared.held.is_empty() {
-                    party.roll_backs = 0;
-                }
-            });
-            self.modules.count(tag, &loans, false);
-            self.mark_caps(tag.module, &loans);
-            self.look_at_unsafe();
+            self.parties.change(tag.party(), |party| party.lose(tag, &loans));
+            self.note_lost(tag, &loans);
         }
+    }
+
+    /// What it was that loans belonged to has less of them.
+    fn note_lost(&mut self, tag: Tag, loans: &Amounts) {
+        self.modules.count(tag, loans, false);
+        self.mark_caps(tag.module, loans);
+        self.look_at_unsafe();
+    }
+
+    /// Loans of an activity are its own in another way: of another module, or for certain. It held them all along, so
+    /// what it was told is not forgotten.
+    fn retag(&mut self, turn: &Turn<'_>, amounts: &Amounts, from: Tag, to: Tag) {
+        let loans = amounts.without(turn.books.rates());
+        self.parties.change(to.party(), |party| {
+            party.lose(from, &loans);
+            party.gain(to, &loans);
+        });
+        self.note_lost(from, &loans);
+        self.modules.count(to, &loans, true);
     }
 
     /// What the end of a turn means to holders: their ranks, the claims that bind them, and whether they wait for each
@@ -424,7 +447,10 @@ impl Engine {
 
     /// A part of a lease now belongs to somebody else.
     pub fn handed_over(&mut self, turn: &mut Turn<'_>, amounts: &Amounts, from: Tag, to: Tag) {
-        if from != to {
+        let is_its_own = from.party() == to.party() && to.party() != 0;
+        if from != to && is_its_own {
+            self.retag(turn, amounts, from, to);
+        } else if from != to {
             self.lose(turn, from, amounts);
             self.gain(turn, to, amounts);
         }

@@ -218,6 +218,27 @@ fn r9_who_comes_to_be_kept_by_a_cap_claims_nothing() {
     assert!(is_granted(&seen, 3), "{seen:?}");
 }
 
+/// Who puts all that it holds into another lease of its own, here one of bandwidth in a module, has held it all along:
+/// it was told a verdict just now, and how often counts.
+#[test]
+fn c7_what_a_holder_was_told_is_not_forgotten_when_it_merges_its_leases() {
+    const MS: u64 = 1_000_000;
+    const NET: BudgetId = BudgetId::NETWORK;
+    let config = config().with(Budget::rate(NET, 1)).with_verdict_after(Duration::from_millis(10)).with_roll_backs(1);
+    let mut world = with_module(&config, &[]);
+    let of =
+        |activity, module, arrival| Event::Submit(Arrival { tag: Tag { module, activity, ..Tag::NOBODY }, ..arrival });
+    play(&mut world, [of(1, 0, asks(0, &vec![(GPU, 10)])), of(2, 0, asks(1, &vec![(HOST, 10)]))]);
+    play(&mut world, [of(2, MODULE, asks(2, &vec![(NET, 1)]))]);
+    play(&mut world, [of(1, 0, asks(3, &vec![(HOST, 1)])), of(2, 0, asks(4, &vec![(GPU, 1)]))]);
+    let told = |id, why| Seen::Ended { id, level: Priority::Normal, why };
+    assert!(world.apply(&Event::Sleep(10 * MS)).contains(&told(4, Why::RollBack)));
+    play(&mut world, [Event::Merge { id: 2, other: 1 }, of(2, 0, asks(5, &vec![(GPU, 1)]))]);
+    let seen = world.apply(&Event::Sleep(20 * MS - 1));
+    assert!(!seen.iter().any(|seen| matches!(seen, Seen::Ended { .. })), "it was told a moment ago: {seen:?}");
+    assert!(world.apply(&Event::Sleep(1)).contains(&told(5, Why::Split)));
+}
+
 /// Why a wait ended says what kept it: the budget of which the module has all that it may have (C6).
 #[test]
 fn c6_the_end_of_a_wait_names_the_budget_of_the_cap() {
