@@ -193,3 +193,17 @@ async fn many_copies_at_once_share_memory_and_helpers_and_all_end() {
     }
     staging.assert_at_rest(3);
 }
+
+#[cfg(feature = "cuda")]
+#[tokio::test(start_paused = true)]
+async fn memory_that_a_failed_device_keeps_is_missed_and_nobody_waits_for_it() {
+    use crate::memory::Keep;
+    let (staging, device) = (staging(1), Device::new(1));
+    for _ in 0..CHUNKS {
+        staging.next(0, DEPTH).await.expect("memory").expect("a place").abandon();
+    }
+    let mut link = device.copying(true);
+    let copy = staging.copy(&mut link, Slice::ToDevice(&[1]));
+    let copied = tokio::time::timeout(std::time::Duration::from_secs(3_600), copy).await;
+    assert!(matches!(copied, Ok(Err(SpaceError::OutOfMemory { .. }))), "{copied:?}");
+}
