@@ -118,7 +118,7 @@ impl CudaSpace {
         offset: u64,
         into: Lent,
     ) -> Result<Direct<'_, Arc<Lent>>, SpaceError> {
-        let into = Arc::new(into.to_write());
+        let into = Arc::new(into.for_writing());
         #[allow(unsafe_code)]
         // SAFETY: as above.
         unsafe {

@@ -34,7 +34,7 @@ impl Lent {
     }
 
     /// For a device that writes it.
-    pub(in crate::memory) fn to_write(mut self) -> Self {
+    pub(in crate::memory) fn for_writing(mut self) -> Self {
         self.written = true;
         self
     }
@@ -131,7 +131,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_a_failed_device_may_still_write_is_refused_and_the_stream_goes_on() {
         let (host, [block, other], lent) = lent().await;
-        let lent = lent.to_write();
+        let lent = lent.for_writing();
         lent.abandon();
         drop(lent);
         assert_eq!(read(&host, block).await, Err(SpaceError::Busy { block }));
@@ -145,7 +145,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_a_device_gives_back_is_used_again() {
         let (host, [block, _], lent) = lent().await;
-        drop(lent.to_write());
+        drop(lent.for_writing());
         assert_eq!(read(&host, block).await, Ok(vec![1; 8_192]));
         host.free(block).await.expect("once");
         assert_eq!(host.used(), 8_192);
