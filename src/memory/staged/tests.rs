@@ -122,6 +122,14 @@ async fn every_byte_is_copied_there_and_back_whatever_the_length_and_however_man
     }
 }
 
+#[tokio::test]
+async fn whoever_allows_any_number_of_threads_gets_as_many_as_there_are_pieces_for() {
+    let (staging, device, bytes) = (staging(usize::MAX), Device::new(LARGE), numbered(LARGE));
+    staging.copy(&mut device.copying(true), Slice::ToDevice(&bytes)).await.expect("copied");
+    assert!(*lock(&device.memory) == bytes);
+    staging.assert_at_rest(Semaphore::MAX_PERMITS + 1);
+}
+
 #[test]
 fn no_more_is_under_way_than_may_be_and_a_small_copy_has_less() {
     for (length, most) in [(LARGE - 1, DEPTH), (20 * CHUNK, LARGE_DEPTH)] {
