@@ -184,3 +184,16 @@ fn a_scope_elsewhere_costs_a_reservation_no_allocation() {
     drop(scope);
     assert_untouched(&rig.scheduler);
 }
+
+#[test]
+fn a_snapshot_takes_no_more_memory_among_thousands_of_holders() {
+    let rig = Rig::new(Config::new().with(Budget::loan(GPU, 100_000)));
+    let hold = |count| (0..count).map(|_| take(&rig.scheduler, gpu(1).label("one of many"))).collect::<Vec<_>>();
+    let most = || measure(|| drop(rig.scheduler.snapshot(10))).bytes_max;
+    let few = hold(20);
+    most();
+    let among_few = most();
+    let many = hold(20_000);
+    assert_eq!(most(), among_few);
+    drop((few, many));
+}

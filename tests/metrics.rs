@@ -184,6 +184,25 @@ fn sections_whose_names_are_the_same_once_cleaned_are_told_apart_by_their_label(
     assert_eq!(now["bursar_kv_cache_size{section=\"kv cache\"}"], 2.0);
 }
 
+#[test]
+fn of_two_figures_of_a_section_with_one_name_once_cleaned_the_last_is_seen_publication_after_publication() {
+    let (recorder, rig) = (recorder(), rig());
+    rig.scheduler.publish("cache", || {
+        let twice = [("hit rate", 1), ("hit_rate", 2)].map(|(name, value)| Figure::gauge(name, value, Unit::Count));
+        let hits = [("hits", 5), ("Hits", 7)].map(|(name, value)| Figure::counter(name, value, Unit::Count));
+        twice.into_iter().chain(hits).collect()
+    });
+    metrics::with_local_recorder(&recorder, || {
+        let mut exporter = MetricsExporter::new(&rig.scheduler);
+        for _ in 0..3 {
+            exporter.publish();
+            let now = scrape(&recorder.handle());
+            assert_eq!(now["bursar_cache_hit_rate{section=\"cache\"}"], 2.0);
+            assert_eq!(now["bursar_cache_hits_total{section=\"cache\"}"], 7.0);
+        }
+    });
+}
+
 /// The names of metrics in the queries of the dashboard.
 fn names_in_dashboard() -> Vec<String> {
     let text = include_str!("../examples/grafana.json");

@@ -12,8 +12,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
-use bursar::{Lease, Priority, Reservation};
+use bursar::{Figure, Lease, Priority, Reservation, Scheduler};
 use common::*;
+use tracing::subscriber::with_default;
+use tracing::{Event, Metadata, Subscriber, span};
 
 /// Runs the calling test again in a process of its own. `true` in that process, which is then to do the work.
 fn in_a_process_of_its_own(test: &str) -> bool {
@@ -186,4 +188,103 @@ fn a_waker_that_panics_when_dropped_does_not_disturb_the_cancel() {
         drop((leases, held));
         assert_untouched(&rig.scheduler);
     }
+}
+
+/// A subscriber that panics as soon as it is asked about something of this crate's.
+struct PanickingSubscriber;
+
+impl Subscriber for PanickingSubscriber {
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> tracing::subscriber::Interest {
+        tracing::subscriber::Interest::sometimes()
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        assert!(!metadata.target().starts_with("bursar::"), "a subscriber that panics at {}", metadata.target());
+        false
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn event(&self, _: &Event<'_>) {}
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// The task would take every wait with it.
+#[test]
+fn a_subscriber_that_panics_when_it_is_asked_does_not_end_the_scheduler_task() {
+    if !in_a_process_of_its_own("a_subscriber_that_panics_when_it_is_asked_does_not_end_the_scheduler_task") {
+        return;
+    }
+    let mut rig = Rig::new(three_loans().with_stuck_after(100 * MS));
+    let held = take(&rig.scheduler, gpu(10));
+    let mut wait = queued(&rig.scheduler, gpu(1));
+    with_default(PanickingSubscriber, || rig.pass(1_000 * MS));
+    assert_eq!(rig.scheduler.closed(), None);
+    drop(held);
+    drop(granted(&mut wait));
+}
+
+/// What is said of a waker that panics is said to a subscriber that panics too, on a thread that panics already.
+#[test]
+fn a_waker_and_a_subscriber_that_both_panic_keep_nobody_else_asleep() {
+    if !in_a_process_of_its_own("a_waker_and_a_subscriber_that_both_panic_keep_nobody_else_asleep") {
+        return;
+    }
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker that panics");
+        }
+    }
+    let rig = Rig::loans(10, 10);
+    let held = take(&rig.scheduler, gpu(10));
+    let waker = Waker::from(Arc::new(Panics));
+    let mut bad = rig.scheduler.reserve(gpu(2));
+    assert!(Pin::new(&mut bad).poll(&mut Context::from_waker(&waker)).is_pending());
+    let mut good = queued(&rig.scheduler, gpu(3));
+    let unwound = catch_unwind(AssertUnwindSafe(|| {
+        with_default(PanickingSubscriber, || {
+            let _held = held;
+            panic!("of the caller's");
+        });
+    }));
+    assert!(unwound.is_err() && good.is_woken());
+    drop((bad, granted(&mut good)));
+    assert_untouched(&rig.scheduler);
+}
+
+/// The last lease takes what others publish with it, which is code of theirs, and may end on a thread that panics.
+#[test]
+fn what_publishes_figures_may_panic_when_it_is_dropped_with_the_last_lease() {
+    if !in_a_process_of_its_own("what_publishes_figures_may_panic_when_it_is_dropped_with_the_last_lease") {
+        return;
+    }
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("a source that panics when it is dropped");
+        }
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let _inside = runtime.enter();
+    let (scheduler, driver) = Scheduler::builder().gpu(10u64).build().unwrap();
+    for name in ["first", "second"] {
+        let bomb = Bomb;
+        scheduler.publish(name, move || {
+            let _ = &bomb;
+            Vec::<Figure>::new()
+        });
+    }
+    let lease = scheduler.try_reserve(gpu(1)).unwrap();
+    drop((scheduler, driver));
+    let unwound = catch_unwind(AssertUnwindSafe(|| {
+        let _lease = lease;
+        panic!("of the caller's");
+    }));
+    assert!(unwound.is_err());
 }

@@ -96,8 +96,12 @@ impl Engine {
         Some((id, self.queue.asks(slot, filing.alternative()).get(id)))
     }
 
-    /// Those that wait or are dormant, in order of rank, the first `most` of them. Looks at every slot once.
+    /// Those that wait or are dormant, in order of rank, the first `most` of them. Looks at every slot once, and at
+    /// none for nobody.
     pub fn first_waiting(&self, most: usize) -> Vec<u32> {
+        if most == 0 {
+            return Vec::new();
+        }
         let waits = self.queue.iter().filter(|(_, waiter)| matches!(waiter.state, State::Waiting | State::Dormant));
         let mut first = BinaryHeap::with_capacity(most.min(self.queue.len()) + 1);
         for (slot, waiter) in waits {

@@ -228,7 +228,7 @@ impl Core {
         drop(desk);
         if retired {
             // Code of callers, so without a lock, and before anybody else gets the core.
-            drop(self.sections.take());
+            self.sections.clear();
             spares().push(self);
         }
         result

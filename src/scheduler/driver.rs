@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -15,6 +14,7 @@ use crate::rt::Clock;
 
 use super::core::{Core, nanos};
 use super::inspect::stuck_report;
+use super::trace;
 
 /// Waits and holders that the report on a stuck queue names.
 const REPORTED: usize = 8;
@@ -77,7 +77,7 @@ impl Driver {
         if self.verify.is_due(now)
             && let Err(defect) = super::verify(self.core)
         {
-            tracing::error!(target: "bursar::verify", %defect, "the books do not balance");
+            trace::contain(|| tracing::error!(target: "bursar::verify", %defect, "the books do not balance"));
         }
         if self.sample.is_due(now) {
             self.core.sample();
@@ -90,16 +90,15 @@ impl Driver {
     /// the task that ends waits at their deadlines must not wait for anybody, nor end.
     #[cold]
     fn report_stuck(&self) {
-        if tracing::enabled!(target: "bursar::stuck", tracing::Level::WARN) {
-            let report = stuck_report(self.core, REPORTED);
-            let say = || {
+        trace::contain(|| {
+            if tracing::enabled!(target: "bursar::stuck", tracing::Level::WARN) {
+                let report = stuck_report(self.core, REPORTED);
                 tracing::warn!(
                     target: "bursar::stuck",
                     "nothing was granted for long although something waits\n{report}"
                 );
-            };
-            let _ = catch_unwind(AssertUnwindSafe(say));
-        }
+            }
+        });
     }
 
     /// Sleeps until `at`. `Ready` when that is now.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -84,17 +85,25 @@ impl Known {
         all
     }
 
-    /// The `most` that were granted first, and how many there are in all.
+    /// The `most` that were granted first, and how many there are in all. Looks at each once, and not at all for none.
     pub(super) fn oldest(&self, most: usize, now: u64) -> (Vec<Holder>, u64) {
-        let mut numbers: Vec<(u64, u32)> = self.holders.iter().map(|entry| (entry.number, *entry.key())).collect();
-        let all = numbers.len() as u64;
-        numbers.sort_unstable();
-        numbers.truncate(most);
+        let all = self.holders.len();
+        let mut first = BinaryHeap::with_capacity(most.min(all) + 1);
+        if most > 0 {
+            for entry in &self.holders {
+                let found = (entry.number, *entry.key());
+                if first.len() < most {
+                    first.push(found);
+                } else if let Some(mut last) = first.peek_mut().filter(|last| found < **last) {
+                    *last = found;
+                }
+            }
+        }
         // Who has ended in between is left out.
         let found = |(number, place): (u64, u32)| {
             self.holders.get(&place).filter(|holder| holder.number == number).map(|holder| aged(&holder, now))
         };
-        (numbers.into_iter().filter_map(found).collect(), all)
+        (first.into_sorted_vec().into_iter().filter_map(found).collect(), all as u64)
     }
 
     /// The labels and amounts of the `most` that hold most of a budget, largest first. Copies nothing of the others.

@@ -1,7 +1,6 @@
 //! What other parts of the service show of themselves beside the scheduler.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use dashmap::DashMap;
@@ -9,7 +8,7 @@ use dashmap::mapref::entry::Entry;
 
 use crate::model::{Figure, Figures, Section};
 
-use super::Scheduler;
+use super::{Scheduler, trace};
 
 /// Where figures come from, by the name they are shown under.
 #[derive(Default)]
@@ -49,24 +48,33 @@ impl Sections {
         }
     }
 
-    /// Takes all sources out, to be dropped where no lock is held.
-    pub(super) fn take(&self) -> Vec<Arc<dyn Figures>> {
+    /// Drops all sources, without a lock of the table. It is the last lease or handle that does so, and its thread may
+    /// panic already, so a source that panics keeps that to itself.
+    pub(super) fn clear(&self) {
         let names: Vec<_> = self.0.iter().map(|entry| Arc::clone(entry.key())).collect();
-        names.iter().filter_map(|name| self.0.remove(name)).map(|(_, source)| source).collect()
+        for (name, source) in names.iter().filter_map(|name| self.0.remove(name)) {
+            if trace::contain(|| drop(source)).is_none() {
+                say_panicked(&name);
+            }
+        }
     }
 }
 
 /// The figures of one source; none if it panics, which is nobody else's business.
 fn figures_of(name: &str, source: &dyn Figures) -> Vec<Figure> {
-    catch_unwind(AssertUnwindSafe(|| source.figures())).unwrap_or_else(|_| {
-        tracing::error!(target: "bursar::publish", name, "what publishes figures panicked");
+    trace::contain(|| source.figures()).unwrap_or_else(|| {
+        say_panicked(name);
         Vec::new()
     })
 }
 
+fn say_panicked(name: &str) {
+    trace::contain(|| tracing::error!(target: "bursar::publish", name, "what publishes figures panicked"));
+}
+
 /// Whether a source is gone; not if it panics.
 fn is_gone(source: &dyn Figures) -> bool {
-    catch_unwind(AssertUnwindSafe(|| source.is_gone())).unwrap_or(false)
+    trace::contain(|| source.is_gone()).unwrap_or(false)
 }
 
 impl fmt::Debug for Sections {

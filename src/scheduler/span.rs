@@ -5,7 +5,6 @@
 //! and a wait costs a relaxed load when it begins and one a poll.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -46,7 +45,7 @@ impl Drop for WaitSpan {
     fn drop(&mut self) {
         if let Some(span) = self.0.take() {
             // Code of the subscriber, perhaps on a thread that panics already.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(span)));
+            trace::contain(|| drop(span));
         }
     }
 }

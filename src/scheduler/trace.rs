@@ -95,13 +95,26 @@ pub(super) fn grown(lease: &Lease) {
 
 /// A lease has ended that was asked to. Its owner may be panicking, so the subscriber must not.
 pub(super) fn gave_way(label: Option<&str>, level: Priority, by: Priority, late: Duration) {
-    let say = || {
+    contain(|| {
         tracing::debug!(
             target: "bursar::preempt", label, priority = %level, by = %by, in_grace = late.is_zero(), late = ?late,
             "has ended, as it was asked to"
         );
+    });
+}
+
+/// Runs code of a subscriber's or a caller's where a panic must go no further: on a thread that may panic already, or
+/// in a call on which others rely.
+pub(super) fn contain<R>(code: impl FnOnce() -> R) -> Option<R> {
+    let payload = match catch_unwind(AssertUnwindSafe(code)) {
+        Ok(result) => return Some(result),
+        Err(payload) => payload,
     };
-    let _ = catch_unwind(AssertUnwindSafe(say));
+    // What it panicked with is theirs too, and so is what that may panic with in turn.
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(payload);
+    }
+    None
 }
 
 type Label = Option<Cow<'static, str>>;
@@ -129,7 +142,7 @@ pub(super) enum Notice {
 impl Notice {
     /// Says it. A panic of the subscriber goes no further: it would take with it what the turn has just granted.
     pub(super) fn say(&self) {
-        let _ = catch_unwind(AssertUnwindSafe(|| self.write()));
+        contain(|| self.write());
     }
 
     fn write(&self) {

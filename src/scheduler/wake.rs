@@ -1,9 +1,8 @@
 //! Wakers collected under the lock and used after it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
-use super::trace::Notice;
+use super::trace::{self, Notice};
 
 /// What is to become of a waker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,10 +56,10 @@ impl Drop for Wakes {
     #[inline]
     fn drop(&mut self) {
         if let Some(first) = self.first.take() {
-            contain(first);
+            apply(first);
         }
         if !self.rest.is_empty() {
-            std::mem::take(&mut self.rest).into_iter().for_each(contain);
+            std::mem::take(&mut self.rest).into_iter().for_each(apply);
         }
         if !self.notices.is_empty() {
             self.notices.iter().for_each(Notice::say);
@@ -68,19 +67,15 @@ impl Drop for Wakes {
     }
 }
 
-/// Runs code of a waker. A panic goes no further: it would take with it what the turn has just granted to the caller,
-/// who has done nothing wrong, and the rest of the wakers.
-fn contain((waker, fate): (Waker, Fate)) {
+/// Runs code of a waker. A panic goes no further, and neither does one of whoever is told of it: it would take with it
+/// what the turn has just granted to the caller, who has done nothing wrong, and the rest of the wakers.
+fn apply((waker, fate): (Waker, Fate)) {
     let code = || match fate {
         Fate::Wake => waker.wake(),
         Fate::Discard => drop(waker),
     };
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(code)) {
-        tracing::error!(target: "bursar::wake", "a waker panicked; its task may not be woken");
-        // What it panicked with is the caller's too, and so is what that may panic with in turn.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            std::mem::forget(payload);
-        }
+    if trace::contain(code).is_none() {
+        trace::contain(|| tracing::error!(target: "bursar::wake", "a waker panicked; its task may not be woken"));
     }
 }
 

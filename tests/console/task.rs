@@ -34,6 +34,21 @@ fn the_scheduler_task_has_a_name_a_place_and_a_waker_until_it_ends() {
     assert_eq!(wakers(&recorder), 0);
 }
 
+#[test]
+fn of_a_long_name_the_beginning_is_shown() {
+    let _alone = alone();
+    let recorder = Recorder::default();
+    let runtime = paused();
+    recorder.listen(|| {
+        runtime.block_on(async {
+            let scheduler = Scheduler::builder().config(config()).spawn().unwrap();
+            scheduler.submit(Task::new("n".repeat(1 << 20), Request::new().host(1), |_| async {})).await.unwrap();
+            scheduler.shutdown().await.unwrap();
+        });
+    });
+    named(&recorder.tasks(), &("n".repeat(64) + "…"));
+}
+
 /// The tests here, one after the other: tasks of the whole process share the places there are.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());

@@ -54,6 +54,20 @@ fn growth_that_waits_is_an_op_too_and_a_wait_that_is_given_up_is_one_no_longer()
     assert_untouched(&rig.scheduler);
 }
 
+/// A console that connects gets all of them in one message, which may not be larger than 4 MiB.
+#[test]
+fn of_a_long_label_the_beginning_is_shown() {
+    let (recorder, mut rig) = watched(config());
+    let _held = take(&rig.scheduler, host(10));
+    let labels = ["x".repeat(64), "x".repeat(65), "é".repeat(1_000), format!("x{}", "é".repeat(1_000))];
+    let mut waits = labels.map(|label| recorder.listen(|| queued(&rig.scheduler, host(1).label(label))));
+    ticks(&recorder, &mut rig, 1, &mut waits);
+    let shown: Vec<_> = recorder.open_ops().iter().map(|op| op.attribute("label").clone()).collect();
+    let cut = [("x", 64, ""), ("x", 64, "…"), ("é", 32, "…")].map(|(c, times, end)| c.repeat(times) + end);
+    assert_eq!(shown[..3], cut.map(|label| label.as_str().into()));
+    assert_eq!(shown[3], format!("x{}…", "é".repeat(31)).as_str().into());
+}
+
 #[test]
 fn a_wait_shorter_than_a_tick_emits_nothing() {
     let (recorder, mut rig) = watched(config());

@@ -38,11 +38,12 @@
 mod handed_on;
 mod names;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 
-use crate::model::{BudgetStats, FigureKind, LevelStats, ModuleStats, Priority, Section, Stats};
+use crate::model::{BudgetStats, Figure, FigureKind, LevelStats, ModuleStats, Priority, Section, Stats};
 use crate::scheduler::{Period, Scheduler, Timed};
 
 use handed_on::HandedOn;
@@ -158,16 +159,19 @@ impl MetricsExporter {
 
     fn publish_section(&mut self, section: &Section) {
         let of = clean(&section.name);
-        for figure in &section.figures {
-            let (what, labels) = (clean(&figure.name), vec![label("section", &section.name)]);
+        let name = |figure: &Figure| {
+            let end = if figure.kind == FigureKind::Counter { "_total" } else { "" };
+            named(&of, &clean(&figure.name), figure.unit, end)
+        };
+        // One of each name: handed on in turn, two counters would be taken for one that begins anew all the time.
+        let last: BTreeMap<String, &Figure> = section.figures.iter().map(|figure| (name(figure), figure)).collect();
+        for (name, figure) in last {
+            let labels = vec![label("section", &section.name)];
             match figure.kind {
                 FigureKind::Gauge => {
-                    let value = in_base_units(figure.unit, figure.value as f64);
-                    self.handed_on.set(named(&of, &what, figure.unit, ""), labels, value);
+                    self.handed_on.set(name, labels, in_base_units(figure.unit, figure.value as f64));
                 }
-                FigureKind::Counter => {
-                    self.handed_on.count(named(&of, &what, figure.unit, "_total"), labels, figure.value);
-                }
+                FigureKind::Counter => self.handed_on.count(name, labels, figure.value),
             }
         }
     }

@@ -5,6 +5,7 @@
 //! event has one value. Targets begin with `runtime`, so that the filter which the console's documentation names lets
 //! the spans pass.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::Once;
 
@@ -28,6 +29,18 @@ pub(super) fn is_heard_here() -> bool {
 /// Runs code of the subscriber. If it panics, the panic hook has said so, and nobody else has to know.
 pub(super) fn contain<R>(emit: impl FnOnce() -> R) -> Option<R> {
     catch_unwind(AssertUnwindSafe(emit)).ok()
+}
+
+/// The longest label, and the longest name of a task, that is emitted, in bytes. The console keeps them as long as the
+/// rows, and its first message has all of them.
+const LONGEST: usize = 64;
+
+/// The beginning of a text of a caller's, which may be as long as he likes.
+pub(super) fn short(text: &str) -> Cow<'_, str> {
+    if text.len() <= LONGEST {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(format!("{}…", &text[..text.floor_char_boundary(LONGEST)]))
 }
 
 /// A span that may be entered and closed wherever that is called for, a panicking thread included.

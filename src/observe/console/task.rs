@@ -58,7 +58,9 @@ impl Open {
     fn new(name: &str, location: &'static Location<'static>) -> Option<Self> {
         let place = Place::take()?;
         emit::warm_up();
-        let row = emit::contain(|| emit::task(name, location)).map(Row::new).filter(|row| !row.is_disabled())?;
+        let row = emit::contain(|| emit::task(&emit::short(name), location))
+            .map(Row::new)
+            .filter(|row| !row.is_disabled())?;
         Some(Open { row, waker: Weak::new(), place })
     }
 

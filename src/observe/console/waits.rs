@@ -249,7 +249,7 @@ fn describe(asking: &Asking, waited: u64) {
     emit::wait_attribute(WaitAttribute { priority: Some(asking.priority.name()), ..none });
     emit::wait_attribute(WaitAttribute { waited_before: Some(&before), ..none });
     if let Some(label) = &asking.label {
-        emit::wait_attribute(WaitAttribute { label: Some(label), ..none });
+        emit::wait_attribute(WaitAttribute { label: Some(&emit::short(label)), ..none });
     }
     emit::polled(Some("poll"), false);
 }
