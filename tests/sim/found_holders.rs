@@ -99,6 +99,21 @@ fn r11_who_leaves_a_cap_at_the_end_of_a_turn_stands_where_something_keeps_it() {
     assert!(is_granted(&seen, 3) && is_granted(&seen, 5), "there is enough for both: {seen:?}");
 }
 
+/// Who comes to be among the first of its module, because its rank is another, is looked at for its minimum.
+#[test]
+fn r9_who_rises_among_the_first_of_a_module_is_served_from_its_minimum() {
+    let mut world = with_module(&Config { look_ahead: 1, ..config() }, &[(GPU, 3, 10)]);
+    play(&mut world, (0..2).map(|id| of_module(asks(id, &vec![(GPU, 1)]))));
+    play(&mut world, [nobodys(asks(2, &vec![(GPU, 8)])), of_activity(asks(3, &vec![(HOST, 10)]))]);
+    let tag = Tag { module: MODULE, activity: 1, ..Tag::NOBODY };
+    let holder = Arrival { tag, ..asks(5, &vec![(GPU, 2)]) };
+    play(&mut world, [of_module(asks(4, &vec![(GPU, 3)])), Event::Submit(holder), release(1)]);
+    assert!(!standing(&mut world, 5).hard, "two are left, but only the first of the two is looked at");
+    // Somebody waits for what its activity holds.
+    play(&mut world, [nobodys(Arrival { level: Priority::Critical, ..asks(6, &vec![(HOST, 1)]) })]);
+    assert!(standing(&mut world, 5).hard, "it is the first, and inside the minimum");
+}
+
 /// A dormant waiter with a hard claim asks again, and the cap keeps one of its alternatives: it claims once.
 #[test]
 fn r2_a_waiter_that_asks_again_beside_its_cap_claims_once() {
