@@ -184,12 +184,9 @@ impl Engine {
 
     /// Marks the lines of those whom safety kept there and keeps no more, as units that they ask for were granted.
     pub(super) fn mark_safe(&mut self, turn: &mut Turn<'_>) {
-        let loans = self.unsafe_places & !turn.books.rates();
-        if loans == 0 {
-            return;
-        }
         let bounded = self.parties.bounds().filter_map(|(party, _)| self.parties.get(party));
         let slots: Vec<u32> = bounded.flat_map(|party| party.waiters(Sure::Declared)).collect();
+        let loans = turn.books.budgets() & !turn.books.rates();
         for slot in slots {
             let who = self.claimant(slot);
             let filed: Vec<_> = self.queue.filings(slot).filter(|(_, place)| loans & place.bit() != 0).collect();

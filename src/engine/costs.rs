@@ -249,29 +249,3 @@ fn r11_who_gives_way_is_looked_for_among_those_who_hold_what_is_needed() {
         assert!(scene.engine.preemption.due() < u64::MAX, "somebody was asked");
     });
 }
-
-/// So many bounded activities that have nothing and wait, behind one that has something.
-fn bounded(count: u64) -> (Scene, Vec<u32>) {
-    let mut scene = Scene::new(|config| config);
-    scene.take(of_bounded(1).asked());
-    scene.take(Asked::of(&plain(999_999)));
-    let slots = (2..count + 2).map(|activity| scene.queue(of_bounded(activity).asked())).collect();
-    (scene, slots)
-}
-
-/// One unit for an activity that will have two at most.
-fn of_bounded(activity: u64) -> Ask {
-    let mut ask = Ask::new(plain(1), Tag { activity, ..Tag::NOBODY });
-    let terms = Terms { most: Some(Arc::new(plain(2).amounts().clone())), ..(*ask.terms).clone() };
-    ask.terms = Arc::new(terms);
-    ask
-}
-
-#[test]
-fn r11_what_concerns_no_bounded_activity_looks_at_none_that_waits() {
-    let other = Request::new().host(1u64);
-    assert_flat("another budget", bounded, |scene, _| _ = scene.take(Asked::of(&other)));
-    let one = plain(1);
-    assert_flat("one more", bounded, |scene, _| _ = scene.queue(Asked::of(&one)));
-    assert_flat("cancel", bounded, |scene, slots| scene.cancel(slots[150]));
-}
