@@ -251,18 +251,31 @@ impl Leash {
         }
     }
 
+    /// Takes the task back if it waits, as [`displace`](Leash::displace) does.
+    pub(super) fn withdraw(&self) -> Option<Withdrawn> {
+        self.give_up_place(&mut self.control.stage())
+    }
+
+    fn give_up_place(&self, stage: &mut Stage) -> Option<Withdrawn> {
+        match &*stage {
+            // One that was cancelled leaves the queue for good.
+            Stage::Queued(reservation) if !self.is_cancelled() => {
+                self.control.past().seniority = Some(reservation.seniority());
+                let queued = std::mem::replace(stage, Stage::Withdrawn);
+                Some(Withdrawn { queued: Some(queued), control: Arc::clone(&self.control) })
+            }
+            _ => None,
+        }
+    }
+
     /// Takes the task back: it ends, and whoever holds its work submits that again. One that waits leaves the queue
     /// when what is returned drops; one that runs is preempted as any other, and ends when that is done.
     pub(super) fn displace(&self) -> Displaced {
         let mut stage = self.control.stage();
+        if let Some(withdrawn) = self.give_up_place(&mut stage) {
+            return Displaced::Withdrawn(withdrawn);
+        }
         match &*stage {
-            // It leaves the queue for good.
-            Stage::Queued(_) if self.is_cancelled() => Displaced::Stays,
-            Stage::Queued(reservation) => {
-                self.control.past().seniority = Some(reservation.seniority());
-                let queued = std::mem::replace(&mut *stage, Stage::Withdrawn);
-                Displaced::Withdrawn(Withdrawn { queued: Some(queued), control: Arc::clone(&self.control) })
-            }
             Stage::Running if self.control.may_be_preempted() => {
                 // While it is known to run, so that it is told in this run, or before it waits again.
                 self.control.raise_flags(LEAVE | PREEMPT);

@@ -16,7 +16,7 @@ use crate::observe::{Running as CountedRunning, TaskCounters, TaskEnd, TaskRow};
 use crate::scheduler::{Lease, Reservation, Scheduler};
 
 use super::control::{CANCEL, Control, HALTED, LEAVE, PREEMPT, Preempt, RAISE, Stage};
-use super::error::message;
+use super::error::{bury, message};
 use super::task::Factory;
 use super::{BoxError, Retry, Task, TaskContext, TaskError};
 
@@ -56,7 +56,12 @@ impl Drop for Tally {
         let last = self.control.stage_to_end();
         self.control.ended_running.store(matches!(last, Stage::Running), Ordering::Release);
         // What it would have said of its end is lost with it: its work goes on.
-        let end = if matches!(last, Stage::Withdrawn) { TaskEnd::TakenBack } else { self.end };
+        let end = match (&last, self.end) {
+            (Stage::Withdrawn, _) => TaskEnd::TakenBack,
+            // What was aborted panicked while it was dropped.
+            (_, TaskEnd::Cancelled) if std::thread::panicking() => TaskEnd::Panicked,
+            (_, end) => end,
+        };
         drop(last);
         self.counters.ended(end);
     }
@@ -148,6 +153,8 @@ impl<T: Send + 'static> Run<T> {
             if let Err(error) = &result {
                 tracing::debug!(target: "bursar::task", %error, "ended without its value");
             }
+            let Run { factory, retry, .. } = self;
+            bury((factory, retry));
             result
         }
     }
@@ -170,6 +177,7 @@ impl<T: Send + 'static> Run<T> {
                 Err(error) => error,
             };
             let Some(pause) = self.retry.after(&error, self.failures + 1) else { return Err(error) };
+            bury(error);
             self.failures += 1;
             // Another attempt is the last to arrive.
             self.tally.control.past().seniority = None;

@@ -184,3 +184,62 @@ async fn items_results_and_handlers_that_panic_while_they_are_dropped_harm_no_ot
     let stats = bombs.stats();
     assert_eq!((stats.submitted, stats.ended, stats.done), (5, 5, 3), "{stats:?}");
 }
+
+/// Fails once, with an error that panics when it is dropped.
+struct FailsOnce;
+
+#[derive(Debug, thiserror::Error)]
+#[error("it fails")]
+struct Armed;
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+#[async_trait]
+impl Handler<u64, &'static str> for FailsOnce {
+    async fn handle(&self, context: TaskContext, _item: &u64) -> Result<&'static str, BoxError> {
+        if context.attempt() == 1 { Err(Box::new(Armed)) } else { Ok("done") }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_panics_while_it_is_dropped_harms_no_job_and_is_tried_again() {
+    let house = House::new(10, Policy::LeastLoaded);
+    let _worker = house.times.worker("only").register(FailsOnce);
+    assert_eq!(house.times.submit(job(1).retry(Retry::new(2))).await.unwrap(), "done");
+    house.assert_accounted();
+}
+
+/// Nothing of them runs yet, so that they go as those do that are queued.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_its_resources_at_a_worker_that_leaves_or_drains_goes_elsewhere_or_ends() {
+    let house = House::new(10, Policy::LeastLoaded);
+    let hog = take(&house.scheduler, gpu(10));
+    let strict = house.times.worker("strict").on_leave(OnLeave::Fail).register(house.sleeper("strict"));
+    let failed = house.submit(1, Priority::Normal);
+    settle().await;
+    assert_eq!(house.at("strict"), (0, 1, 0));
+    drop(strict);
+    let error = failed.await.unwrap_err();
+    assert!(matches!(&error, TaskError::WorkerLeft { worker, .. } if &**worker == "strict"), "{error}");
+
+    let gentle = house.worker("gentle", 1);
+    let moved = house.submit(1, Priority::Normal);
+    settle().await;
+    drop(gentle);
+    settle().await;
+    assert_eq!((house.times.stats().unassigned, house.scheduler.stats().waiting), (1, 0));
+    let drained = house.worker("drained", 1);
+    settle().await;
+    assert_eq!(house.at("drained"), (0, 1, 0));
+    tokio::time::timeout(MS, drained.drain()).await.expect("nothing runs there");
+    let _last = house.worker("last", 1);
+    settle().await;
+    assert_eq!((house.at("last"), house.scheduler.stats().waiting), ((0, 1, 0), 1));
+    drop(hog);
+    assert_eq!(moved.await.unwrap(), "last");
+    house.assert_accounted();
+}

@@ -49,6 +49,36 @@ async fn a_future_that_panics_while_it_is_dropped_loses_neither_its_lease_nor_it
     aborted.abort();
     assert!(matches!(aborted.await, Err(TaskError::Panicked { message, .. }) if message == "dropped"));
     assert_accounted(&scheduler);
+    let stats = scheduler.task_stats();
+    assert_eq!((stats.overdue, stats.panicked, stats.cancelled), (1, 2, 0), "as the handles say: {stats}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_or_an_error_that_panics_while_it_is_dropped_loses_no_result() {
+    let scheduler = with_gpu(1);
+    let bomb = Bomb;
+    let done = Task::new("bomb", gpu(1), move |_| {
+        let _held = &bomb;
+        async { 7 }
+    });
+    assert_eq!(scheduler.submit(done).await.unwrap(), 7);
+    let fails_once = Task::fallible("armed", gpu(1), |context| async move {
+        if context.attempt() == 1 { Err(BoxError::from(Armed)) } else { Ok(8) }
+    });
+    assert_eq!(scheduler.submit(fails_once.retry(Retry::new(2))).await.unwrap(), 8);
+    assert_eq!(scheduler.task_stats().done, 2);
+    assert_accounted(&scheduler);
+}
+
+/// An error that panics when it is dropped.
+#[derive(Debug, thiserror::Error)]
+#[error("it fails")]
+struct Armed;
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
 }
 
 /// The task whose work has it.

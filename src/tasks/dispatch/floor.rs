@@ -20,6 +20,8 @@ pub(super) enum Action {
     Start { job: JobId, worker: WorkerId },
     /// A job that has a seat has to give it up to a more urgent one.
     Displace { job: JobId, by: JobId },
+    /// A job waits for its resources in a seat of a worker that takes no more, and need not run there.
+    Strand { job: JobId, worker: WorkerId },
 }
 
 /// What is known of a job.
@@ -281,8 +283,17 @@ impl Floor {
         }
         // Whoever a seat was kept for has it, or somebody more urgent.
         self.desks.iter_mut().for_each(|desk| desk.kept_for = None);
+        actions.extend(self.stranded(&grip));
         actions.extend(self.displaced(now, grip));
         actions
+    }
+
+    /// Those that wait for their resources at workers that take no more.
+    fn stranded(&self, grip: impl Fn(JobId) -> Grip) -> Vec<Action> {
+        let closed = self.desks.iter().filter(|desk| desk.state() == State::Draining);
+        let seated = closed.flat_map(|desk| desk.seated.iter().map(|&job| (job, desk.id)));
+        let waits = seated.filter(|&(job, _)| grip(job) == Grip::Waits);
+        waits.map(|(job, worker)| Action::Strand { job, worker }).collect()
     }
 
     fn assign(&mut self) {

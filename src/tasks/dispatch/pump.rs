@@ -3,7 +3,7 @@
 use std::future::{self, poll_fn};
 use std::panic::Location;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -19,6 +19,7 @@ use crate::tasks::{Task, TaskError};
 
 use super::floor::{Action, JobId, WorkerId};
 use super::shared::{Entry, Hands, Shared, State};
+use super::worker::OnLeave;
 
 /// A job that has been handed to the scheduler has ended there.
 struct Landing<O> {
@@ -137,6 +138,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
         // Declared before the lock, so dropped after it.
         let mut freed = Vec::new();
         let mut launches = Vec::new();
+        let mut left = Vec::new();
         let mut guard = self.state();
         let state = &mut *guard;
         loop {
@@ -149,6 +151,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
                     Action::Displace { job, by } => {
                         freed.extend(state.displace(job, by, (now, now.saturating_add(self.grace))))
                     }
+                    Action::Strand { job, worker } => freed.extend(state.strand(job, worker, now, &mut left)),
                 }
             }
             // The place is free for the more urgent one.
@@ -164,6 +167,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
             self.changed.notify_one();
         }
         let over = state.closing && (state.entries.is_empty() || state.floor.has_nobody());
+        drop(guard);
+        left.into_iter().for_each(|(entry, error): (Entry<I, O>, _)| entry.end(Err(error)));
         Turned { launches, next, ticks: queued, over }
     }
 
@@ -212,7 +217,10 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
         bury(leash);
         let result = match end {
             End::Result(result) => result,
-            End::Withdrawn => return None,
+            End::Withdrawn => {
+                self.clear_up(self.state());
+                return None;
+            }
             End::GaveWay => {
                 self.take_back(job, cancelled);
                 return None;
@@ -240,9 +248,12 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
         let gone = state.sweep_hands();
         drop(state);
         gone.into_iter().for_each(bury);
-        if let Some(entry) = entry {
-            let (submitted, complete_by) = (entry.submitted, entry.complete_by);
-            entry.end(result.map_err(|error| with_whole_time(error, submitted, complete_by)));
+        match entry {
+            Some(entry) => {
+                let (submitted, complete_by) = (entry.submitted, entry.complete_by);
+                entry.end(result.map_err(|error| with_whole_time(error, submitted, complete_by)));
+            }
+            None => bury(result),
         }
         self.landed.notify_waiters();
         pause.map(|pause| tokio::time::sleep(pause).map(move |()| job).boxed())
@@ -274,6 +285,11 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
             // It was told so while it stopped.
             state.cancels.insert(job);
         }
+        self.clear_up(state);
+    }
+
+    /// A seat is free: lets go of workers that have left, and tells those who wait until nobody sits at one.
+    fn clear_up(&self, mut state: MutexGuard<'_, State<I, O>>) {
         let gone = state.sweep_hands();
         drop(state);
         gone.into_iter().for_each(bury);
@@ -343,6 +359,30 @@ impl<I: Send + Sync + 'static, O: Send + 'static> State<I, O> {
             // It has just begun, or ended.
             Displaced::Stays => None,
         }
+    }
+
+    /// Has a job that waits in its seat leave a worker that takes no more: for another, or to end with the worker.
+    fn strand(
+        &mut self,
+        job: JobId,
+        worker: WorkerId,
+        now: u64,
+        left: &mut Vec<(Entry<I, O>, TaskError)>,
+    ) -> Option<Withdrawn> {
+        let withdrawn = self.entries.get(&job)?.leash.as_ref()?.withdraw()?;
+        self.stats.displaced += 1;
+        let has_left = self.floor.desk(worker).is_some_and(|desk| desk.left);
+        match self.hands.get(&worker).filter(|hands| has_left && hands.on_leave == OnLeave::Fail) {
+            Some(hands) => {
+                let worker = Arc::clone(&hands.name);
+                left.extend(self.take(job).map(|entry| {
+                    let name = Arc::clone(&entry.name);
+                    (entry, TaskError::WorkerLeft { name, worker })
+                }));
+            }
+            None => self.floor.come_back(job, now),
+        }
+        Some(withdrawn)
     }
 
     /// A job has failed, and goes away until it is tried again.

@@ -73,6 +73,7 @@ pub(super) struct Hands<I, O> {
     pub handler: Arc<dyn Handler<I, O>>,
     pub module: Option<Arc<Module>>,
     pub time_limit: Option<Duration>,
+    pub on_leave: OnLeave,
 }
 
 pub(super) struct State<I, O> {
@@ -220,13 +221,13 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
     }
 
     pub(super) fn join(&self, worker: WorkerBuilder<I, O>, handler: Arc<dyn Handler<I, O>>) -> WorkerId {
-        let WorkerBuilder { name, capacity, module, time_limit, keys, .. } = worker;
+        let WorkerBuilder { name, capacity, module, time_limit, on_leave, keys, .. } = worker;
         let mut state = self.state();
         state.last_id += 1;
         let id = state.last_id;
         state.floor.join(Desk::new(id, capacity));
         keys.into_iter().for_each(|key| state.floor.hold(id, key, true));
-        state.hands.insert(id, Hands { name, handler, module: module.map(Arc::new), time_limit });
+        state.hands.insert(id, Hands { name, handler, module: module.map(Arc::new), time_limit, on_leave });
         drop(state);
         self.changed.notify_one();
         id

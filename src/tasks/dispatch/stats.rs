@@ -25,8 +25,8 @@ pub struct DispatcherStats {
     pub unassigned: u64,
     /// How often a queued job went from one worker to another.
     pub moves: u64,
-    /// How often a job gave up its place, before it ran, to a more urgent one. Its task counts as
-    /// [taken back](crate::TaskStats::taken_back) then, as it does when it is preempted.
+    /// How often a job gave up its place, before it ran, to a more urgent one, or because its worker left. Its task
+    /// counts as [taken back](crate::TaskStats::taken_back) then, as it does when it is preempted.
     pub displaced: u64,
     /// How often a job gave up its place while it ran, to a more urgent one. What gave way because the scheduler chose
     /// it kept its place, and is not counted here but in [`TaskStats::preemptions`](crate::TaskStats::preemptions), as

@@ -34,7 +34,8 @@ pub trait Handler<I, O>: Send + Sync + 'static {
     async fn handle(&self, context: TaskContext, item: &I) -> Result<O, BoxError>;
 }
 
-/// What becomes of the jobs that are queued at a worker when it leaves.
+/// What becomes of the jobs that are queued at a worker when it leaves, or have a place there and wait for their
+/// resources.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnLeave {
@@ -129,7 +130,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> WorkerHandle<I, O> {
         self.shared.hold(self.id, key.into(), false);
     }
 
-    /// Takes no more jobs, gives those that are queued here to others, and waits until none runs here.
+    /// Takes no more jobs, gives those that do not run yet to others, and waits until none runs here.
     ///
     /// # Cancel safety
     /// Dropping the future stops the waiting; the worker takes no more jobs all the same.

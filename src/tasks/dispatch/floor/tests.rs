@@ -60,6 +60,7 @@ fn a_job_is_in_exactly_one_place_whatever_comes_and_goes() {
             match action {
                 Action::Displace { job, .. } if job % 3 == 0 => floor.come_back(job, step),
                 Action::Displace { job, by } => floor.note_told(job, by, step + 5),
+                Action::Strand { job, .. } => floor.come_back(job, step),
                 Action::Start { .. } => {}
             }
         }
