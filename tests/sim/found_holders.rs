@@ -281,3 +281,17 @@ fn c4_r8_who_rises_to_the_rank_that_it_inherits_inherits_nothing_any_more() {
     let seen = world.apply(&nobodys(asks(5, &vec![(HOST, 1)])));
     assert!(is_granted(&seen, 2) && !is_granted(&seen, 4), "{seen:?}");
 }
+
+/// Its activity holds nothing any more that the first in rank waits for.
+#[test]
+fn r8_an_inherited_rank_is_gone_with_the_offer_that_it_was_for() {
+    let mut world = World::new(&config(), START);
+    play(&mut world, [nobodys(asks(0, &vec![(GPU, 9)])), nobodys(asks(1, &vec![(HOST, 10)]))]);
+    play(&mut world, [of_activity(asks(2, &vec![(GPU, 1), (HOST, 1)])), release(1)]);
+    let at = |level, arrival| Arrival { level, ..arrival };
+    play(&mut world, [nobodys(at(Priority::High, asks(3, &vec![(HOST, 10)])))]);
+    play(&mut world, [of_activity(at(Priority::Low, asks(4, &vec![(GPU, 1)]))), nobodys(asks(5, &vec![(GPU, 1)]))]);
+    let seen = world.apply(&Event::Sleep(1_000_000_000));
+    let offered = seen.iter().filter_map(|seen| if let Seen::Offered { id, .. } = seen { Some(*id) } else { None });
+    assert_eq!(offered.take(2).collect::<Vec<_>>(), [3, 5], "{seen:?}");
+}
