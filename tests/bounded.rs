@@ -398,3 +398,22 @@ fn c8_who_is_not_needed_once_it_is_safe_is_spared() {
     drop(plain);
     assert_untouched(&rig.scheduler);
 }
+
+/// Someone waits for what an activity has whose growth is not safe before another ends, which holds nothing of that.
+#[test]
+fn r3_a_claim_binds_nobody_for_whom_safety_has_to_wait() {
+    let config = [GPU, HOST, common::DISK].into_iter().fold(Config::new(), |all, id| all.with(Budget::loan(id, 10)));
+    let mut rig = Rig::new(config.with_bypass_limit(0));
+    let one = bounded("one", &[(GPU, 10), (common::DISK, 10)]);
+    let other = bounded("other", &[(GPU, 8), (HOST, 10), (common::DISK, 5)]);
+    let first = take(&rig.scheduler, gpu(2).activity(&one));
+    let mut second = take(&rig.scheduler, Request::new().disk(5u64).activity(&other));
+    let mut unsafe_one = queued(&rig.scheduler, gpu(2).activity(&one));
+    let mut large = queued(&rig.scheduler, gpu(9).host(10u64).priority(Priority::High));
+    rig.pass(Duration::from_secs(1));
+    second.try_grow(&Amounts::of(HOST, 3)).unwrap();
+    drop(second);
+    drop((granted(&mut unsafe_one), first));
+    drop(granted(&mut large));
+    assert_untouched(&rig.scheduler);
+}

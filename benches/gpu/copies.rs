@@ -88,7 +88,7 @@ struct Leased {
 
 impl Leased {
     async fn new(bytes: u64) -> Self {
-        let gpu = crate::open(CudaConfig::new(0).limit(bytes)).expect("it was there before");
+        let gpu = crate::open(CudaConfig::new(0).limit(bytes.max(2 * MIB))).expect("it was there before");
         let host = HostSpace::with(HOST, HeapSource::pinned(gpu.pin()), bytes, PoolConfig::host(bytes).slab(bytes));
         let scheduler = Scheduler::builder().gpu(bytes).host(bytes).spawn().expect("a plain configuration");
         let tiers = Tiers::builder().space(gpu).space(host).build(&scheduler).expect("a budget each");

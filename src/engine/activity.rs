@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::ledger::Held;
+use crate::ledger::{Books, Held};
 use crate::model::{Amounts, Tag};
 use crate::policy::Rank;
 
@@ -376,7 +376,7 @@ impl Engine {
         }
         if regranted {
             // Who was granted is waited for no more.
-            self.inherit();
+            self.inherit(turn.books);
         }
         self.mark_unbound(turn);
         self.mark_safe(turn);
@@ -411,19 +411,21 @@ impl Engine {
         self.queue.filings(slot).fold(set, |set, (_, place)| set | place.bit())
     }
 
+    /// The budgets of which something has to come back before a waiter is served: where it stands, and where others
+    /// hold what it is not safe to serve it before.
+    pub(super) fn awaited(&self, books: &Books, slot: u32) -> u64 {
+        self.places(slot) | self.unsafe_before(books, slot)
+    }
+
     /// These budgets, and those that the holders of them wait for, and so on (R3).
-    pub(super) fn awaited_through(&self, places: u64) -> u64 {
-        let mut awaited = places;
-        loop {
-            let holders = self.parties.holders(Sure::Implied);
-            let holders = holders.filter(|(_, party)| party.holds(Sure::Implied) & awaited != 0);
-            let waiters = holders.flat_map(|(_, party)| party.waiters(Sure::Implied));
-            let more = waiters.fold(awaited, |set, slot| set | self.places(slot));
-            if more == awaited {
-                return awaited;
-            }
-            awaited = more;
+    pub(super) fn awaited_through(&self, books: &Books, mut awaited: u64) -> u64 {
+        // Whom safety keeps is costly to ask: each holder is asked once.
+        let mut holders: Vec<&Party> = self.parties.holders(Sure::Implied).map(|(_, party)| party).collect();
+        while let Some(at) = holders.iter().position(|party| party.holds(Sure::Implied) & awaited != 0) {
+            let waiters = holders.swap_remove(at).waiters(Sure::Implied);
+            awaited = waiters.fold(awaited, |set, slot| set | self.awaited(books, slot));
         }
+        awaited
     }
 
     /// A lease that belongs to somebody has ended: what it held is back in the books.

@@ -126,6 +126,17 @@ impl Engine {
         self.endangers(books, self.tag(filing.slot()), &asks, self.claimant(filing.slot()))
     }
 
+    /// What has to come back before it is safe to serve a waiter that stands in line, also if units are what keeps it:
+    /// it depends on those who hold that, as on those who hold the units that it asks for (R3, R8).
+    pub(super) fn unsafe_before(&self, books: &Books, slot: u32) -> u64 {
+        let tag = self.tag(slot);
+        if self.bound_of(tag).is_none() {
+            return 0;
+        }
+        let asks = self.queue.filings(slot).map(|(filing, _)| self.queue.asks(slot, filing.alternative()).bundle());
+        asks.fold(0, |set, asks| set | self.kept_by(books, tag, &asks, |_| true))
+    }
+
     /// The same for what a waiter is about to be granted.
     pub(super) fn grant_endangers(&self, books: &Books, slot: u32) -> bool {
         self.parties.are_bounded()

@@ -213,7 +213,7 @@ impl Engine {
                 }
                 None => (units, turn.books.free(id)),
             };
-            let has = free.saturating_sub(self.claimed_above(id, who, u64::MAX));
+            let has = free.saturating_sub(self.claimed_above(turn.books, id, who, u64::MAX));
             // A part of a million.
             (u128::from(asked.saturating_sub(has)) * 1_000_000 / u128::from(asked.max(1))) as u64
         };

@@ -203,12 +203,19 @@ impl Engine {
         let Some(place) = self.blocking_filing(turn.books, filing).or(first) else { return Found::InVain(None) };
         self.join(filing, place);
         self.renew_claim(turn, slot);
-        let found = self.look_at(turn, filing, place);
-        if matches!(found, Found::Asked) {
-            // It is to be looked at again, and stands there now.
-            self.mark_from(place, self.queue.get(slot).rank);
+        match self.look_at(turn, filing, place) {
+            Found::InVain(Some(instead)) => {
+                // At once, as it has left the cap: a turn that ends here would look for it there.
+                self.move_to(turn, filing, instead);
+                Found::InVain(None)
+            }
+            Found::Asked => {
+                // It is to be looked at again, and stands there now.
+                self.mark_from(place, self.queue.get(slot).rank);
+                Found::Asked
+            }
+            found => found,
         }
-        found
     }
 
     /// Parks those of a module that stand in the lines of budgets and have no room any more.

@@ -32,14 +32,15 @@ impl Engine {
     #[inline]
     pub(super) fn blocks(&self, books: &mut Books, id: BudgetId, units: u64, who: Claimant) -> bool {
         if books.rates() & id.bit() != 0 {
-            let (claimed, now) = (self.claimed_above(id, who, u64::MAX), self.now);
+            let (claimed, now) = (self.claimed_above(books, id, who, u64::MAX), self.now);
             return books.bucket_mut(id).is_none_or(|bucket| {
                 bucket.refill(now);
                 !bucket.eligible(units, claimed)
             });
         }
         let free = books.loan_free(id);
-        free < units || free - units < self.claimed_above(id, who, free).saturating_add(self.kept(books, id, who))
+        free < units
+            || free - units < self.claimed_above(books, id, who, free).saturating_add(self.kept(books, id, who))
     }
 
     /// What new requests leave for growth: nothing if nothing runs that could grow (C7).
@@ -50,9 +51,9 @@ impl Engine {
     }
 
     /// What higher ranks claim of a budget, as far as that binds somebody: a claim does not bind who holds what the
-    /// claimant waits for, be it through other holders (R3).
+    /// claimant waits for, be it through other holders or for safety (R3).
     #[inline]
-    pub(super) fn claimed_above(&self, id: BudgetId, who: Claimant, enough: u64) -> u64 {
+    pub(super) fn claimed_above(&self, books: &Books, id: BudgetId, who: Claimant, enough: u64) -> u64 {
         if who.holds == 0 {
             return self.claims.above(id, who.rank, enough);
         }
@@ -62,8 +63,8 @@ impl Engine {
         // Many claimants wait for the same.
         let mut binding = BTreeMap::new();
         self.claims.above_if(id, who.rank, enough, |slot| {
-            let places = self.places(slot);
-            *binding.entry(places).or_insert_with(|| self.awaited_through(places) & who.holds == 0)
+            let awaited = self.awaited(books, slot);
+            *binding.entry(awaited).or_insert_with(|| self.awaited_through(books, awaited) & who.holds == 0)
         })
     }
 

@@ -183,7 +183,7 @@ impl Engine {
 
     fn blocker(&self, turn: &Turn<'_>, who: Claimant, way: &Way, id: BudgetId) -> Blocker {
         let (books, now) = (&*turn.books, turn.now.max(self.now));
-        let (asked, claimed) = (way.ask.get(id), self.claimed_above(id, who, u64::MAX));
+        let (asked, claimed) = (way.ask.get(id), self.claimed_above(books, id, who, u64::MAX));
         let (free, bucket) = (books.free(id), books.bucket(id));
         let at_once = bucket.map_or(asked, |bucket| asked.min(bucket.burst()));
         let deficit = bucket.map_or_else(|| books.deficit(id), |bucket| bucket.debt());

@@ -1,11 +1,13 @@
 //! Inheritance (R8, P25): who holds what a higher rank waits for waits with that rank.
 //!
 //! Priority inheritance for holders of many resources (Sha, Rajkumar and Lehoczky, "Priority Inheritance Protocols",
-//! 1990), transitive. A holder comes right behind whom it inherits from: before all whom that one goes before, and not
-//! before itself, which takes what both could use. When nobody of that rank waits for what it holds any more, it falls
-//! back. What is inherited is found anew each time from the ranks that waiters have of their own, so holders that wait
-//! for each other do not keep a rank among them whose owner is gone.
+//! 1990), transitive. A bounded waiter also waits for what those hold who have to end before it is safe (`avoid`). A
+//! holder comes right behind whom it inherits from: before all whom that one goes before, and not before itself, which
+//! takes what both could use. When nobody of that rank waits for what it holds any more, it falls back. What is
+//! inherited is found anew each time from the ranks that waiters have of their own, so holders that wait for each other
+//! do not keep a rank among them whose owner is gone.
 
+use crate::ledger::Books;
 use crate::model::BudgetId;
 use crate::policy::Rank;
 
@@ -20,8 +22,8 @@ struct Heir {
     /// What it has, with what it inherits, and the pace that goes with it.
     rank: Rank,
     pace: Pace,
-    /// The budgets in whose lines it stands.
-    places: u64,
+    /// The budgets in whose lines it stands, and those of which something has to come back before it is safe.
+    awaits: u64,
     /// The budgets of which its activity holds something.
     holds: u64,
 }
@@ -45,11 +47,11 @@ impl Engine {
     }
 
     /// Brings the ranks of the holders' waiters up to date.
-    pub(super) fn inherit(&mut self) {
+    pub(super) fn inherit(&mut self, books: &Books) {
         if self.parties.is_empty() {
             return;
         }
-        for Heir { slot, own, rank, pace, .. } in self.heirs() {
+        for Heir { slot, own, rank, pace, .. } in self.heirs(books) {
             if rank != self.queue.get(slot).rank {
                 self.inheritances += u64::from(own == self.queue.get(slot).rank);
                 self.rerank(slot, rank);
@@ -64,11 +66,11 @@ impl Engine {
     /// The rank of every waiter of a holder: its own, or right behind the first of those who wait, directly or through
     /// others, for what its activity holds. Each round passes ranks on by one holder, so there are at most as many
     /// rounds as holders: nobody comes before the one that a rank set out from.
-    fn heirs(&self) -> Vec<Heir> {
+    fn heirs(&self, books: &Books) -> Vec<Heir> {
         // Whoever holds nothing any more falls back.
         let concerned = |party: &Party| party.holds(Sure::Implied) != 0 || self.inherits(party);
         let parties = self.parties.engaged().filter(|(_, party)| concerned(party));
-        let mut heirs: Vec<Heir> = parties.flat_map(|(_, party)| self.heirs_of(party)).collect();
+        let mut heirs: Vec<Heir> = parties.flat_map(|(_, party)| self.heirs_of(books, party)).collect();
         if heirs.is_empty() {
             return heirs;
         }
@@ -79,10 +81,11 @@ impl Engine {
             let is_heir = |slot| heirs.binary_search_by_key(&slot, |heir| heir.slot).is_ok();
             others[id.index()] = self.first_in_line(id, |slot| !is_heir(slot));
         }
+        self.add_unsafe(books, &heirs, &mut others);
         loop {
             let mut lines = others;
             for heir in &heirs {
-                for id in BudgetId::in_set(heir.places) {
+                for id in BudgetId::in_set(heir.awaits) {
                     let first = &mut lines[id.index()];
                     *first = Some(first.filter(|first| first.0 < heir.rank).unwrap_or((heir.rank, heir.pace)));
                 }
@@ -103,17 +106,39 @@ impl Engine {
         }
     }
 
+    /// Adds those who hold nothing and whom safety keeps, where others hold what has to come back.
+    fn add_unsafe(&self, books: &Books, heirs: &[Heir], others: &mut [Option<(Rank, Pace)>; BudgetId::LIMIT]) {
+        let held = heirs.iter().fold(0, |set, heir| set | heir.holds);
+        let bounded = self.parties.bounds().filter_map(|(party, _)| self.parties.get(party));
+        let waiters = bounded.filter(|party| party.holds(Sure::Implied) == 0);
+        let waiters = waiters.flat_map(|party| party.waiters(Sure::Declared));
+        let mut waiters: Vec<(Rank, u32)> = waiters.map(|slot| (self.own_rank(slot), slot)).collect();
+        waiters.sort_unstable();
+        for (rank, slot) in waiters {
+            let behind = |id: &BudgetId| others[id.index()].is_none_or(|(first, _)| rank < first);
+            let behind = BudgetId::in_set(held).filter(behind).fold(0, |set, id| set | id.bit());
+            if behind == 0 {
+                return;
+            }
+            for id in BudgetId::in_set(behind & self.unsafe_before(books, slot)) {
+                others[id.index()] = Some((rank, self.pace(slot)));
+            }
+        }
+    }
+
     /// Whether a waiter of an activity has a rank that is not its own.
     pub(super) fn inherits(&self, party: &Party) -> bool {
         party.waiters(Sure::Implied).any(|slot| self.own_rank(slot) != self.queue.get(slot).rank)
     }
 
     /// The waiters of an activity, with the ranks that they have of their own.
-    fn heirs_of<'a>(&'a self, party: &'a Party) -> impl Iterator<Item = Heir> + 'a {
+    fn heirs_of<'a>(&'a self, books: &'a Books, party: &'a Party) -> impl Iterator<Item = Heir> + 'a {
         let holds = party.holds(Sure::Implied);
         party.waiters(Sure::Implied).map(move |slot| {
-            let (own, places) = (self.own_rank(slot), self.queue.filings(slot).fold(0, |set, (_, id)| set | id.bit()));
-            Heir { slot, own, rank: own, pace: self.pace(slot), places, holds }
+            let own = self.own_rank(slot);
+            let places = self.queue.filings(slot).fold(0, |set, (_, id)| set | id.bit());
+            let awaits = places | self.unsafe_before(books, slot);
+            Heir { slot, own, rank: own, pace: self.pace(slot), awaits, holds }
         })
     }
 

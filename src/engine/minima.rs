@@ -3,8 +3,9 @@
 //! A request whose first alternative is wholly inside what its module has neither used of its minimum nor promised to
 //! others ranks just below `Critical`, and its claim is hard from the start, so what others release gathers for it. Who
 //! is inside is found when a request arrives. Of those that wait, it is looked for when a turn begins and something of
-//! their module has changed: in order of rank, among those that ask for no more than the whole minimum, until
-//! `look_ahead` were looked at in vain (R11). Nobody is looked at while less is left than any of them asks for.
+//! their module has changed, or the rank of one of them: in order of rank, among those that ask for no more than the
+//! whole minimum, until `look_ahead` were looked at in vain (R11). Nobody is looked at while less is left than any of
+//! them asks for.
 
 use std::ops::Bound::{Excluded, Unbounded};
 

@@ -283,6 +283,8 @@ impl Engine {
             && module.give_up((old, slot), &wanted)
         {
             module.hope((new, slot), &wanted);
+            // Others are the first of its module now.
+            self.modules.changed.insert(tag.module);
         }
     }
 

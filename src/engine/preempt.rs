@@ -440,7 +440,7 @@ impl Engine {
         let who = self.claimant(filing.slot());
         let asks = self.queue.asks(filing.slot(), filing.alternative()).bundle().without(books.rates());
         let lack = |(id, units): (BudgetId, u64)| {
-            let kept = self.claimed_above(id, who, u64::MAX).saturating_add(self.kept(books, id, who));
+            let kept = self.claimed_above(books, id, who, u64::MAX).saturating_add(self.kept(books, id, who));
             // Nothing is free of a loan that is overdrawn.
             let lack = units.saturating_add(kept).saturating_sub(books.free(id));
             (id, lack.saturating_add(books.deficit(id)))

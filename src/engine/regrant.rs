@@ -121,7 +121,7 @@ impl Engine {
     #[inline]
     pub fn settle(&mut self, turn: &mut Turn<'_>) -> Settled {
         self.look_at_modules(turn);
-        self.inherit();
+        self.inherit(turn.books);
         let regrants = !self.dirty.is_clean();
         let settled = if regrants { self.regrant(turn) } else { Settled::Done };
         if settled == Settled::Done && (self.consider_holders(turn, regrants) || self.modules.have_changed()) {

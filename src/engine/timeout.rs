@@ -182,16 +182,18 @@ impl Engine {
     /// The first in line at a rate, and when the rate can serve them.
     fn in_line_at_a_rate<'a>(&'a self, books: &'a mut Books, id: BudgetId) -> impl Iterator<Item = (Key, u64)> + 'a {
         let head = self.queue.head(id);
-        let mut bucket = if head.is_some() { books.bucket_mut(id) } else { None };
-        if let Some(bucket) = &mut bucket {
+        if head.is_some()
+            && let Some(bucket) = books.bucket_mut(id)
+        {
             bucket.refill(self.now);
         }
+        let books = &*books;
         let after =
             move |&(rank, filing): &(Rank, Filing)| self.queue.next(id, (rank, filing.alternative()), Some(filing));
         std::iter::successors(head, after).take(FIRST_AT_A_RATE).map(move |(rank, filing)| {
             let units = self.queue.asks(filing.slot(), filing.alternative()).get(id);
-            let claimed = self.claimed_above(id, self.claimant(filing.slot()), u64::MAX);
-            let ready_at = bucket.as_ref().map_or(u64::MAX, |bucket| bucket.ready_at(units, claimed));
+            let claimed = self.claimed_above(books, id, self.claimant(filing.slot()), u64::MAX);
+            let ready_at = books.bucket(id).map_or(u64::MAX, |bucket| bucket.ready_at(units, claimed));
             ((rank, filing.alternative()), ready_at)
         })
     }
@@ -219,6 +221,8 @@ impl Engine {
             match if wanted { turn.board.retract(slot) } else { None } {
                 Some(place) => {
                     self.expire(turn, slot, place);
+                    // With what lay ready there goes the rank that others of its activity had from that.
+                    self.inherit(turn.books);
                     self.resume(turn);
                 }
                 None => {

@@ -88,7 +88,7 @@ impl Staging {
         let bytes = (CHUNK * CHUNKS) as u64;
         let config = PoolConfig::host(bytes).slab(16 * MIB);
         let space = HostSpace::with(id, source, bytes, config);
-        let helpers = Arc::new(Semaphore::new(threads.saturating_sub(1)));
+        let helpers = Arc::new(Semaphore::new(threads.saturating_sub(1).min(Semaphore::MAX_PERMITS)));
         Staging { space, places: Arc::new(Semaphore::new(CHUNKS)), helpers, crew: Mutex::default() }
     }
 

@@ -163,7 +163,9 @@ impl<'a> Transfer<'a> {
 
     /// Through memory, both at once: who reads waits for room, who writes for a chunk.
     async fn pump(&self) -> Result<(), (CopyFault, u64)> {
-        let depth = self.depth.unwrap_or(DEPTH);
+        // No more than there are, so that a caller may allow any number.
+        let chunks = usize::try_from(self.length.div_ceil(self.at_once())).unwrap_or(usize::MAX);
+        let depth = self.depth.unwrap_or(DEPTH).min(chunks).max(1);
         let (full, mut filled) = mpsc::channel(depth);
         let (empty, emptied) = mpsc::channel(depth);
         for _ in 0..depth {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::copy::Transfer;
 use super::error::CopyFault;
-use crate::memory::{Direct, SpaceError, parts};
+use crate::memory::{Direct, Keep, SpaceError, parts};
 
 /// How many chunks are under way at a time, unless somebody chooses.
 const DEPTH: usize = 4;
@@ -25,7 +25,7 @@ impl Transfer<'_> {
             let (stream, id) = (self.from.stream(), self.from.id());
             let lent = host.lend(stream, id, self.from_offset, length).await.map_err(begin(read))?;
             let Some(lent) = lent else { return Ok(false) };
-            let direct = gpu.copy_in(self.to.stream(), self.to.id(), self.to_offset, Arc::new(lent)).await;
+            let direct = gpu.copy_in(self.to.stream(), self.to.id(), self.to_offset, lent).await;
             self.drive(direct.map_err(begin(write))?, write).await?;
             return Ok(true);
         }
@@ -33,7 +33,7 @@ impl Transfer<'_> {
             let (stream, id) = (self.to.stream(), self.to.id());
             let lent = host.lend(stream, id, self.to_offset, length).await.map_err(begin(write))?;
             let Some(lent) = lent else { return Ok(false) };
-            let direct = gpu.copy_out(self.from.stream(), self.from.id(), self.from_offset, Arc::new(lent)).await;
+            let direct = gpu.copy_out(self.from.stream(), self.from.id(), self.from_offset, lent).await;
             self.drive(direct.map_err(begin(read))?, read).await?;
             return Ok(true);
         }
@@ -51,7 +51,7 @@ impl Transfer<'_> {
     /// Queues chunk by chunk, each paid for, and waits for the oldest while as many are under way as may be.
     async fn drive<K>(&self, mut direct: Direct<'_, K>, fault: fn(SpaceError) -> CopyFault) -> Result<(), Broken>
     where
-        K: Clone + Send + 'static,
+        K: Clone + Keep,
     {
         let (most, depth) = (self.most_at_once(), self.depth.unwrap_or(DEPTH));
         let mut under_way = VecDeque::new();

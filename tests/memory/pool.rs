@@ -380,6 +380,18 @@ fn prewarming_takes_what_is_wanted_once_and_not_more_than_the_limit() {
 }
 
 #[test]
+fn whoever_asks_for_all_there_is_gets_what_the_limit_leaves() {
+    let hand = Hand::new(GIB);
+    let pool = hand.pool(PoolConfig::device(64 * MIB));
+    assert_eq!(pool.prewarm(u64::MAX), Ok(64 * MIB));
+    end(&pool, Vec::new());
+    let pool = hand.pool(PoolConfig::device(64 * MIB).slab(u64::MAX));
+    let block = pool.allocate(MIB, S).unwrap();
+    assert_eq!((audit(&pool).slabs, audit(&pool).reserved), (1, 64 * MIB));
+    end(&pool, vec![block]);
+}
+
+#[test]
 fn free_pieces_of_other_sizes_and_whole_slabs_are_turned_into_what_is_needed() {
     let hand = Hand::new(GIB);
     let pool = hand.pool(PoolConfig::device(8 * MIB).slab(MIB));

@@ -144,3 +144,44 @@ fn r4_of_two_that_may_be_passed_no_more_the_first_in_rank_claims_first() {
     let claims: Vec<_> = standing.iter().map(|each| (each.id, each.claims.clone())).collect();
     assert_eq!(claims, [(2, vec![(HOST, 5)]), (3, vec![(GPU, 4), (HOST, 3)])]);
 }
+
+/// A claimant waits for what an activity has whose growth is safe only after another has ended.
+#[test]
+fn r3_a_claim_does_not_bind_who_has_to_end_before_it_is_safe() {
+    let loans = [GPU, HOST, DISK].map(|id| Budget::loan(id, 10));
+    let mut world = World::new(&loans.into_iter().fold(Config::new().with_bypass_limit(0), Config::with), START);
+    let (first, second) = (vec![(GPU, 10), (DISK, 10)], vec![(GPU, 8), (HOST, 10), (DISK, 5)]);
+    granted(&mut world, of(1, &first, asks(0, &vec![(GPU, 2)])));
+    granted(&mut world, of(2, &second, asks(1, &vec![(DISK, 5)])));
+    waits(&mut world, of(1, &first, asks(2, &vec![(GPU, 2)])));
+    let large = Arrival { level: Priority::High, ..asks(3, &vec![(GPU, 9), (HOST, 10)]) };
+    waits(&mut world, Event::Submit(large));
+    waits(&mut world, Event::Submit(asks(4, &vec![(HOST, 1)])));
+    granted(&mut world, of(2, &second, asks(5, &vec![(HOST, 3)])));
+}
+
+/// The first in rank waits for the end of an activity that holds nothing of what it asks for.
+fn assert_goes_first(holds: Option<u64>) {
+    let mut world = world();
+    let (first, second) = (vec![(GPU, 10), (DISK, 10)], vec![(GPU, 8), (HOST, 10), (DISK, 5)]);
+    granted(&mut world, Event::Submit(asks(0, &vec![(HOST, 10)])));
+    granted(&mut world, of(2, &second, asks(1, &vec![(DISK, 5)])));
+    if let Some(units) = holds {
+        granted(&mut world, of(1, &first, asks(2, &vec![(GPU, units)])));
+    }
+    waits(&mut world, Event::Submit(asks(3, &vec![(HOST, 5)])));
+    waits(&mut world, of(2, &second, asks(4, &vec![(HOST, 10)])));
+    waits(&mut world, of(1, &first, Arrival { level: Priority::High, ..asks(5, &vec![(GPU, 4)]) }));
+    let seen = world.apply(&Event::Release { id: 0, late: false });
+    assert!(matches!(seen[..], [Seen::Offered { id: 4, .. }]), "{seen:?}");
+}
+
+#[test]
+fn p25_who_has_to_end_before_it_is_safe_inherits_the_rank() {
+    assert_goes_first(Some(1));
+}
+
+#[test]
+fn p25_who_has_to_end_before_another_may_begin_inherits_the_rank() {
+    assert_goes_first(None);
+}

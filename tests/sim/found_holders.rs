@@ -82,6 +82,38 @@ fn r11_those_whom_a_cap_keeps_count_in_the_look_ahead() {
     assert!(is_granted(&seen, 1) && seen.contains(&Seen::LookAhead), "{seen:?}");
 }
 
+/// Who leaves a cap as the last that a turn may look at, and turns out to be kept by a claim, stands in the line of that.
+#[test]
+fn r11_who_leaves_a_cap_at_the_end_of_a_turn_stands_where_something_keeps_it() {
+    let short = Config { look_ahead: 1, bypass_time: Duration::from_millis(50), ..config() };
+    let mut world = with_module(&short.with(Budget::loan(BudgetId::DISK, 10)), &[(GPU, 0, 3)]);
+    play(&mut world, [of_module(asks(0, &vec![(GPU, 3)])), nobodys(asks(1, &vec![(BudgetId::DISK, 10)]))]);
+    play(&mut world, [nobodys(asks(2, &vec![(HOST, 7)])), nobodys(asks(3, &vec![(HOST, 5)]))]);
+    play(&mut world, [of_module(asks(4, &vec![(GPU, 1), (BudgetId::DISK, 1)]))]);
+    play(&mut world, [of_module(asks(5, &vec![(GPU, 1), (HOST, 2)]))]);
+    // The large one is passed, and may be passed for so long.
+    play(&mut world, [nobodys(asks(6, &vec![(HOST, 1)])), Event::Sleep(50_000_000)]);
+    let seen = world.apply(&release(0));
+    assert!(seen.contains(&Seen::LookAhead) && !is_granted(&seen, 5), "{seen:?}");
+    let seen = world.apply(&release(2));
+    assert!(is_granted(&seen, 3) && is_granted(&seen, 5), "there is enough for both: {seen:?}");
+}
+
+/// Who comes to be among the first of its module, because its rank is another, is looked at for its minimum.
+#[test]
+fn r9_who_rises_among_the_first_of_a_module_is_served_from_its_minimum() {
+    let mut world = with_module(&Config { look_ahead: 1, ..config() }, &[(GPU, 3, 10)]);
+    play(&mut world, (0..2).map(|id| of_module(asks(id, &vec![(GPU, 1)]))));
+    play(&mut world, [nobodys(asks(2, &vec![(GPU, 8)])), of_activity(asks(3, &vec![(HOST, 10)]))]);
+    let tag = Tag { module: MODULE, activity: 1, ..Tag::NOBODY };
+    let holder = Arrival { tag, ..asks(5, &vec![(GPU, 2)]) };
+    play(&mut world, [of_module(asks(4, &vec![(GPU, 3)])), Event::Submit(holder), release(1)]);
+    assert!(!standing(&mut world, 5).hard, "two are left, but only the first of the two is looked at");
+    // Somebody waits for what its activity holds.
+    play(&mut world, [nobodys(Arrival { level: Priority::Critical, ..asks(6, &vec![(HOST, 1)]) })]);
+    assert!(standing(&mut world, 5).hard, "it is the first, and inside the minimum");
+}
+
 /// A dormant waiter with a hard claim asks again, and the cap keeps one of its alternatives: it claims once.
 #[test]
 fn r2_a_waiter_that_asks_again_beside_its_cap_claims_once() {
@@ -269,4 +301,18 @@ fn c4_r8_who_rises_to_the_rank_that_it_inherits_inherits_nothing_any_more() {
     play(&mut world, [nobodys(before), Event::Stall(90 * MS)]);
     let seen = world.apply(&nobodys(asks(5, &vec![(HOST, 1)])));
     assert!(is_granted(&seen, 2) && !is_granted(&seen, 4), "{seen:?}");
+}
+
+/// Its activity holds nothing any more that the first in rank waits for.
+#[test]
+fn r8_an_inherited_rank_is_gone_with_the_offer_that_it_was_for() {
+    let mut world = World::new(&config(), START);
+    play(&mut world, [nobodys(asks(0, &vec![(GPU, 9)])), nobodys(asks(1, &vec![(HOST, 10)]))]);
+    play(&mut world, [of_activity(asks(2, &vec![(GPU, 1), (HOST, 1)])), release(1)]);
+    let at = |level, arrival| Arrival { level, ..arrival };
+    play(&mut world, [nobodys(at(Priority::High, asks(3, &vec![(HOST, 10)])))]);
+    play(&mut world, [of_activity(at(Priority::Low, asks(4, &vec![(GPU, 1)]))), nobodys(asks(5, &vec![(GPU, 1)]))]);
+    let seen = world.apply(&Event::Sleep(1_000_000_000));
+    let offered = seen.iter().filter_map(|seen| if let Seen::Offered { id, .. } = seen { Some(*id) } else { None });
+    assert_eq!(offered.take(2).collect::<Vec<_>>(), [3, 5], "{seen:?}");
 }

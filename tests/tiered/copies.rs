@@ -81,6 +81,20 @@ async fn bytes_go_from_every_space_to_every_space_whatever_the_chunk() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_may_hold_any_number_of_chunks_holds_no_more_than_there_are() {
+    let machine = machine().await;
+    let lease = machine.lease(8 * KIB).await;
+    let mut source = lease.allocate_in(HOST0, 4 * KIB).await.unwrap();
+    let mut target = lease.allocate_in(GPU0, 4 * KIB).await.unwrap();
+    source.write(0, &pattern(5, 4 * KIB)).await.unwrap();
+    for chunk in [KIB, u64::MAX] {
+        assert_eq!(copy(&source, &mut target).chunk(chunk).depth(usize::MAX).await, Ok(4 * KIB));
+        assert_eq!(read(&target).await, pattern(5, 4 * KIB));
+    }
+    assert_eq!(copy(&source, &mut target).range(0, 0, 0).depth(usize::MAX).await, Ok(0));
+}
+
 #[tokio::test]
 async fn a_range_leaves_the_rest_of_the_target_as_it_was_and_one_that_does_not_fit_moves_nothing() {
     let machine = machine().await;

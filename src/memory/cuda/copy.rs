@@ -13,7 +13,7 @@ use cudarc::driver::result::DriverError;
 use cudarc::driver::sys::{self, CUstream};
 
 use super::block::DeviceBlock;
-use super::flight::{Flight, Flights};
+use super::flight::{Flight, Flights, Keep};
 use super::source::bind;
 use super::space::CudaSpace;
 use crate::memory::error::SpaceError;
@@ -116,7 +116,7 @@ impl CudaSpace {
     /// # Safety
     /// `keeps` keeps both ranges of memory, and nobody uses the host's otherwise until it is given up.
     #[allow(unsafe_code)]
-    pub(super) unsafe fn take_off<K>(
+    pub(super) unsafe fn take_off<K: Keep>(
         &self,
         way: Way,
         stream: Stream,
@@ -134,7 +134,7 @@ impl CudaSpace {
             Ok(event) => Ok(Flight::new(event, keeps)),
             Err(error) => {
                 // Nobody can tell when the device is done.
-                std::mem::forget(keeps);
+                keeps.abandon();
                 Err(self.lost(error))
             }
         }

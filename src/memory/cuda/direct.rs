@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::block::DeviceBlock;
 use super::copy::Way;
-use super::flight::Flights;
+use super::flight::{Flights, Keep};
 use super::space::CudaSpace;
 use crate::memory::host::{HostBlock, Lent};
 use crate::memory::turns::Turn;
@@ -20,7 +20,7 @@ const TAIL: usize = 4 << 20;
 const DEPTH: usize = 4;
 
 /// One copy, chunk by chunk as its caller queues them. `K` keeps the memory of the other end.
-pub(crate) struct Direct<'a, K> {
+pub(crate) struct Direct<'a, K: Keep> {
     space: &'a CudaSpace,
     way: Way,
     stream: Stream,
@@ -101,12 +101,12 @@ impl CudaSpace {
         stream: Stream,
         block: BlockId,
         offset: u64,
-        from: Arc<Lent>,
+        from: Lent,
     ) -> Result<Direct<'_, Arc<Lent>>, SpaceError> {
         #[allow(unsafe_code)]
         // SAFETY: what is lent stays, and nobody else uses it.
         unsafe {
-            self.direct(Way::ToDevice, stream, block, offset, from.address(), from.len(), from).await
+            self.direct(Way::ToDevice, stream, block, offset, from.address(), from.len(), Arc::new(from)).await
         }
     }
 
@@ -116,8 +116,9 @@ impl CudaSpace {
         stream: Stream,
         block: BlockId,
         offset: u64,
-        into: Arc<Lent>,
+        into: Lent,
     ) -> Result<Direct<'_, Arc<Lent>>, SpaceError> {
+        let into = Arc::new(into.for_writing());
         #[allow(unsafe_code)]
         // SAFETY: as above.
         unsafe {
@@ -151,7 +152,7 @@ impl CudaSpace {
     /// uses it at all if the copy is to the host.
     #[allow(unsafe_code)]
     #[expect(clippy::too_many_arguments, reason = "two ends, and the way between them")]
-    async unsafe fn direct<K: Clone + Send + 'static>(
+    async unsafe fn direct<K: Clone + Keep>(
         &self,
         way: Way,
         stream: Stream,
@@ -167,7 +168,7 @@ impl CudaSpace {
     }
 }
 
-impl<K: Clone + Send + 'static> Direct<'_, K> {
+impl<K: Clone + Keep> Direct<'_, K> {
     /// Queues the copy of a part of the range.
     ///
     /// # Errors

@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 use cudarc::driver::result::DriverError;
 use tokio::sync::mpsc;
 
+use super::block::DeviceBlock;
 use super::source::DeviceEvent;
+use crate::memory::host::{HostBlock, Lent};
+use crate::memory::staged::Staged;
 
 /// How long it is looked for what is expected soon.
 const SOON: Duration = Duration::from_micros(100);
@@ -20,9 +23,16 @@ pub(super) trait Point: Debug + Send + 'static {
     fn synchronize(&self) -> Result<(), DriverError>;
 }
 
+/// What must not go before a copy is done.
+pub(crate) trait Keep: Send + 'static {
+    /// The device failed, and may still be at it, as far as anybody knows: gives up what others wait for, and keeps the
+    /// memory for ever.
+    fn abandon(self);
+}
+
 /// A copy that is queued on a stream, and what must not go before it is done.
 #[derive(Debug)]
-pub(super) struct Flight<K, P: Point = DeviceEvent> {
+pub(super) struct Flight<K: Keep, P: Point = DeviceEvent> {
     /// Recorded behind the copy.
     point: P,
     /// Taken when it is done.
@@ -32,7 +42,7 @@ pub(super) struct Flight<K, P: Point = DeviceEvent> {
 /// The copies of one task, oldest first. A thread that may block waits for them, and goes when none is left: so it does
 /// whether the task waits, has dropped this, or has forgotten it.
 #[derive(Debug)]
-pub(super) struct Flights<K, P: Point = DeviceEvent> {
+pub(super) struct Flights<K: Keep, P: Point = DeviceEvent> {
     queue: Arc<Queue<K, P>>,
     done: mpsc::UnboundedSender<Result<K, DriverError>>,
     landed: mpsc::UnboundedReceiver<Result<K, DriverError>>,
@@ -44,38 +54,69 @@ type Queue<K, P> = Mutex<(VecDeque<Flight<K, P>>, bool)>;
 
 /// Waits for all there are as it is dropped: on a thread that may block, or, where a runtime has none any more, on
 /// whatever thread hears of that.
-struct Lander<K, P: Point> {
+struct Lander<K: Keep, P: Point> {
     queue: Arc<Queue<K, P>>,
     done: mpsc::UnboundedSender<Result<K, DriverError>>,
 }
 
-impl<K, P: Point> Flight<K, P> {
+impl Keep for Arc<DeviceBlock> {
+    fn abandon(self) {
+        forget(self);
+    }
+}
+
+impl Keep for Arc<HostBlock> {
+    fn abandon(self) {
+        forget(self);
+    }
+}
+
+impl Keep for Arc<Lent> {
+    fn abandon(self) {
+        Lent::abandon(&self);
+    }
+}
+
+impl Keep for Staged {
+    /// Others wait for its place. They get other memory for it, or are told that there is none.
+    fn abandon(self) {
+        forget(self.memory);
+    }
+}
+
+impl<A: Keep, B: Keep> Keep for (A, B) {
+    fn abandon(self) {
+        self.0.abandon();
+        self.1.abandon();
+    }
+}
+
+impl<K: Keep, P: Point> Flight<K, P> {
     pub(super) fn new(point: P, keeps: K) -> Self {
         Flight { point, keeps: Some(keeps) }
     }
 
-    /// Waits, and blocks meanwhile. After an error the device may still be at it, as far as anybody knows: what the
-    /// copy keeps is kept for ever.
+    /// Waits, and blocks meanwhile. After an error nobody can tell when the device is done.
     fn land(&mut self) -> Option<Result<K, DriverError>> {
         let keeps = self.keeps.take()?;
         match self.point.synchronize() {
             Ok(()) => Some(Ok(keeps)),
             Err(error) => {
-                forget(keeps);
+                keeps.abandon();
                 Some(Err(error))
             }
         }
     }
 }
 
-impl<K, P: Point> Drop for Flight<K, P> {
+impl<K: Keep, P: Point> Drop for Flight<K, P> {
     /// Waits if nobody has.
     fn drop(&mut self) {
         drop(self.land());
     }
 }
 
-impl<K, P: Point> Drop for Lander<K, P> {
+impl<K: Keep, P: Point> Drop for Lander<K, P> {
     fn drop(&mut self) {
         while let Some(mut flight) = self.next() {
             // An error here is that nobody wants to know.
@@ -84,7 +125,7 @@ impl<K, P: Point> Drop for Lander<K, P> {
     }
 }
 
-impl<K, P: Point> Lander<K, P> {
+impl<K: Keep, P: Point> Lander<K, P> {
     /// The oldest; if there is none, the next that comes has to call for a thread.
     fn next(&self) -> Option<Flight<K, P>> {
         let (flights, manned) = &mut *lock(&self.queue);
@@ -94,7 +135,7 @@ impl<K, P: Point> Lander<K, P> {
     }
 }
 
-impl<K: Send + 'static, P: Point> Flights<K, P> {
+impl<K: Keep, P: Point> Flights<K, P> {
     pub(super) fn new() -> Self {
         let (done, landed) = mpsc::unbounded_channel();
         Flights { queue: Arc::default(), done, landed, under_way: 0 }
@@ -177,6 +218,16 @@ mod tests {
                 Ok(()) => Err(DriverError(CUresult::CUDA_ERROR_ILLEGAL_ADDRESS)),
                 Err(_) => Ok(()),
             }
+        }
+    }
+
+    impl Keep for i32 {
+        fn abandon(self) {}
+    }
+
+    impl Keep for Arc<()> {
+        fn abandon(self) {
+            forget(self);
         }
     }
 

@@ -13,6 +13,7 @@ mod view;
 
 pub use block::DeviceBlock;
 pub(crate) use direct::{Direct, parts};
+pub(crate) use flight::Keep;
 pub use pin::CudaPin;
 pub use probe::{CudaDevice, CudaError};
 pub use source::{CudaSource, DeviceEvent, DeviceSlab};

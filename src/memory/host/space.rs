@@ -34,7 +34,21 @@ struct Entry {
     size: BlockSize,
     /// An async mutex, because a device that copies by itself has it for as long as that takes; not tokio's, which
     /// tokio-console would list for every block.
-    block: Arc<Mutex<HostBlock>>,
+    block: Arc<Mutex<Memory>>,
+}
+
+/// What is behind an id.
+#[derive(Debug)]
+pub(super) struct Memory {
+    block: HostBlock,
+    /// A device failed while it wrote it, and may still be at it: nobody else may look.
+    pub(super) lost: bool,
+}
+
+impl Memory {
+    pub(super) fn of(&mut self, id: BlockId) -> Result<&mut HostBlock, SpaceError> {
+        if self.lost { Err(SpaceError::Busy { block: id }) } else { Ok(&mut self.block) }
+    }
 }
 
 impl HostSpace {
@@ -64,7 +78,7 @@ impl HostSpace {
     /// [`SpaceError::TooManyIds`].
     pub fn into_id(&self, block: HostBlock) -> Result<BlockId, SpaceError> {
         let size = BlockSize { len: block.len() as u64, capacity: block.capacity() };
-        let entry = Entry { size, block: Arc::new(Mutex::new(block)) };
+        let entry = Entry { size, block: Arc::new(Mutex::new(Memory { block, lost: false })) };
         self.blocks.insert(entry).ok_or(SpaceError::TooManyIds { space: self.id() })
     }
 
@@ -75,7 +89,8 @@ impl HostSpace {
     pub fn take(&self, id: BlockId) -> Result<HostBlock, SpaceError> {
         let entry = self.blocks.remove_if(id, |entry| Arc::strong_count(&entry.block) == 1)?;
         // Nobody can have found it since.
-        Arc::into_inner(entry.block).map(Mutex::into_inner).ok_or(SpaceError::Busy { block: id })
+        let memory = Arc::into_inner(entry.block).map(Mutex::into_inner);
+        memory.map(|memory| memory.block).ok_or(SpaceError::Busy { block: id })
     }
 
     /// The pool below, for its figures, for trimming and for warming it up.
@@ -89,7 +104,7 @@ impl HostSpace {
     }
 
     /// A block by its id, looked up for every piece: a block that was freed in between is stale.
-    pub(super) fn entry(&self, id: BlockId) -> Result<Arc<Mutex<HostBlock>>, SpaceError> {
+    pub(super) fn entry(&self, id: BlockId) -> Result<Arc<Mutex<Memory>>, SpaceError> {
         self.blocks.with(id, |entry| Arc::clone(&entry.block))
     }
 
@@ -143,7 +158,7 @@ impl Space for HostSpace {
             }
             let entry = self.entry(block)?;
             // The range was checked, and a block never changes its size.
-            entry.lock().await[start + at..start + at + piece].copy_from_slice(&bytes[at..at + piece]);
+            entry.lock().await.of(block)?[start + at..start + at + piece].copy_from_slice(&bytes[at..at + piece]);
         }
         Ok(())
     }
@@ -156,7 +171,7 @@ impl Space for HostSpace {
                 tokio::task::yield_now().await;
             }
             let entry = self.entry(block)?;
-            into[at..at + piece].copy_from_slice(&entry.lock().await[start + at..start + at + piece]);
+            into[at..at + piece].copy_from_slice(&entry.lock().await.of(block)?[start + at..start + at + piece]);
         }
         Ok(())
     }

@@ -126,7 +126,7 @@ impl<S: Source> Central<S> {
     pub(super) fn plan(&mut self, least: u64, want: u64, granule: u64) -> Option<u64> {
         let room = self.room(granule).min(LARGEST_SLAB / granule * granule);
         let least = least.checked_next_multiple_of(granule)?;
-        let bytes = want.max(least).checked_next_multiple_of(granule)?.min(room);
+        let bytes = want.min(room).max(least).checked_next_multiple_of(granule)?.min(room);
         if bytes < least {
             return None;
         }

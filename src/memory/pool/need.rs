@@ -245,7 +245,7 @@ impl<S: Source> Pool<S> {
             if reserved >= bytes {
                 return Ok(reserved);
             }
-            let want = shared.slab.min((bytes - reserved).next_multiple_of(shared.granule));
+            let want = shared.slab.min(bytes - reserved);
             if !matches!(shared.grow(shared.granule, want)?, Grown::Yes) {
                 return Ok(shared.central.lock().reserved);
             }

@@ -122,6 +122,14 @@ async fn every_byte_is_copied_there_and_back_whatever_the_length_and_however_man
     }
 }
 
+#[tokio::test]
+async fn whoever_allows_any_number_of_threads_gets_as_many_as_there_are_pieces_for() {
+    let (staging, device, bytes) = (staging(usize::MAX), Device::new(LARGE), numbered(LARGE));
+    staging.copy(&mut device.copying(true), Slice::ToDevice(&bytes)).await.expect("copied");
+    assert!(*lock(&device.memory) == bytes);
+    staging.assert_at_rest(Semaphore::MAX_PERMITS + 1);
+}
+
 #[test]
 fn no_more_is_under_way_than_may_be_and_a_small_copy_has_less() {
     for (length, most) in [(LARGE - 1, DEPTH), (20 * CHUNK, LARGE_DEPTH)] {
@@ -192,4 +200,18 @@ async fn many_copies_at_once_share_memory_and_helpers_and_all_end() {
         copy.await.expect("no panic");
     }
     staging.assert_at_rest(3);
+}
+
+#[cfg(feature = "cuda")]
+#[tokio::test(start_paused = true)]
+async fn memory_that_a_failed_device_keeps_is_missed_and_nobody_waits_for_it() {
+    use crate::memory::Keep;
+    let (staging, device) = (staging(1), Device::new(1));
+    for _ in 0..CHUNKS {
+        staging.next(0, DEPTH).await.expect("memory").expect("a place").abandon();
+    }
+    let mut link = device.copying(true);
+    let copy = staging.copy(&mut link, Slice::ToDevice(&[1]));
+    let copied = tokio::time::timeout(std::time::Duration::from_secs(3_600), copy).await;
+    assert!(matches!(copied, Ok(Err(SpaceError::OutOfMemory { .. }))), "{copied:?}");
 }

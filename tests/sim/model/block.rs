@@ -70,15 +70,22 @@ impl Model {
         who.holds.is_empty() || self.awaited_by(claimant).is_disjoint(&who.holds)
     }
 
+    /// The budgets that a waiter waits for itself, be it for safety.
+    fn depends_on(&self, waiter: &Waiter) -> BTreeSet<BudgetId> {
+        let mut budgets = places(waiter);
+        budgets.append(&mut self.unsafe_before(waiter));
+        budgets
+    }
+
     /// The budgets that somebody waits for, and those that the holders of these wait for, and so on.
     fn awaited_by(&self, waiter: &Waiter) -> BTreeSet<BudgetId> {
         let mut awaited = BTreeSet::new();
-        let mut more = places(waiter);
+        let mut more = self.depends_on(waiter);
         while !more.is_subset(&awaited) {
             awaited.append(&mut more);
             let others = self.waiters.iter().filter(|other| other.state == State::Waiting && other.tag.activity != 0);
             let holders = others.filter(|other| !self.holds(party(other.tag)).is_disjoint(&awaited));
-            more = holders.flat_map(places).collect();
+            more = holders.flat_map(|holder| self.depends_on(holder)).collect();
         }
         awaited
     }

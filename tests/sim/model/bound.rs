@@ -8,7 +8,7 @@ use bursar::{BudgetId, Tag};
 use crate::ask::{Asks, units_of};
 
 use super::regrant::InTheWay;
-use super::{BEGINNING, Model, State};
+use super::{BEGINNING, Model, State, Waiter};
 
 /// A bounded activity: what it holds, and what it may yet ask for.
 struct Claimant {
@@ -28,9 +28,7 @@ impl Model {
     /// reservation.
     pub(super) fn forget_bounds(&mut self) {
         for activity in self.bounds.keys().copied().collect::<Vec<_>>() {
-            let its = |waiter: &super::Waiter| {
-                waiter.tag.activity == activity && !matches!(waiter.state, State::Ended { .. })
-            };
+            let its = |waiter: &Waiter| waiter.tag.activity == activity && !matches!(waiter.state, State::Ended { .. });
             let waits = self.waiters.iter().any(its);
             let leases = self.holdings().any(|(tag, _)| tag.activity == activity);
             if !waits && !leases {
@@ -98,6 +96,12 @@ impl Model {
             }
         }
         held
+    }
+
+    /// The loans that others hold of which something has to come back for a waiter in line, as far as safety goes.
+    pub(super) fn unsafe_before(&self, waiter: &Waiter) -> BTreeSet<BudgetId> {
+        let filed = (0..waiter.filed.len()).filter(|alternative| waiter.filed[*alternative].is_some());
+        filed.flat_map(|at| self.to_come_back(waiter.tag, self.low(waiter, at), &|_| true, &[])).collect()
     }
 
     /// What an activity would hold with some loans more, and may yet ask for. What there never is it cannot have.

@@ -1,5 +1,7 @@
 //! Inheritance (R8): who holds what a higher rank waits for waits with that rank.
 
+use std::collections::BTreeSet;
+
 use bursar::BudgetId;
 
 use crate::event::party;
@@ -17,13 +19,15 @@ impl Model {
         let mut ranks: Vec<Rank> = self.waiters.iter().map(|waiter| waiter.own).collect();
         let mut paces: Vec<Pace> = self.waiters.iter().map(Waiter::pace).collect();
         let active = |(_, waiter): &(usize, &Waiter)| waiter.state == State::Waiting;
+        let waits_at = |waiter: &Waiter| -> BTreeSet<BudgetId> {
+            waiter.filed.iter().flatten().copied().chain(self.unsafe_before(waiter)).collect()
+        };
+        let awaited: Vec<_> = self.waiters.iter().map(waits_at).collect();
         loop {
             let before = ranks.clone();
             for (at, waiter) in self.waiters.iter().enumerate().filter(active) {
                 let holds = self.holds(party(waiter.tag));
-                let waits_for = |(_, other): &(usize, &Waiter)| {
-                    other.filed.iter().flatten().any(|place: &BudgetId| holds.contains(place))
-                };
+                let waits_for = |(other, _): &(usize, &Waiter)| !awaited[*other].is_disjoint(&holds);
                 let first = self.waiters.iter().enumerate().filter(active).filter(waits_for);
                 if let Some(((level, order, _), first)) = first.map(|(other, _)| (ranks[other], other)).min() {
                     let inherited = (level, order + 1, waiter.own.2);

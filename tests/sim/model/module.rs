@@ -206,9 +206,15 @@ impl Model {
         let place = self.witness(low, &self.who(waiter)).unwrap_or(low[0].0);
         self.let_go(at, alternative, place);
         let found = self.examine(at, alternative, place);
-        if found == Err(InTheWay::Preempted) {
+        match found {
+            Err(elsewhere @ InTheWay::Another(_)) => {
+                // Also when the turn ends here.
+                self.react(at, alternative, elsewhere);
+                return Err(InTheWay::TheSame);
+            }
             // It is to be looked at again, and stands there now.
-            self.mark(place, self.waiters[at].rank);
+            Err(InTheWay::Preempted) => self.mark(place, self.waiters[at].rank),
+            _ => {}
         }
         found
     }

@@ -131,6 +131,7 @@ impl Model {
             if !(0..waiter.ladders.len()).any(|alternative| self.possible(waiter, alternative)) {
                 self.end(at, Why::NeverFits);
             }
+            self.inherit();
             self.resume();
         }
     }

@@ -47,17 +47,17 @@ impl Oracle {
     }
 
     /// No bounded activity begins beside one of a higher level that may be passed no more and that may ask for the same
-    /// as it (C3, R4). Only where nothing but inheritance, for which one has to hold something, changes a level.
+    /// as it (C3, R4). Only where nothing but inheritance changes a level, which may come and go within a turn: so this
+    /// goes by the level that somebody asked for.
     pub(super) fn judge_begun(&self, view: &View) -> Verdict {
         let levels_change = self.config.aging_step.is_some() || !self.modules.is_empty();
         let Some(last) = self.last.as_ref().filter(|_| !levels_change) else { return Ok(()) };
         let keeps_out = |standing: &&Standing| standing.spent && !standing.filed.is_empty();
         for &(activity, level) in &self.begun {
             for now in view.standing.iter().filter(keeps_out) {
-                let other = self.waits[&now.id].tag;
-                let then = last.standing.iter().filter(keeps_out).find(|then| then.id == now.id);
-                let ranks_before = then.is_some_and(|then| then.level.max(now.level) < level);
-                if ranks_before && self.may_meet(other, activity) {
+                let other = &self.waits[&now.id];
+                let before = last.standing.iter().filter(keeps_out).any(|then| then.id == now.id);
+                if before && other.rank.0 < level && self.may_meet(other.tag, activity) {
                     return Err(format!("activity {activity} begins at {level:?} beside {now:?}"));
                 }
             }
