@@ -82,7 +82,8 @@ fn r11_those_whom_a_cap_keeps_count_in_the_look_ahead() {
     assert!(is_granted(&seen, 1) && seen.contains(&Seen::LookAhead), "{seen:?}");
 }
 
-/// Who leaves a cap as the last that a turn may look at, and turns out to be kept by a claim, stands in the line of that.
+/// Who leaves a cap as the last that a turn may look at, and turns out to be kept by a claim, stands in the line of
+/// that.
 #[test]
 fn r11_who_leaves_a_cap_at_the_end_of_a_turn_stands_where_something_keeps_it() {
     let short = Config { look_ahead: 1, bypass_time: Duration::from_millis(50), ..config() };
