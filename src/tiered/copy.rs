@@ -100,7 +100,7 @@ impl<'a> Transfer<'a> {
     }
 
     /// Pays for every byte out of a rate of the scheduler, chunk by chunk before it is read, and waits for that when
-    /// need be. May be called for several.
+    /// need be; others have the streams and blocks meanwhile. May be called for several.
     pub fn charge(mut self, rate: BudgetId) -> Self {
         self.rates.push(rate);
         self
@@ -194,7 +194,7 @@ impl<'a> Transfer<'a> {
             let length = self.at_once().min(self.length - read);
             // Both ends are held by this copy until the other is done.
             let Some(mut chunk) = emptied.recv().await else { return Ok(()) };
-            self.pay(length, &most).await.map_err(CopyFault::Bandwidth)?;
+            self.pay(length, most).await.map_err(CopyFault::Bandwidth)?;
             // A chunk lies in memory, and so does what is read into it.
             chunk.resize(length as usize, 0);
             let source = self.from.space();
@@ -209,10 +209,10 @@ impl<'a> Transfer<'a> {
     }
 
     /// Pays for so many bytes: all rates together, and no more at once than the smallest can give.
-    pub(super) async fn pay(&self, bytes: u64, most: &u64) -> Result<(), ReserveError> {
+    pub(super) async fn pay(&self, bytes: u64, most: u64) -> Result<(), ReserveError> {
         let mut left = if self.rates.is_empty() { 0 } else { bytes };
         while left > 0 {
-            let part = left.min(*most);
+            let part = left.min(most);
             let request = self.rates.iter().fold(Request::new(), |request, &rate| request.amount(rate, part));
             // What is paid is spent; such a lease holds nothing.
             drop(self.from.scheduler().reserve(request.priority(self.level)).await?);

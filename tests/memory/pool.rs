@@ -22,7 +22,7 @@ fn end(pool: &Pool<Hand>, blocks: Vec<PoolBlock<Hand>>) {
 }
 
 #[test]
-fn every_size_from_a_page_to_four_mebibytes_comes_and_goes_without_residue() {
+fn scenario_1_of_the_pool_every_size_from_a_page_to_four_mebibytes_comes_and_goes_without_residue() {
     let pool = pool(GIB);
     let sizes = [4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB, 4 * MIB];
     let blocks: Vec<_> = sizes.iter().map(|&bytes| pool.allocate(bytes, S).unwrap()).collect();
@@ -35,7 +35,7 @@ fn every_size_from_a_page_to_four_mebibytes_comes_and_goes_without_residue() {
 }
 
 #[test]
-fn a_freed_block_is_given_to_the_next_of_its_size_without_asking_the_source() {
+fn scenario_2_of_the_pool_a_freed_block_is_given_to_the_next_of_its_size_without_asking_the_source() {
     let pool = pool(GIB);
     let block = pool.allocate(64 * KIB, S).unwrap();
     let (address, hits) = (block.address(), pool.usage().hits);
@@ -70,7 +70,7 @@ fn a_pool_shows_its_figures_as_long_as_there_is_a_handle_of_it() {
 }
 
 #[test]
-fn many_blocks_of_one_size_do_not_overlap_and_need_few_slabs() {
+fn scenarios_3_and_4_of_the_pool_many_blocks_of_one_size_do_not_overlap_and_need_few_slabs() {
     for (count, bytes) in [(100, 16 * KIB), (200, 64 * KIB)] {
         let (pool, owners) = (pool(GIB), Owners::default());
         let blocks: Vec<_> = (0..count).map(|_| pool.allocate(bytes, S).unwrap()).collect();
@@ -82,7 +82,7 @@ fn many_blocks_of_one_size_do_not_overlap_and_need_few_slabs() {
 }
 
 #[test]
-fn after_ten_blocks_a_hundred_rounds_are_all_served_from_the_cache() {
+fn scenario_7_of_the_pool_after_ten_blocks_a_hundred_rounds_are_all_served_from_the_cache() {
     let pool = pool(GIB);
     drop((0..10).map(|_| pool.allocate(64 * KIB, S).unwrap()).collect::<Vec<_>>());
     let before = pool.usage();
@@ -137,7 +137,7 @@ fn a_hit_asks_the_source_for_nothing() {
 }
 
 #[test]
-fn the_peak_never_falls_and_is_the_largest_value_of_the_account() {
+fn scenario_8_of_the_pool_the_peak_never_falls_and_is_the_largest_value_of_the_account() {
     let pool = pool(GIB);
     let mut most = 0;
     let mut held = Vec::new();
@@ -172,7 +172,7 @@ fn a_failed_allocation_raises_no_peak() {
 }
 
 #[test]
-fn ten_thousand_mixed_blocks_leave_nothing() {
+fn scenario_9_of_the_pool_ten_thousand_mixed_blocks_leave_nothing() {
     for sizes in [[4, 8, 16, 32], [4, 16, 64, 256]] {
         let (pool, owners) = (pool(4 * GIB), Owners::default());
         let blocks: Vec<_> = (0..10_000).map(|n| pool.allocate(sizes[n % 4] * KIB, S).unwrap()).collect();
@@ -183,7 +183,7 @@ fn ten_thousand_mixed_blocks_leave_nothing() {
 }
 
 #[test]
-fn random_operations_agree_with_a_model_and_every_refusal_is_true() {
+fn scenario_10_of_the_pool_random_operations_agree_with_a_model_and_every_refusal_is_true() {
     for seed in [42, 43, 44, 45] {
         let mut random = Random(seed);
         let limit = 16 * MIB;
@@ -229,7 +229,7 @@ fn random_operations_agree_with_a_model_and_every_refusal_is_true() {
 }
 
 #[test]
-fn what_a_thread_keeps_for_itself_is_bounded() {
+fn scenario_11_of_the_pool_what_a_thread_keeps_for_itself_is_bounded() {
     let pool = Hand::new(GIB).pool(PoolConfig::device(GIB).cache(4 * MIB));
     for _ in 0..10 {
         let blocks: Vec<_> = (0..100).map(|_| pool.allocate(64 * KIB, S).unwrap()).collect();
@@ -244,7 +244,7 @@ fn what_a_thread_keeps_for_itself_is_bounded() {
 }
 
 #[test]
-fn a_limit_of_a_hundred_mebibytes_grants_exactly_ten_of_ten_and_again_after_a_free() {
+fn scenario_12_of_the_pool_a_limit_of_a_hundred_mebibytes_grants_exactly_ten_of_ten_and_again_after_a_free() {
     let pool = pool(100 * MIB);
     for _ in 0..2 {
         let mut blocks: Vec<_> = (0..10).map(|_| pool.allocate(10 * MIB, S).unwrap()).collect();
@@ -261,7 +261,7 @@ fn a_limit_of_a_hundred_mebibytes_grants_exactly_ten_of_ten_and_again_after_a_fr
 }
 
 #[test]
-fn a_mebibyte_grants_exactly_two_halves() {
+fn scenario_13_of_the_pool_a_mebibyte_grants_exactly_two_halves() {
     let host = SpaceId { tier: Tier::Host, index: 0 };
     let pool = Pool::new(host, HeapSource::new(), PoolConfig::host(MIB));
     for _ in 0..2 {
@@ -314,7 +314,7 @@ fn when_the_device_refuses_the_pool_takes_less_and_when_it_has_nothing_the_ledge
 }
 
 #[test]
-fn hundreds_of_large_pairs_are_never_refused() {
+fn scenario_24_of_the_pool_hundreds_of_large_pairs_are_never_refused() {
     let pool = pool(64 * MIB);
     for _ in 0..300 {
         drop(pool.allocate(8 * MIB, S).unwrap());
@@ -326,7 +326,7 @@ fn hundreds_of_large_pairs_are_never_refused() {
 }
 
 #[test]
-fn after_a_trim_as_many_blocks_can_be_had_as_before() {
+fn scenario_25_of_the_pool_after_a_trim_as_many_blocks_can_be_had_as_before() {
     let pool = pool(10 * MIB);
     for _ in 0..3 {
         let blocks: Vec<_> = (0..40).map(|_| pool.allocate(256 * KIB, S).unwrap()).collect();
@@ -336,7 +336,7 @@ fn after_a_trim_as_many_blocks_can_be_had_as_before() {
 }
 
 #[test]
-fn a_trim_gives_back_exactly_what_is_free_and_leaves_live_blocks_alone() {
+fn scenario_26_of_the_pool_a_trim_gives_back_exactly_what_is_free_and_leaves_live_blocks_alone() {
     let hand = Hand::new(GIB);
     let pool = hand.pool(PoolConfig::device(GIB).slab(MIB));
     let mut blocks: Vec<_> = (0..40).map(|_| pool.allocate(MIB, S).unwrap()).collect();

@@ -86,7 +86,7 @@ async fn a_full_space_refuses_with_its_figures_and_grants_again_after_a_free() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_block_is_freed_exactly_once_and_its_id_stays_stale_when_its_place_is_used_again() {
+async fn scenarios_2_and_19_of_the_pool_a_block_is_freed_once_and_its_id_is_stale_when_its_place_is_used_again() {
     for space in spaces().await {
         let block = space.allocate(64).await.unwrap();
         space.free(block).await.unwrap();
@@ -107,7 +107,7 @@ async fn a_block_is_freed_exactly_once_and_its_id_stays_stale_when_its_place_is_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_many_that_free_one_block_at_once_exactly_one_succeeds() {
+async fn scenario_19_of_the_pool_of_many_that_free_one_block_at_once_exactly_one_succeeds() {
     for space in spaces().await {
         for _ in 0..200 {
             let block = space.allocate(4_096).await.unwrap();
@@ -157,7 +157,7 @@ async fn a_block_of_another_space_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn five_thousand_random_operations_agree_with_a_model_and_leave_no_residue() {
+async fn scenario_10_of_the_pool_five_thousand_random_operations_agree_with_a_model_and_leave_no_residue() {
     for space in spaces().await {
         let mut random = Random(42);
         let mut model: Vec<(BlockId, Vec<u8>)> = Vec::new();
@@ -199,7 +199,7 @@ async fn five_thousand_random_operations_agree_with_a_model_and_leave_no_residue
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sixteen_tasks_at_a_small_space_never_have_more_than_it_has() {
+async fn scenario_27_of_the_pool_sixteen_tasks_at_a_small_space_never_have_more_than_it_has() {
     for space in spaces().await {
         let tasks: Vec<_> = (0..16)
             .map(|seed| {

@@ -1,6 +1,6 @@
 //! The order of streams: who may have freed memory when. Streams are moved by hand.
 
-use bursar::memory::{PoolConfig, SpaceError, Stream};
+use bursar::memory::{PoolBlock, PoolConfig, SpaceError, Stream};
 use bursar::{GIB, KIB, MIB};
 
 use crate::hand::{Event, Hand, audit};
@@ -23,15 +23,17 @@ fn the_stream_that_freed_a_block_may_have_it_at_once_and_no_other_may_before_the
 }
 
 #[test]
-fn four_streams_with_a_block_each_never_get_that_of_another_before_its_event() {
+fn scenario_5_of_the_pool_four_streams_with_a_block_each_never_get_that_of_another_before_its_event() {
     let hand = Hand::new(GIB);
     let pool = hand.pool(PoolConfig::device(MIB).slab(MIB));
+    let mut before = Vec::new();
     for number in 0..4 {
         hand.queue(Stream(number));
-        drop(pool.allocate(256 * KIB, Stream(number)).unwrap());
+        before.push(pool.allocate(256 * KIB, Stream(number)).unwrap().address());
     }
     // Everything is freed, and every stream gets its own again, although there is no other memory.
     let own: Vec<_> = (0..4).map(|number| pool.allocate(256 * KIB, Stream(number)).unwrap()).collect();
+    assert_eq!(own.iter().map(PoolBlock::address).collect::<Vec<_>>(), before);
     assert_eq!((hand.waits(), audit(&pool).allocated), (Vec::new(), MIB));
     drop(own);
 }

@@ -67,7 +67,7 @@ fn with_threads_that_pass_blocks_on_the_accounts_are_exact_whenever_all_rest() {
 }
 
 #[test]
-fn eight_threads_on_one_size_never_have_the_same_block() {
+fn scenario_23_of_the_pool_eight_threads_on_one_size_never_have_the_same_block() {
     let host = SpaceId { tier: Tier::Host, index: 0 };
     let pool = Pool::new(host, HeapSource::new(), PoolConfig::host(64 * MIB).cache(256 * KIB));
     let owners = Owners::default();
@@ -134,7 +134,7 @@ fn who_has_a_right_to_a_block_gets_it_however_many_others_come_and_go() {
 }
 
 #[test]
-fn sixteen_threads_at_a_limit_of_ten_mebibytes_never_have_more() {
+fn scenario_27_of_the_pool_sixteen_threads_at_a_limit_of_ten_mebibytes_never_have_more() {
     let hand = Hand::new(GIB);
     let pool = hand.pool(PoolConfig::device(10 * MIB).slab(3 * MIB));
     let live = AtomicU64::new(0);

@@ -1,5 +1,8 @@
 //! Blocks of leases as kernels see them. What only a CUDA device can show says so and is done without one.
 
+use std::future::IntoFuture;
+use std::time::Duration;
+
 use bursar::memory::{
     CudaConfig, CudaError, CudaSpace, HeapSource, HostSpace, PoolConfig, SimulatedDevice, SpaceError, ViewError,
 };
@@ -83,8 +86,12 @@ async fn memory_that_is_freed_behind_the_back_of_a_view_is_nobody_elses_until_th
     rig.assert_untouched();
 }
 
-/// The first device beside pinned and plain memory of the host, 64 MiB each, a rate, and a lease of it all.
+/// The first device beside pinned or plain memory of the host, 64 MiB each, a rate, and a lease of it all.
 async fn machine(pinned: bool) -> Option<(Scheduler, Tiers, MemoryLease)> {
+    machine_with(pinned, Budget::rate(BudgetId::IO, 1 << 34).burst(64 * MIB)).await
+}
+
+async fn machine_with(pinned: bool, rate: Budget) -> Option<(Scheduler, Tiers, MemoryLease)> {
     let gpu = match CudaSpace::open(space(Tier::Gpu), CudaConfig::new(0).limit(64 * MIB)) {
         Ok(gpu) => gpu,
         Err(reason @ (CudaError::NoDriver { .. } | CudaError::NoDevice { .. })) => {
@@ -98,7 +105,7 @@ async fn machine(pinned: bool) -> Option<(Scheduler, Tiers, MemoryLease)> {
     let config = Config::new()
         .with(Budget::loan(BudgetId::GPU, 64 * MIB))
         .with(Budget::loan(BudgetId::HOST, 64 * MIB))
-        .with(Budget::rate(BudgetId::IO, 1 << 34).burst(64 * MIB));
+        .with(rate);
     let scheduler = Scheduler::builder().config(config).spawn().unwrap();
     let tiers = Tiers::builder().space(gpu).space(host).build(&scheduler).unwrap();
     let lease = tiers.reserve(Request::new().gpu(64 * MIB).host(64 * MIB)).await.unwrap();
@@ -214,4 +221,33 @@ async fn a_device_block_that_is_freed_behind_its_owner_ends_the_copy_with_what_w
     let failed = copy(&from, &mut on_device).await.unwrap_err();
     assert_eq!((failed.done, failed.unknown), (0, 0));
     assert_eq!(failed.fault, CopyFault::Write(SpaceError::StaleBlock { block: id }));
+}
+
+/// The rate has the bytes of two chunks, and those of a third in twelve days.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_waits_for_bandwidth_holds_up_nobody_on_its_streams_or_at_its_blocks() {
+    let rate = Budget::rate(BudgetId::IO, 1).burst(2 * MIB);
+    let Some((_scheduler, _tiers, lease)) = machine_with(true, rate).await else { return };
+    let mut from: HostBlock = lease.allocate(SIZE).await.unwrap();
+    let mut on_device: DeviceBlock = lease.allocate(SIZE).await.unwrap();
+    let mut other: DeviceBlock = lease.allocate(SIZE).await.unwrap();
+    from.write(0, &numbered()).await.unwrap();
+    let slow = copy(&from, &mut on_device).chunk(MIB).charge(BudgetId::IO);
+    let progress = slow.progress();
+    let mut slow = slow.into_future();
+    let quick = async {
+        while progress.done() < 2 * MIB {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(copy(&from, &mut other).await, Ok(SIZE));
+        assert!(bytes_of(&from).await == numbered());
+    };
+    tokio::select! {
+        copied = slow.as_mut() => panic!("{copied:?} without bandwidth"),
+        quick = tokio::time::timeout(Duration::from_secs(20), quick) => quick.expect("nobody is held up"),
+    }
+    drop(slow);
+    assert_eq!(progress.done(), 2 * MIB);
+    assert!(bytes_of(&on_device).await[..2 << 20] == numbered()[..2 << 20]);
+    assert!(bytes_of(&other).await == numbered());
 }

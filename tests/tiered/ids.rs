@@ -30,6 +30,7 @@ async fn an_id_frees_its_block_once_and_is_stale_for_ever() {
     }
 }
 
+/// Scenario 19 too: of 2 and of 16 that race for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_that_free_one_id_at_the_same_time_exactly_one_succeeds() {
     for rig in rigs(8_192, 8_192).await {
