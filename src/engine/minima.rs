@@ -5,9 +5,11 @@
 //! is inside is found when a request arrives. Of those that wait, it is looked for when a turn begins and something of
 //! their module has changed, or the rank of one of them: in order of rank, among those that ask for no more than the
 //! whole minimum, until `look_ahead` were looked at in vain (R11). Nobody is looked at while less is left than any of
-//! them asks for. An offer uses what was promised. Once it has expired nothing is promised to its
-//! owner, and another may be promised the same: so a dormant one that asks again is looked at anew, and if it is not
-//! inside any more it is what it would be had it never been.
+//! them asks for.
+//!
+//! An offer uses what was promised. Once it has expired nothing is promised to its owner, and another may be promised
+//! the same: so a dormant one that asks again is looked at anew, and if it is not inside any more it is what it would
+//! be had it never been.
 
 use std::ops::Bound::{Excluded, Unbounded};
 
