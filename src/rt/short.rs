@@ -44,11 +44,13 @@ mod imp {
             }
         }
 
-        /// For those who do the same again and again while nobody waits for what they do.
+        /// For those who do the same again and again, unless somebody waits for what they do. Who finds the lock free
+        /// need not know.
         #[inline]
-        pub(crate) fn lock_unhurried(&self) -> SpinMutexGuard<'_, T> {
+        pub(crate) fn lock_unhurried(&self, somebody_waits: impl FnOnce() -> bool) -> SpinMutexGuard<'_, T> {
             match self.0.try_lock() {
                 Some(guard) => guard,
+                None if somebody_waits() => self.lock_contended(),
                 None => self.lock_seldom(),
             }
         }
@@ -105,7 +107,7 @@ mod imp {
             }
         }
 
-        pub(crate) fn lock_unhurried(&self) -> MutexGuard<'_, T> {
+        pub(crate) fn lock_unhurried(&self, _: impl FnOnce() -> bool) -> MutexGuard<'_, T> {
             self.lock()
         }
     }

@@ -264,7 +264,7 @@ impl Core {
             return self.give_at_desk(held);
         }
         // A statement of its own, so that the books are free before the desk is asked for.
-        let flagged = self.books.lock_unhurried().give(held);
+        let flagged = self.books.lock_unhurried(|| self.is_busy()).give(held);
         if let Some(budgets) = flagged {
             self.released(budgets);
         }

@@ -264,7 +264,7 @@ fn take_past_engine(core: &'static Core, generation: u32, request: &Request) -> 
     if request.is_flexible() {
         return None;
     }
-    let mut books = if core.is_busy() { core.books.lock() } else { core.books.lock_unhurried() };
+    let mut books = core.books.lock_unhurried(|| core.is_busy());
     books.take_past_engine(generation, request.amounts(), request.urgency())
 }
 

@@ -51,7 +51,9 @@ impl<I> Job<I> {
     }
 
     /// The latest time at which it begins, counted from its submission. Among equal priorities earlier deadlines go
-    /// first.
+    /// first. One that waits for a worker until then ends with
+    /// [`TaskError::Overdue`](crate::tasks::TaskError::Overdue), and one that waits at its worker for what it asks for
+    /// with [`TaskError::Late`](crate::tasks::TaskError::Late).
     pub fn deadline(mut self, within: Duration) -> Self {
         self.request = self.request.deadline(within);
         self
