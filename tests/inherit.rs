@@ -110,6 +110,23 @@ fn p25_a_holder_falls_back_when_the_urgent_one_is_served() {
     assert_untouched(&rig.scheduler);
 }
 
+/// A parked request stands in no line, so the holder whom it waits for goes on with its own rank, whatever that is.
+#[test]
+fn p25_whom_only_the_cap_of_its_module_keeps_passes_no_rank_on() {
+    let rig = rig();
+    let vision = rig.scheduler.module("vision").cap(GPU, 4).register().unwrap();
+    let other = take(&rig.scheduler, host(10));
+    let mut normal = queued(&rig.scheduler, host(10));
+    let (_low, lease, mut waits) = low(&rig.scheduler, gpu(4).of(&vision), host(10));
+    let mut critical = queued(&rig.scheduler, gpu(1).of(&vision).priority(CRITICAL));
+    drop(other);
+    assert!(!waits.is_woken());
+    drop(granted(&mut normal));
+    drop((granted(&mut waits), lease));
+    drop(granted(&mut critical));
+    assert_untouched(&rig.scheduler);
+}
+
 /// Two holders that wait for each other's budgets, without being stuck: the level that came from outside must not go
 /// round between them once its owner is gone.
 #[test]

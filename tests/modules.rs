@@ -131,6 +131,28 @@ fn r9_a_minimum_is_promised_once() {
     assert_untouched(&rig.scheduler);
 }
 
+/// R9: what an offer that expired was promised may be promised to another until it is polled again. It is looked at
+/// anew then, as one that arrives.
+#[test]
+fn r9_a_minimum_is_promised_once_though_an_offer_from_it_expired_and_is_asked_for_again() {
+    let mut rig = Rig::loans(8, 10);
+    let chat = rig.scheduler.module("chat").minimum(GPU, 4).register().unwrap();
+    let (held, rest) = (take(&rig.scheduler, gpu(4)), take(&rig.scheduler, gpu(4)));
+    let mut sleeper = queued(&rig.scheduler, gpu(4).of(&chat));
+    drop(held);
+    assert!(sleeper.is_woken());
+    let mut second = queued(&rig.scheduler, gpu(4).of(&chat));
+    rig.pass(200 * MS);
+    let inside = granted(&mut second);
+    let mut high = queued(&rig.scheduler, gpu(4).priority(Priority::High));
+    assert!(sleeper.poll().is_pending());
+    drop(rest);
+    assert!(high.is_woken() && !sleeper.is_woken(), "nothing of the minimum is left");
+    drop((inside, granted(&mut high)));
+    drop(granted(&mut sleeper));
+    assert_untouched(&rig.scheduler);
+}
+
 /// R9: growth makes a lease an activity of its own; what it holds stays its module's.
 #[test]
 fn r9_a_lease_that_grew_counts_against_its_cap_until_it_ends() {

@@ -8,6 +8,7 @@ use crate::policy::{Rank, Shares};
 
 use super::activity::Claimant;
 use super::lines::{Filing, MOST_SLOTS};
+use super::minima::Outside;
 use super::queue::{Asks, Newcomer, State};
 use super::{Asked, Effect, Engine, Refusal, Submitted, Turn};
 
@@ -174,12 +175,13 @@ impl Engine {
     }
 
     fn enqueue(&mut self, turn: &mut Turn<'_>, asked: Asked<'_>, rank: Rank, at: BudgetId) -> u32 {
+        let outside = self.is_guaranteed(&asked).then(|| self.rank_outside(&asked, self.now));
         self.arrivals += 1;
         self.note_share(turn.books, &asked);
         let due = self.now.saturating_add(asked.deadline);
         let deadline = if Rank::is_never(due) { u64::MAX } else { due };
         let (amounts, base, since, flexible) = (asked.amounts, asked.level, self.now, asked.terms.is_some());
-        let (guaranteed, hold) = (self.is_guaranteed(&asked), asked.expected_hold);
+        let hold = asked.expected_hold;
         let slot = self.queue.insert(Newcomer { rank, base, amounts, terms: asked.terms, since, deadline });
         if let Some(holds) = &mut self.holds {
             holds.note(slot, hold);
@@ -190,8 +192,9 @@ impl Engine {
         self.count(turn.books, slot);
         if flexible {
             self.start_ripening(slot);
-            if guaranteed {
-                self.set_guaranteed(slot);
+            if let Some(rank) = outside {
+                let raise_at = self.settings.aging.due(rank.level(), self.ages_since(slot));
+                self.set_guaranteed(slot, Outside { rank, raise_at });
             }
             self.note_wait(slot, true);
             self.parties.count_use(self.tag(slot), true);
@@ -212,6 +215,7 @@ impl Engine {
             return None;
         }
         self.dormant -= 1;
+        self.renew_guarantee(slot);
         self.catch_up(slot);
         self.ripen_if_due(slot);
         let rank = self.queue.get(slot).rank;
@@ -315,6 +319,14 @@ impl Engine {
 
     /// The rank of a request that arrives now.
     pub(super) fn rank_of(&self, asked: &Asked<'_>, now: u64) -> Rank {
+        if self.is_guaranteed(asked) {
+            return Engine::guaranteed_rank(self.arrivals + 1);
+        }
+        self.rank_outside(asked, now)
+    }
+
+    /// The same, whatever minimum its module has.
+    fn rank_outside(&self, asked: &Asked<'_>, now: u64) -> Rank {
         let arrived = arrived_of(&asked.terms, now);
         let order_by = match &self.shares {
             // Growth goes before admission at equal priority (C7).
@@ -329,9 +341,6 @@ impl Engine {
             }
             None => now.saturating_add(asked.deadline),
         };
-        if self.is_guaranteed(asked) {
-            return Engine::guaranteed_rank(self.arrivals + 1);
-        }
         Rank::new(asked.level, order_by, self.arrivals + 1)
     }
 

@@ -94,8 +94,7 @@ impl Engine {
     #[inline]
     pub(super) fn harden_if_due(&mut self, turn: &mut Turn<'_>, slot: u32) {
         let waiter = self.queue.get(slot);
-        let guaranteed = || self.queue.flexible(slot).is_some_and(|flexible| flexible.guaranteed);
-        if !waiter.hard && (waiter.spent || waiter.passes >= self.settings.bypass_limit || guaranteed()) {
+        if !waiter.hard && (waiter.spent || waiter.passes >= self.settings.bypass_limit || self.has_guarantee(slot)) {
             self.harden(turn, slot);
         }
     }

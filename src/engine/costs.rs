@@ -162,7 +162,7 @@ fn r11_a_minimum_is_looked_for_among_the_first_only() {
     };
     assert_flat("minimum", open, |scene, ([held, ..], last)| {
         scene.end(held);
-        assert!(!scene.engine.queue.flexible(last).is_some_and(|flexible| flexible.guaranteed));
+        assert!(!scene.engine.has_guarantee(last));
     });
 }
 

@@ -6,6 +6,12 @@
 //! takes what both could use. When nobody of that rank waits for what it holds any more, it falls back. What is
 //! inherited is found anew each time from the ranks that waiters have of their own, so holders that wait for each other
 //! do not keep a rank among them whose owner is gone.
+//!
+//! Not inherited is the rank of whom only the cap of its module keeps: it stands in no line and passes nobody's turn to
+//! anybody (`caps`), so it waits behind the waits of its module's other holders with the ranks that these have. To pass
+//! its rank on to those alone, and not to every holder of the same budget, what an activity holds would have to be
+//! known by module, and a cap be a place here as a budget is. What `awaited_through` counts for the parked is another
+//! matter: there, too much only lets a holder go on that a claim would have kept.
 
 use crate::ledger::Books;
 use crate::model::BudgetId;

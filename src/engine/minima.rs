@@ -6,6 +6,10 @@
 //! their module has changed, or the rank of one of them: in order of rank, among those that ask for no more than the
 //! whole minimum, until `look_ahead` were looked at in vain (R11). Nobody is looked at while less is left than any of
 //! them asks for.
+//!
+//! An offer uses what was promised. Once it has expired nothing is promised to its owner, and another may be promised
+//! the same: so a dormant one that asks again is looked at anew, and if it is not inside any more it is what it would
+//! be had it never been.
 
 use std::ops::Bound::{Excluded, Unbounded};
 
@@ -17,6 +21,14 @@ use super::{Engine, Turn};
 
 /// A waiter, by its rank.
 pub(super) type Hopeful = (Rank, u32);
+
+/// What one that is served from a minimum would be otherwise.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Outside {
+    pub rank: Rank,
+    /// When it would gain the next level.
+    pub raise_at: u64,
+}
 
 impl Module {
     /// Whether a bundle is wholly inside what is left of the minimum.
@@ -107,18 +119,35 @@ impl Engine {
             module.give_up((rank, slot), &wanted);
             module.promise(&wanted, true);
         }
-        let waiter = self.queue.get_mut(slot);
-        waiter.raise_at = u64::MAX;
-        let rank = Engine::guaranteed_rank(waiter.rank.arrival());
-        self.set_guaranteed(slot);
-        self.set_own_rank(slot, rank);
+        let outside = Outside { rank: self.own_rank(slot), raise_at: self.queue.get(slot).raise_at };
+        self.set_guaranteed(slot, outside);
+        self.queue.get_mut(slot).raise_at = u64::MAX;
+        self.set_own_rank(slot, Engine::guaranteed_rank(rank.arrival()));
         self.harden_if_due(turn, slot);
     }
 
     /// Notes that a waiter is served from the minimum.
-    pub(super) fn set_guaranteed(&mut self, slot: u32) {
+    pub(super) fn set_guaranteed(&mut self, slot: u32, outside: Outside) {
         if let Some(flexible) = self.queue.flexible_mut(slot) {
-            flexible.guaranteed = true;
+            flexible.guaranteed = Some(outside);
         }
+    }
+
+    /// Whether a waiter is served from the minimum of its module.
+    pub(super) fn has_guarantee(&self, slot: u32) -> bool {
+        self.queue.flexible(slot).is_some_and(|flexible| flexible.guaranteed.is_some())
+    }
+
+    /// A dormant waiter asks again: if it is not inside the minimum any more, it is not served from it.
+    pub(super) fn renew_guarantee(&mut self, slot: u32) {
+        if !self.has_guarantee(slot) || self.modules.is_inside_minimum(self.tag(slot), &self.wanted(slot)) {
+            return;
+        }
+        let Some(flexible) = self.queue.flexible_mut(slot) else { return };
+        let Some(Outside { rank, raise_at }) = flexible.guaranteed.take() else { return };
+        let waiter = self.queue.get_mut(slot);
+        (waiter.rank, waiter.raise_at) = (rank, raise_at);
+        // It claimed hard from the start; now it does once it may be passed no more.
+        (waiter.hard, waiter.spent) = (false, false);
     }
 }

@@ -257,7 +257,7 @@ impl Engine {
     /// A waiter of a module becomes active, or is no more.
     pub(super) fn note_module_wait(&mut self, slot: u32, begins: bool) {
         let tag = self.tag(slot);
-        let guaranteed = self.queue.flexible(slot).is_some_and(|flexible| flexible.guaranteed);
+        let guaranteed = self.has_guarantee(slot);
         let (rank, wanted) = (self.queue.get(slot).rank, self.wanted(slot));
         if !begins {
             self.leave_caps(slot);

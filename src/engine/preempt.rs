@@ -302,7 +302,7 @@ impl Engine {
 
     /// Whether anybody is there whom a waiter may ask. Nobody is, as a rule.
     fn may_ask(&self, slot: u32) -> bool {
-        let guaranteed = self.queue.flexible(slot).is_some_and(|flexible| flexible.guaranteed);
+        let guaranteed = self.has_guarantee(slot);
         let last = self.preemption.quiet.first().map(|&(Reverse(level), ..)| level);
         last.is_some_and(|last| guaranteed || last > self.unaged_level(slot))
     }
@@ -340,7 +340,7 @@ impl Engine {
     fn victims_for(&self, turn: &mut Turn<'_>, filing: Filing) -> Option<Vec<u32>> {
         let slot = filing.slot();
         let level = self.unaged_level(slot);
-        let guaranteed = self.queue.flexible(slot).is_some_and(|flexible| flexible.guaranteed);
+        let guaranteed = self.has_guarantee(slot);
         let in_question = |&(Reverse(of), ..): &Order| guaranteed || of > level;
         let (books, own) = (&*turn.books, self.tag(slot));
         let mut lacks = self.missing_loans(books, filing);
@@ -484,7 +484,7 @@ impl Engine {
         // from a minimum stays behind all that are critical (R9).
         let own = self.own_rank(slot);
         let first = Rank::new(own.level(), 0, own.arrival());
-        let guaranteed = self.queue.flexible(slot).is_some_and(|flexible| flexible.guaranteed);
+        let guaranteed = self.has_guarantee(slot);
         if !guaranteed {
             self.set_own_rank(slot, first);
         }

@@ -10,6 +10,7 @@ use crate::model::{Amounts, BudgetId, Path, Priority, Terms};
 use crate::policy::Rank;
 
 use super::lines::{Filing, Lines, Link};
+use super::minima::Outside;
 use super::ratio::Pace;
 use super::steps::step;
 use super::table::Table;
@@ -147,8 +148,8 @@ pub(super) struct Flexible {
     pub ripe: bool,
     /// The alternative that carries its hard claim, once it has one.
     pub claiming: Option<Filing>,
-    /// It is served from the minimum of its module.
-    pub guaranteed: bool,
+    /// It is served from the minimum of its module: what it would be otherwise.
+    pub guaranteed: Option<Outside>,
     /// Its own rank, while it has inherited another.
     pub own_rank: Option<Rank>,
     /// The pace of whom it has that from.
@@ -247,7 +248,7 @@ impl Queue {
             ripe_at,
             ripe: ripe_at <= since,
             claiming: None,
-            guaranteed: false,
+            guaranteed: None,
             own_rank: None,
             pace: None,
             granted: Default::default(),

@@ -139,7 +139,7 @@ impl Engine {
     /// What a waiter has of its own to be ordered by.
     pub(super) fn pace(&self, slot: u32) -> Pace {
         match self.queue.flexible(slot) {
-            Some(flexible) if flexible.guaranteed => Pace::Minimum,
+            Some(flexible) if flexible.guaranteed.is_some() => Pace::Minimum,
             Some(flexible) if flexible.terms.grows => Pace::Growth,
             _ => {
                 let hold = self.holds.as_ref().map_or(0, |holds| holds.of(slot));

@@ -117,8 +117,8 @@ struct Waiter {
     hold: u64,
     tag: Tag,
     grows: bool,
-    /// It is served from the minimum of its module.
-    guaranteed: bool,
+    /// It is served from the minimum of its module: the rank that it would have otherwise.
+    guaranteed: Option<Rank>,
     ask: Ask,
     /// The rungs of each alternative.
     ladders: Vec<Vec<Asks>>,

@@ -108,11 +108,9 @@ impl Model {
             order = 0;
         }
         let ladders = arrival.ask.ladders();
-        let guaranteed = self.is_inside_minimum(arrival.tag, &ladders[0][0]);
-        let rank: Rank = match guaranteed {
-            true => Model::guaranteed_rank(self.arrivals),
-            false => (arrival.level, order.min(LATEST), self.arrivals),
-        };
+        let outside: Rank = (arrival.level, order.min(LATEST), self.arrivals);
+        let guaranteed = self.is_inside_minimum(arrival.tag, &ladders[0][0]).then_some(outside);
+        let rank = guaranteed.map_or(outside, |_| Model::guaranteed_rank(self.arrivals));
         let waiter = Waiter {
             id: arrival.id,
             level: arrival.level,
@@ -191,6 +189,7 @@ impl Model {
 
     /// A dormant waiter was polled.
     pub(super) fn ask_again(&mut self, at: usize) {
+        self.renew_guarantee(at);
         while self.raise_due(&self.waiters[at]).is_some_and(|due| due <= self.now) {
             self.raise(at);
         }

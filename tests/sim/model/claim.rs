@@ -88,7 +88,7 @@ impl Model {
     /// Who may be passed no more, or is served from a minimum, claims hard.
     pub(super) fn harden_if_due(&mut self, at: usize) {
         let waiter = &self.waiters[at];
-        let spent = waiter.spent || waiter.passes >= self.settings.bypass_limit || waiter.guaranteed;
+        let spent = waiter.spent || waiter.passes >= self.settings.bypass_limit || waiter.guaranteed.is_some();
         if !waiter.hard && spent {
             self.harden(at);
         }

@@ -114,7 +114,7 @@ impl Model {
         wants.iter().all(|&(id, units)| {
             let minimum = self.minimum(tag, id);
             let guaranteed = |waiter: &&Waiter| {
-                waiter.state == State::Waiting && waiter.guaranteed && waiter.tag.module == tag.module
+                waiter.state == State::Waiting && waiter.guaranteed.is_some() && waiter.tag.module == tag.module
             };
             let promised = self.waiters.iter().filter(guaranteed).map(|waiter| units_of(&waiter.ladders[0][0], id));
             let promised: u128 = promised.map(u128::from).sum();
@@ -168,7 +168,7 @@ impl Model {
         let hopes = |at: &usize| {
             let waiter = &self.waiters[*at];
             let mut wants = waiter.ladders[0][0].iter();
-            !waiter.guaranteed && wants.all(|(id, units)| *units <= self.minimum(waiter.tag, *id))
+            waiter.guaranteed.is_none() && wants.all(|(id, units)| *units <= self.minimum(waiter.tag, *id))
         };
         let hopeful = self.waiters_of_module(number).into_iter().filter(hopes);
         let mut first = hopeful.take(self.settings.look_ahead).map(|at| (at, &self.waiters[at]));
@@ -257,11 +257,23 @@ impl Model {
     fn guarantee(&mut self, at: usize) {
         let waiter = &mut self.waiters[at];
         let (inherits, rank) = (waiter.own != waiter.rank, Model::guaranteed_rank(waiter.rank.2));
-        (waiter.guaranteed, waiter.own) = (true, rank);
+        (waiter.guaranteed, waiter.own) = (Some(waiter.own), rank);
         if !inherits {
             self.rerank(at, rank);
         }
         self.harden_if_due(at);
+    }
+
+    /// Of a dormant one that asks again: who is not inside the minimum any more is as if it had never been.
+    pub(super) fn renew_guarantee(&mut self, at: usize) {
+        let waiter = &self.waiters[at];
+        if let Some(own) = waiter.guaranteed
+            && !self.is_inside_minimum(waiter.tag, &waiter.ladders[0][0])
+        {
+            let waiter = &mut self.waiters[at];
+            (waiter.guaranteed, waiter.own, waiter.rank) = (None, own, own);
+            (waiter.hard, waiter.spent) = (false, false);
+        }
     }
 }
 

@@ -160,7 +160,7 @@ impl Model {
         let of = self.waiters[at].id;
         self.preemption.underway = Some(Asked { of, until, victims });
         let waiter = &mut self.waiters[at];
-        if !waiter.guaranteed {
+        if waiter.guaranteed.is_none() {
             let (inherits, first) = (waiter.own != waiter.rank, (waiter.own.0, 0, waiter.own.2));
             waiter.own = first;
             if !inherits {
@@ -272,7 +272,7 @@ impl Model {
         }
         let of_another = holding.tag.module != waiter.tag.module && holding.level > Priority::Critical;
         let is_lent = || lacks.keys().any(|budget| self.is_lent(id, *budget, quiet));
-        holding.level > self.unaged(at) || (waiter.guaranteed && of_another && is_lent())
+        holding.level > self.unaged(at) || (waiter.guaranteed.is_some() && of_another && is_lent())
     }
 
     /// Whether a lease holds something by which its module has more than its minimum, if those have ended that are

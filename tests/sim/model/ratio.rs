@@ -98,7 +98,7 @@ impl Model {
 impl Waiter {
     pub(super) fn pace(&self) -> Pace {
         match self {
-            _ if self.guaranteed => Pace::Minimum,
+            _ if self.guaranteed.is_some() => Pace::Minimum,
             _ if self.grows => Pace::Growth,
             _ => Pace::Others { since: self.since, hold: self.hold },
         }
