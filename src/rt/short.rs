@@ -8,7 +8,7 @@
 //! How often it looks decides what many threads get done together: every look takes the cache line away from the one
 //! that works. Where nobody waits for units the threads only compete for the lock, and [`Short::lock_unhurried`] looks
 //! so seldom that each does a run of some dozens of operations while the lines are its own. On 16 cores 2 threads do 25
-//! million pairs a second on one budget instead of 11, 4 threads 18 instead of 4.9, and 8 threads 13 instead of 2.8,
+//! million pairs a second on one budget instead of 11, 4 threads 20 instead of 4.9, and 8 threads 12 instead of 2.8,
 //! and 99 of 100 operations take less than 2 us either way. First pauses of 16 and 64 spins gave 10 and 18 to 8
 //! threads. Where somebody waits for units the lock is held by those who serve them, and an urgent request waited up to
 //! twice as long with such pauses, so [`Short::lock`] looks often.
