@@ -14,8 +14,8 @@ use std::thread;
 use std::time::Duration;
 
 use bursar::{
-    Activity, Budget, BudgetId, Config, Lease, LeaseError, Priority, Request, ReserveError, Scheduler, Share, Stats,
-    TryReserveError,
+    Activity, Budget, BudgetId, Config, Lease, LeaseError, ModuleError, Priority, Request, ReserveError, Scheduler,
+    Share, Stats, TryReserveError,
 };
 use common::*;
 use tokio_test::task;
@@ -488,8 +488,11 @@ const CALLS: [Call; 14] = [
         }
     }),
     ("module", |scheduler| {
-        let module = scheduler.module("vision").cap(COMPUTE, 50).register().unwrap();
-        drop(scheduler.try_reserve(compute(5).of(&module)));
+        // A name is one module's at a time: of two who want it at once, one is told so.
+        match scheduler.module("vision").cap(COMPUTE, 50).register() {
+            Ok(module) => drop(scheduler.try_reserve(compute(5).of(&module))),
+            Err(refused) => assert_eq!(refused, ModuleError::DuplicateName { name: "vision".into() }),
+        }
     }),
     ("activity", |scheduler| drop(scheduler.try_reserve(compute(5).activity(&Activity::new("step"))))),
     ("stats", |scheduler| assert_eq!(scheduler.stats().budgets.len(), 5)),
