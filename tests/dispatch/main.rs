@@ -6,6 +6,7 @@ mod common;
 mod attacks;
 mod order;
 mod preempted;
+mod raise;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -441,6 +442,9 @@ async fn whatever_workers_and_callers_do_every_job_has_one_end() {
             let handle = house.times.submit(job);
             if dice.u8(..10) == 0 {
                 handle.cancel();
+            }
+            if dice.u8(..10) == 0 {
+                handle.raise(Priority::ALL[dice.usize(..5)]);
             }
             let counted = Arc::clone(&ended);
             waiting.push(tokio::spawn(async move {
