@@ -336,11 +336,11 @@ impl Engine {
 
     /// Moves a filing to another line. That it can no longer be served there is somebody's doing, and counts as a pass.
     pub(super) fn move_to(&mut self, turn: &mut Turn<'_>, filing: Filing, place: BudgetId) {
-        self.queue.leave(filing);
-        self.queue.join(filing, place);
         if self.held_back.place(filing) != Some(place) {
             self.held_back.remove(filing);
         }
+        self.queue.leave(filing);
+        self.queue.join(filing, place);
         self.pass(turn, filing.slot());
     }
 
