@@ -176,9 +176,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Checks that who of bounded activities stands in the line of a loan that does not block it is held back, and is not
-    /// safe, and that nobody is held back who lacks units. That need not be so before the engine was told of all that
-    /// was given back, and has looked at all whom that concerns.
+    /// Checks that who of bounded activities stands in the line of a loan that does not block it is held back, and is
+    /// not safe, and that nobody is held back who lacks units. That need not be so before the engine was told of all
+    /// that was given back, and has looked at all whom that concerns.
     ///
     /// # Errors
     /// The loan, and whoever stands there.

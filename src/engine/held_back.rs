@@ -3,11 +3,11 @@
 //! A filing is *held back* from when it is looked at and nothing keeps it but safety (`avoid`), or somebody who may be
 //! passed no more (`entry`), until it is looked at and something else does, or it leaves its line. It stands in the
 //! line of a loan, and its waiter claims nothing (R9): that would keep others from what they need to end. If somebody's
-//! claim keeps it from something else by the time that it may be passed no more, it claims at once, and moves there when
-//! the turn ends.
+//! claim keeps it from something else by the time that it may be passed no more, it claims at once, and moves there
+//! when the turn ends.
 //!
 //! Once a turn has ended, and all that was given back has been told to the engine, a filing of a bounded activity that
-//! stands in the line of a loan which does not block it is held back: [`Engine::verify_held_back`] checks that. So
+//! stands in the line of a loan which does not block it is held back: `Engine::verify_held_back` checks that. So
 //! whatever may make safe what was not need only look at the lines where these stand.
 //!
 //! Whoever is held back while others are granted what it asks for waits for units like anybody else. It is found by
@@ -24,7 +24,7 @@ use super::{Engine, Turn};
 
 /// One filing that is held back.
 #[derive(Debug)]
-struct Held {
+struct Kept {
     place: BudgetId,
     /// What it asked of loans when it was looked at; it asks no more now.
     asks: Amounts,
@@ -35,7 +35,7 @@ struct Held {
 /// The filings that are held back.
 #[derive(Debug, Default)]
 pub(super) struct HeldBack {
-    all: BTreeMap<Filing, Held>,
+    all: BTreeMap<Filing, Kept>,
     /// How many stand in each line.
     places: BTreeMap<BudgetId, usize>,
     /// By what they ask of each loan.
@@ -53,12 +53,12 @@ impl HeldBack {
 
     /// Where a filing is held back.
     pub(super) fn place(&self, filing: Filing) -> Option<BudgetId> {
-        self.all.get(&filing).map(|held| held.place)
+        self.all.get(&filing).map(|kept| kept.place)
     }
 
     /// All of them, and where.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Filing, BudgetId)> + '_ {
-        self.all.iter().map(|(&filing, held)| (filing, held.place))
+        self.all.iter().map(|(&filing, kept)| (filing, kept.place))
     }
 
     /// The budgets in whose lines they stand.
@@ -73,31 +73,31 @@ impl HeldBack {
         concerned.flat_map(|(_, filings)| filings.iter().copied())
     }
 
-    fn enter(&mut self, filing: Filing, held: Held) {
+    fn enter(&mut self, filing: Filing, kept: Kept) {
         self.remove(filing);
-        *self.places.entry(held.place).or_default() += 1;
-        for (id, units) in held.asks.iter() {
+        *self.places.entry(kept.place).or_default() += 1;
+        for (id, units) in kept.asks.iter() {
             self.asked.entry(id).or_default().insert((units, filing));
         }
-        self.may_ask.entry(held.may_ask).or_default().insert(filing);
-        self.all.insert(filing, held);
+        self.may_ask.entry(kept.may_ask).or_default().insert(filing);
+        self.all.insert(filing, kept);
     }
 
     /// A filing is held back no more, if it was.
     #[inline]
     pub(super) fn remove(&mut self, filing: Filing) {
-        let Some(held) = self.all.remove(&filing) else { return };
-        take_from(&mut self.places, held.place, |count| {
+        let Some(kept) = self.all.remove(&filing) else { return };
+        take_from(&mut self.places, kept.place, |count| {
             *count -= 1;
             *count == 0
         });
-        for (id, units) in held.asks.iter() {
+        for (id, units) in kept.asks.iter() {
             take_from(&mut self.asked, id, |asked| {
                 asked.remove(&(units, filing));
                 asked.is_empty()
             });
         }
-        take_from(&mut self.may_ask, held.may_ask, |filings| {
+        take_from(&mut self.may_ask, kept.may_ask, |filings| {
             filings.remove(&filing);
             filings.is_empty()
         });
@@ -124,7 +124,7 @@ impl Engine {
     pub(super) fn hold_back(&mut self, books: &Books, filing: Filing, place: BudgetId) {
         let asks = self.queue.asks(filing.slot(), filing.alternative()).bundle().without(books.rates());
         let may_ask = self.bound_of(self.tag(filing.slot())).map_or(0, Amounts::set);
-        self.held_back.enter(filing, Held { place, asks, may_ask });
+        self.held_back.enter(filing, Kept { place, asks, may_ask });
     }
 
     /// The filings of a waiter that are held back, and where.
@@ -150,7 +150,7 @@ impl Engine {
 
     /// A waiter stands in no line any more.
     #[inline]
-    pub(super) fn let_go_on(&mut self, slot: u32) {
+    pub(super) fn leave_held_back(&mut self, slot: u32) {
         if !self.held_back.is_empty() {
             let all = 0..self.queue.alternatives(slot);
             all.for_each(|alternative| self.held_back.remove(Filing::new(slot, alternative)));
@@ -158,8 +158,8 @@ impl Engine {
     }
 
     /// Whoever is held back and asks for more than is there by now waits for that: where it stands, and may claim it
-    /// again, or it is looked at, and moves there. Each was looked at before it was held back, and is found once, so
-    /// this costs no more than that did.
+    /// again, or it is looked at, and moves there. So does one that has come to claim something. Each was looked at
+    /// before it was held back, and is found once, so this costs no more than that did.
     pub(super) fn look_at_short(&mut self, turn: &mut Turn<'_>) {
         let key = |filing: Filing| -> Key { (self.queue.get(filing.slot()).rank, filing.alternative()) };
         let short: BTreeMap<Key, (Filing, BudgetId)> =
