@@ -362,9 +362,8 @@ impl Engine {
                 let units = self.queue.asks(slot, filing.alternative()).get(place);
                 // Whom nothing but safety keeps by now is to be held back.
                 let is_held_back = self.held_back.place(filing) == Some(place);
-                if !self.blocks(turn.books, place, units, who)
-                    && !(is_held_back && self.filing_endangers(turn.books, filing))
-                {
+                let stays = is_held_back && self.filing_endangers(turn.books, filing);
+                if !stays && !self.blocks(turn.books, place, units, who) {
                     self.mark_from(place, who.rank);
                 }
             }
