@@ -165,6 +165,17 @@ fn without_a_driver_or_a_device_the_answer_is_an_error_and_not_a_panic() {
 }
 
 #[test]
+fn a_limit_below_what_a_device_gives_at_once_is_refused_with_the_smallest_there_is_whether_there_is_a_device_or_not() {
+    for asked in [0, 1, MIB, 2 * MIB - 1] {
+        let refused = CudaSpace::open(GPU0, CudaConfig::new(0).limit(asked)).unwrap_err();
+        assert_eq!(refused, CudaError::TooSmall { asked, least: 2 * MIB });
+        assert!(refused.to_string().ends_with("allow at least 2.0 MiB"), "{refused}");
+    }
+    let Some(gpu) = open(2 * MIB) else { return };
+    assert_eq!((gpu.capacity(), gpu.allocate_block(2 * MIB, A).map(|block| block.len())), (2 * MIB, Ok(2 * MIB)));
+}
+
+#[test]
 fn a_block_freed_on_a_busy_stream_is_not_given_to_another_and_is_given_to_the_same_at_once() {
     let Some(gpu) = open(GIB) else { return };
     let block = gpu.allocate_block(MIB, A).unwrap();

@@ -49,7 +49,8 @@ impl CudaConfig {
         }
     }
 
-    /// The most bytes to take of the device; less if less is free when it is opened.
+    /// The most bytes to take of the device; less if less is free when it is opened. Memory is taken 2 MiB at a time: a
+    /// limit that is no multiple of it is rounded down, and one below it is refused.
     #[must_use]
     pub fn limit(mut self, bytes: u64) -> Self {
         self.limit = Some(bytes);
@@ -119,8 +120,12 @@ impl CudaSpace {
     /// Blocks.
     ///
     /// # Errors
-    /// [`CudaError::NoDriver`], [`CudaError::NoDevice`], or [`CudaError::Driver`] when a call fails.
+    /// [`CudaError::TooSmall`], [`CudaError::NoDriver`], [`CudaError::NoDevice`], [`CudaError::Full`], or
+    /// [`CudaError::Driver`] when a call fails.
     pub fn open(id: SpaceId, config: CudaConfig) -> Result<Self, CudaError> {
+        if let Some(asked) = config.limit.filter(|&limit| limit < GRANULE) {
+            return Err(CudaError::TooSmall { asked, least: GRANULE });
+        }
         let devices = count()?;
         if config.ordinal >= devices {
             return Err(CudaError::NoDevice { ordinal: config.ordinal, devices });
@@ -130,7 +135,11 @@ impl CudaSpace {
             (0..config.streams.max(config.most_streams)).map(|_| context.new_stream()).collect();
         let streams = streams.map_err(failed("cuStreamCreate"))?;
         let free = free_memory(&context).map_err(failed("cuMemGetInfo"))?;
-        let capacity = config.limit.map_or(free / 10 * 9, |limit| limit.min(free)) / GRANULE * GRANULE;
+        let most = config.limit.map_or(free / 10 * 9, |limit| limit.min(free));
+        let capacity = most / GRANULE * GRANULE;
+        if capacity == 0 {
+            return Err(CudaError::Full { ordinal: config.ordinal, free: most, least: GRANULE });
+        }
 
         let pool_config = PoolConfig::device(capacity).granule(GRANULE);
         let pinned = HeapSource::pinned(Arc::new(CudaPin::new(Arc::clone(&context))));
