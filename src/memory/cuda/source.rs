@@ -57,9 +57,9 @@ impl CudaSource {
         &self.streams[usize::from(stream.0) % self.streams.len()]
     }
 
-    /// All of them.
-    pub(super) fn streams(&self) -> &[Arc<CudaStream>] {
-        &self.streams
+    /// Waits until all of them have passed what is queued on them now. Blocks.
+    pub(super) fn pass(&self) -> Result<(), DriverError> {
+        self.streams.iter().try_for_each(|stream| stream.synchronize())
     }
 
     /// The context.

@@ -14,6 +14,7 @@ use super::view::{DeviceElement, DeviceView, ViewError};
 use crate::memory::blocks::{BlockId, Blocks};
 use crate::memory::error::SpaceError;
 use crate::memory::host::HeapSource;
+use crate::memory::offload;
 use crate::memory::pool::{Pool, PoolConfig};
 use crate::memory::staged::{Slice, Staging};
 use crate::memory::streams::StreamPool;
@@ -216,7 +217,7 @@ impl CudaSpace {
     }
 
     pub(super) fn lost(&self, error: DriverError) -> SpaceError {
-        SpaceError::Lost { space: self.id(), reason: reason(error) }
+        lost(self.id(), error)
     }
 
     pub(super) fn staging(&self) -> &Staging {
@@ -251,21 +252,14 @@ impl CudaSpace {
 
     /// Waits until every stream of this space has passed what is queued on it now.
     async fn pass(&self) -> Result<(), SpaceError> {
-        let pool = self.pool.clone();
-        let pass = move || pool.source().streams().iter().try_for_each(|stream| stream.synchronize());
-        self.blocking(pass).await
+        let (pool, id) = (self.pool.clone(), self.id());
+        let pass = move || pool.source().pass().map_err(|error| lost(id, error));
+        offload::blocking(id, pass).await
     }
+}
 
-    async fn blocking<T: Send + 'static>(
-        &self,
-        call: impl FnOnce() -> Result<T, DriverError> + Send + 'static,
-    ) -> Result<T, SpaceError> {
-        match tokio::task::spawn_blocking(call).await {
-            Ok(done) => done.map_err(|error| self.lost(error)),
-            Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
-            Err(_) => Err(SpaceError::Lost { space: self.id(), reason: "the runtime is shutting down".into() }),
-        }
-    }
+fn lost(space: SpaceId, error: DriverError) -> SpaceError {
+    SpaceError::Lost { space, reason: reason(error) }
 }
 
 fn free_memory(context: &CudaContext) -> Result<u64, DriverError> {
