@@ -11,7 +11,7 @@ use bursar::memory::{
     Space, SpaceError, Stream,
 };
 use bursar::{GIB, MIB, SpaceId, Tier};
-use cudarc::driver::{CudaStream, DevicePtr, result};
+use cudarc::driver::{CudaContext, CudaStream, DevicePtr, result};
 
 use crate::hand::GPU0;
 
@@ -340,6 +340,40 @@ fn hosts(gpu: &CudaSpace) -> [HostSpace; 2] {
     let source = [HeapSource::pinned(gpu.pin()), HeapSource::new()];
     let id = SpaceId { tier: Tier::Host, index: 0 };
     source.map(|source| HostSpace::with(id, source, GIB, PoolConfig::host(GIB).slab(256 * MIB)))
+}
+
+/// What is current on this thread.
+fn current() -> Option<usize> {
+    result::ctx::get_current().unwrap().map(|context| context.addr())
+}
+
+#[tokio::test]
+async fn whatever_a_device_is_asked_the_context_that_was_current_on_the_thread_is_so_afterwards() {
+    // Another device's, where there is one.
+    let other = CudaDevice::all().is_ok_and(|devices| devices.len() > 1).then(|| CudaContext::new(1).unwrap());
+    let Some(gpu) = open(64 * MIB) else { return };
+    let [host, _] = hosts(&gpu);
+    let expected = other.as_ref().map(|context| context.cu_ctx().addr());
+    assert_eq!(current(), expected, "it was opened");
+    let (id, bytes) = (gpu.allocate(5 * MIB).await.unwrap(), vec![7; 5 << 20]);
+    gpu.write(A, id, 0, &bytes).await.unwrap();
+    gpu.read(B, id, 0, &mut vec![0; 5 << 20]).await.unwrap();
+    assert_eq!(current(), expected, "slices were copied");
+    let block = Arc::new(host.allocate_block(5 * MIB).unwrap());
+    gpu.write_from(A, id, 0, &block).await.unwrap();
+    gpu.read_into(B, id, 0, host.allocate_block(5 * MIB).unwrap()).await.unwrap();
+    assert_eq!(current(), expected, "blocks were copied");
+    gpu.free(id).await.unwrap();
+    let mut block = gpu.allocate_block(40 * MIB, A).unwrap();
+    block.used_on(B);
+    drop(block.view::<u8>().unwrap());
+    drop(block);
+    assert_eq!(current(), expected, "a block was used and freed");
+    gpu.probe().unwrap();
+    while gpu.pool().usage().reserved > 0 {
+        gpu.pool().trim(0);
+    }
+    assert_eq!(current(), expected, "all went back to the driver");
 }
 
 /// Bytes that tell where they are.

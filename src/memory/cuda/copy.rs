@@ -13,8 +13,8 @@ use cudarc::driver::result::DriverError;
 use cudarc::driver::sys::{self, CUstream};
 
 use super::block::DeviceBlock;
+use super::current::bind;
 use super::flight::{Flight, Flights, Keep};
-use super::source::bind;
 use super::space::CudaSpace;
 use crate::memory::error::SpaceError;
 use crate::memory::staged::{Link, Slice, Staged};
@@ -128,7 +128,7 @@ impl CudaSpace {
         let source = self.pool().source();
         let on = source.stream(stream).cu_stream();
         // SAFETY: as above.
-        let queued = bind(self.context()).and_then(|()| unsafe { queue(way, device, host, bytes, on) });
+        let queued = bind(self.context()).and_then(|_current| unsafe { queue(way, device, host, bytes, on) });
         queued.map_err(|error| self.lost(error))?;
         match source.try_record(stream) {
             Ok(event) => Ok(Flight::new(event, keeps)),

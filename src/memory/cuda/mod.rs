@@ -3,6 +3,7 @@
 
 mod block;
 mod copy;
+mod current;
 mod direct;
 mod flight;
 mod pin;

@@ -7,9 +7,10 @@ use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::{CudaContext, CudaStream};
 
 use super::block::DeviceBlock;
+use super::current::{Current, bind};
 use super::pin::CudaPin;
 use super::probe::{CudaError, count, failed, reason};
-use super::source::{CudaSource, bind};
+use super::source::CudaSource;
 use super::view::{DeviceElement, DeviceView, ViewError};
 use crate::memory::blocks::{BlockId, Blocks};
 use crate::memory::error::SpaceError;
@@ -93,6 +94,9 @@ impl CudaConfig {
 /// [several](CudaConfig::copy_threads) do; [`write_from`](CudaSpace::write_from) and
 /// [`read_into`](CudaSpace::read_into) copy a pinned [`HostBlock`](crate::memory::HostBlock) directly.
 ///
+/// Whatever context of CUDA is current on a thread is so again after every call. What cudarc does by itself, with a
+/// stream or a view of this, and when the last owner of a device goes, leaves that device's current.
+///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use bursar::memory::{CudaConfig, CudaDevice, CudaSpace};
@@ -131,6 +135,7 @@ impl CudaSpace {
         if config.ordinal >= devices {
             return Err(CudaError::NoDevice { ordinal: config.ordinal, devices });
         }
+        let _current = Current::remember().map_err(failed("cuCtxGetCurrent"))?;
         let context = CudaContext::new(config.ordinal).map_err(failed("creating a context"))?;
         let streams: Result<_, _> =
             (0..config.streams.max(config.most_streams)).map(|_| context.new_stream()).collect();
@@ -263,7 +268,7 @@ fn lost(space: SpaceId, error: DriverError) -> SpaceError {
 }
 
 fn free_memory(context: &CudaContext) -> Result<u64, DriverError> {
-    bind(context)?;
+    let _current = bind(context)?;
     result::mem_get_info().map(|(free, _)| free as u64)
 }
 
