@@ -62,7 +62,7 @@ pub use cuda::{
     DeviceSlab, DeviceView, ViewError,
 };
 #[cfg(feature = "cuda")]
-pub(crate) use cuda::{Direct, Keep, parts};
+pub(crate) use cuda::{Direct, Keep, Unqueued, parts};
 #[cfg(unix)]
 pub use disk::{DiskBlock, DiskConfig, DiskSpace, Durability};
 pub use error::SpaceError;

@@ -13,7 +13,7 @@ use futures::future::{Either, select};
 
 use super::copy::Transfer;
 use super::error::CopyFault;
-use crate::memory::{Direct, Keep, SpaceError, parts};
+use crate::memory::{Direct, Keep, SpaceError, Unqueued, parts};
 use crate::model::ReserveError;
 
 /// How many chunks are under way at a time, unless somebody chooses.
@@ -44,14 +44,14 @@ enum Stretch<'a> {
 
 /// A copy that has what it needs, until it is dropped.
 trait Chunks {
-    fn queue(&mut self, part: Range<usize>) -> Result<(), SpaceError>;
+    fn queue(&mut self, part: Range<usize>) -> Result<(), Unqueued>;
 
     /// Waits for the oldest. Who stops waiting has lost nothing.
     fn land(&mut self) -> impl Future<Output = Result<(), SpaceError>> + Send;
 }
 
 impl<K: Clone + Keep + Sync> Chunks for Direct<'_, K> {
-    fn queue(&mut self, part: Range<usize>) -> Result<(), SpaceError> {
+    fn queue(&mut self, part: Range<usize>) -> Result<(), Unqueued> {
         Direct::queue(self, part)
     }
 
@@ -141,8 +141,11 @@ impl Transfer<'_> {
             };
             self.land(&mut direct, &mut under_way, depth - 1, fault).await?;
             let bytes = part.len() as u64;
-            direct.queue(part).map_err(|error| (fault(error), under_way.iter().sum()))?;
-            under_way.push_back(bytes);
+            let queued = direct.queue(part);
+            if !matches!(queued, Err(Unqueued::Not(_))) {
+                under_way.push_back(bytes);
+            }
+            queued.map_err(|error| (fault(error.into()), under_way.iter().sum()))?;
         }
         self.land(&mut direct, &mut under_way, 0, fault).await?;
         Ok(Stretch::Done)
@@ -178,16 +181,28 @@ mod tests {
     use crate::tiered::{Block, Tiers, copy};
 
     const LENGTH: u64 = 4 * MIB;
+    const LOST: SpaceError = SpaceError::Zero { space: SpaceId { tier: Tier::Gpu, index: 0 } };
 
     /// A device that takes so long for each chunk, and what is held for it.
     struct Pretended {
         each: Duration,
         queued: Vec<Range<usize>>,
+        /// What becomes of the part with this number.
+        fails: Option<(usize, fn(SpaceError) -> Unqueued)>,
         _turn: OwnedMutexGuard<()>,
     }
 
+    impl Pretended {
+        fn new(each: Duration, turn: OwnedMutexGuard<()>) -> Self {
+            Pretended { each, queued: Vec::new(), fails: None, _turn: turn }
+        }
+    }
+
     impl Chunks for Pretended {
-        fn queue(&mut self, part: Range<usize>) -> Result<(), SpaceError> {
+        fn queue(&mut self, part: Range<usize>) -> Result<(), Unqueued> {
+            if let Some((_, how)) = self.fails.filter(|&(at, _)| at == self.queued.len()) {
+                return Err(how(LOST));
+            }
             self.queued.push(part);
             Ok(())
         }
@@ -226,7 +241,7 @@ mod tests {
         let (turn, mut rest, begun) = (Arc::new(Mutex::new(())), rest(), Instant::now());
         for stretch in 1.. {
             let held = Arc::clone(&turn).try_lock_owned().expect("nobody holds it");
-            let direct = Pretended { each: Duration::from_millis(10), queued: Vec::new(), _turn: held };
+            let direct = Pretended::new(Duration::from_millis(10), held);
             let stretched = transfer.drive(direct, CopyFault::Write, &mut rest).await;
             assert!(turn.try_lock().is_some());
             assert_eq!(transfer.progress().done(), stretch * MIB);
@@ -250,10 +265,26 @@ mod tests {
         let (_scheduler, [from, mut to]) = blocks().await;
         let transfer = copy(&from, &mut to).charge(BudgetId::IO);
         let held = Arc::new(Mutex::new(())).try_lock_owned().expect("nobody holds it");
-        let direct = Pretended { each: Duration::from_secs(10), queued: Vec::new(), _turn: held };
+        let direct = Pretended::new(Duration::from_secs(10), held);
         let stretched = transfer.drive(direct, CopyFault::Write, &mut rest()).await;
         assert!(matches!(stretched, Ok(Stretch::Done)));
         assert_eq!(transfer.progress().done(), LENGTH);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_device_may_be_at_counts_as_unknown_also_the_part_that_could_not_be_queued_whole() {
+        let (_scheduler, [from, mut to]) = blocks().await;
+        let cases: [(fn(SpaceError) -> Unqueued, u64); 2] = [(Unqueued::Not, 0), (Unqueued::Begun, MIB)];
+        for ((how, own), at) in cases.into_iter().flat_map(|case| [(case, 0), (case, 2), (case, 3)]) {
+            let transfer = copy(&from, &mut to).depth(3);
+            let held = Arc::new(Mutex::new(())).try_lock_owned().expect("nobody holds it");
+            let direct = Pretended { fails: Some((at, how)), ..Pretended::new(Duration::from_secs(10), held) };
+            let broken = transfer.drive(direct, CopyFault::Write, &mut rest()).await.err();
+            // The fourth is queued when the first has landed.
+            let (before, done) = (at.min(2) as u64 * MIB, (at as u64).saturating_sub(2) * MIB);
+            assert_eq!(broken, Some((CopyFault::Write(LOST), before + own)), "part {at}");
+            assert_eq!(transfer.progress().done(), done);
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -261,7 +292,7 @@ mod tests {
         let (scheduler, [from, mut to]) = blocks().await;
         let transfer = copy(&from, &mut to).charge(BudgetId::IO);
         let held = Arc::new(Mutex::new(())).try_lock_owned().expect("nobody holds it");
-        let direct = Pretended { each: Duration::from_secs(10), queued: Vec::new(), _turn: held };
+        let direct = Pretended::new(Duration::from_secs(10), held);
         let mut rest = rest();
         let closing = async {
             sleep(Duration::from_millis(500)).await;

@@ -30,6 +30,23 @@ pub(super) enum Way {
     Within,
 }
 
+/// Why a part of a copy was not queued as it should be.
+#[derive(Debug)]
+pub(crate) enum Unqueued {
+    /// Nothing of it was.
+    Not(SpaceError),
+    /// The device may be at it all the same.
+    Begun(SpaceError),
+}
+
+impl From<Unqueued> for SpaceError {
+    fn from(unqueued: Unqueued) -> Self {
+        match unqueued {
+            Unqueued::Not(error) | Unqueued::Begun(error) => error,
+        }
+    }
+}
+
 /// A copy between a block and pinned memory of the space.
 struct Staging<'a> {
     space: &'a CudaSpace,
@@ -124,18 +141,18 @@ impl CudaSpace {
         host: u64,
         bytes: usize,
         keeps: K,
-    ) -> Result<Flight<K>, SpaceError> {
+    ) -> Result<Flight<K>, Unqueued> {
         let source = self.pool().source();
         let on = source.stream(stream).cu_stream();
         // SAFETY: as above.
         let queued = bind(self.context()).and_then(|_current| unsafe { queue(way, device, host, bytes, on) });
-        queued.map_err(|error| self.lost(error))?;
+        queued.map_err(|error| Unqueued::Not(self.lost(error)))?;
         match source.try_record(stream) {
             Ok(event) => Ok(Flight::new(event, keeps)),
             Err(error) => {
                 // Nobody can tell when the device is done.
                 keeps.abandon();
-                Err(self.lost(error))
+                Err(Unqueued::Begun(self.lost(error)))
             }
         }
     }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::block::DeviceBlock;
-use super::copy::Way;
+use super::copy::{Unqueued, Way};
 use super::flight::{Flights, Keep};
 use super::space::CudaSpace;
 use crate::memory::host::{HostBlock, Lent};
@@ -172,14 +172,15 @@ impl<K: Clone + Keep> Direct<'_, K> {
     /// Queues the copy of a part of the range.
     ///
     /// # Errors
-    /// [`SpaceError::OutOfRange`], [`SpaceError::StaleBlock`], [`SpaceError::Lost`].
-    pub(crate) fn queue(&mut self, range: Range<usize>) -> Result<(), SpaceError> {
+    /// [`SpaceError::OutOfRange`], [`SpaceError::StaleBlock`], [`SpaceError::Lost`], and whether the device may be at it.
+    pub(crate) fn queue(&mut self, range: Range<usize>) -> Result<(), Unqueued> {
         if range.end > self.length || range.start > range.end {
             let (offset, length) = (range.start as u64, range.len() as u64);
-            return Err(SpaceError::OutOfRange { block: self.block, size: self.length as u64, offset, length });
+            let size = self.length as u64;
+            return Err(Unqueued::Not(SpaceError::OutOfRange { block: self.block, size, offset, length }));
         }
         // Looked up every time: a block that was freed in between is stale.
-        let device = self.space.block(self.block)?;
+        let device = self.space.block(self.block).map_err(Unqueued::Not)?;
         let at = range.start as u64;
         let (to, from) = (device.address() + self.start + at, self.host + at);
         let keeps = (device, self.keeps.clone());
@@ -187,7 +188,7 @@ impl<K: Clone + Keep> Direct<'_, K> {
         // SAFETY: the part lies in the range, which lies in both blocks, and the flight keeps both.
         let flight = unsafe { self.space.take_off(self.way, self.stream, to, from, range.len(), keeps) };
         self.flights.add(flight?);
-        self.other.map_or(Ok(()), |other| self.space.follow(other, self.stream))
+        self.other.map_or(Ok(()), |other| self.space.follow(other, self.stream)).map_err(Unqueued::Begun)
     }
 
     /// How many parts are queued and were not waited for.

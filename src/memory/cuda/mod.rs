@@ -13,6 +13,7 @@ mod space;
 mod view;
 
 pub use block::DeviceBlock;
+pub(crate) use copy::Unqueued;
 pub(crate) use direct::{Direct, parts};
 pub(crate) use flight::Keep;
 pub use pin::CudaPin;
