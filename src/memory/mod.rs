@@ -178,7 +178,11 @@ pub trait Space: Send + Sync + Debug {
         if let Some(remains) = self.release(block)? {
             // The id is stale now; the rest is not left to whoever waits for this. It fails only where there is no
             // thread for it, and then `remains` was dropped, or is with its runtime.
-            let _ = offload::blocking(self.id(), move || Ok(drop(remains))).await;
+            let finish = move || {
+                drop(remains);
+                Ok(())
+            };
+            let _ = offload::blocking(self.id(), finish).await;
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! What blocks, off the thread that polls: on one of the runtime's threads that may block, or, outside of a runtime, on a
-//! thread of its own.
+//! What blocks, off the thread that polls: on one of the runtime's threads that may block, or, outside of a runtime, on
+//! a thread of its own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;

@@ -1,9 +1,8 @@
 //! What only a CUDA device can show. Without one every test says so and is done.
 
-use std::ffi::c_void;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bursar::memory::{
@@ -11,41 +10,19 @@ use bursar::memory::{
     Space, SpaceError, Stream,
 };
 use bursar::{GIB, MIB, SpaceId, Tier};
-use cudarc::driver::{CudaContext, CudaStream, DevicePtr, result};
+use cudarc::driver::{CudaContext, DevicePtr, result};
 
+use crate::gate::{Gate, Turn};
 use crate::hand::GPU0;
 
 const A: Stream = Stream(1);
 const B: Stream = Stream(2);
 
-/// A device that no other test uses meanwhile: the driver keeps every thread waiting while one of them returns memory,
-/// which waits for the whole device, and so for streams that another test holds up.
+/// The first device, for one test at a time.
 #[derive(Debug)]
 pub struct Alone {
     gpu: CudaSpace,
     _turn: Turn,
-}
-
-#[derive(Debug)]
-struct Turn;
-
-static TAKEN: Mutex<bool> = Mutex::new(false);
-static GIVEN_BACK: Condvar = Condvar::new();
-
-impl Turn {
-    fn take() -> Turn {
-        let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut taken = GIVEN_BACK.wait_while(taken, |taken| *taken).unwrap_or_else(PoisonError::into_inner);
-        *taken = true;
-        Turn
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        *TAKEN.lock().unwrap_or_else(PoisonError::into_inner) = false;
-        GIVEN_BACK.notify_one();
-    }
 }
 
 impl Deref for Alone {
@@ -117,33 +94,6 @@ pub fn open(limit: u64) -> Option<Alone> {
             None
         }
         Err(failed) => panic!("{failed}"),
-    }
-}
-
-/// Holds a stream up until it is let go.
-struct Gate(Arc<AtomicBool>);
-
-impl Gate {
-    fn shut(stream: &CudaStream) -> Gate {
-        unsafe extern "C" fn wait(open: *mut c_void) {
-            // SAFETY: made by `into_raw` below, for this one call.
-            let open = unsafe { Arc::from_raw(open.cast::<AtomicBool>()) };
-            while !open.load(Ordering::Acquire) {
-                std::thread::yield_now();
-            }
-        }
-        let open = Arc::new(AtomicBool::new(false));
-        let raw = Arc::into_raw(Arc::clone(&open)).cast_mut().cast();
-        stream.context().bind_to_thread().unwrap();
-        // SAFETY: the function calls nothing of CUDA, and `raw` is a count of its own.
-        unsafe { result::stream::launch_host_function(stream.cu_stream(), wait, raw) }.unwrap();
-        Gate(open)
-    }
-}
-
-impl Drop for Gate {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
     }
 }
 

@@ -8,8 +8,8 @@ use cudarc::driver::sys::CUcontext;
 
 /// A context is current on this thread until this is dropped, and then the one that was before.
 ///
-/// cudarc makes its own current before every call and leaves it so. Others in the process, PyTorch for one, use whichever
-/// is current: a task of this crate must not move their work to another device.
+/// cudarc makes its own current before every call and leaves it so. Others in the process, PyTorch for one, use
+/// whichever is current: a task of this crate must not move their work to another device.
 #[derive(Debug)]
 #[must_use = "the context is current until this is dropped"]
 pub(super) struct Current {

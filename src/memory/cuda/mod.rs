@@ -1,6 +1,7 @@
 //! CUDA devices, through the driver's own interface, which is loaded when it is first asked for: a program with this
 //! feature builds and runs on machines without a driver, and is told so with a [`CudaError`].
 
+mod across;
 mod block;
 mod copy;
 mod current;

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::{CudaContext, CudaStream};
 
+use super::across::Reached;
 use super::block::DeviceBlock;
 use super::current::{Current, bind};
 use super::pin::CudaPin;
@@ -94,6 +95,10 @@ impl CudaConfig {
 /// [several](CudaConfig::copy_threads) do; [`write_from`](CudaSpace::write_from) and
 /// [`read_into`](CudaSpace::read_into) copy a pinned [`HostBlock`](crate::memory::HostBlock) directly.
 ///
+/// The first copy of `tiered` between two devices lets each of them reach the memory of the other, for as
+/// long as they are open (`cuCtxEnablePeerAccess`), as that of PyTorch does. Where the machine cannot do that the
+/// driver takes such copies through memory of its own on the host.
+///
 /// Whatever context of CUDA is current on a thread is so again after every call. What cudarc does by itself, with a
 /// stream or a view of this, and when the last owner of a device goes, leaves that device's current.
 ///
@@ -118,6 +123,7 @@ pub struct CudaSpace {
     turns: Turns,
     streams: StreamPool,
     staging: Staging,
+    reached: Reached,
 }
 
 impl CudaSpace {
@@ -157,6 +163,7 @@ impl CudaSpace {
             turns: Turns::new(),
             streams: StreamPool::growing(config.streams, config.most_streams),
             staging,
+            reached: Reached::default(),
         })
     }
 
@@ -227,6 +234,10 @@ impl CudaSpace {
 
     pub(super) fn staging(&self) -> &Staging {
         &self.staging
+    }
+
+    pub(super) fn reached(&self) -> &Reached {
+        &self.reached
     }
 
     /// The right to queue copies on a stream.
