@@ -146,12 +146,13 @@ impl CudaSpace {
         bytes: usize,
         keeps: K,
     ) -> Result<Flight<K>, Unqueued> {
-        // SAFETY: as above.
-        let queued = unsafe { self.queue(way, stream, device, other, bytes) };
-        queued.map_err(|error| match way {
+        let refused = |error| match way {
             Way::Across(_) => Unqueued::Refused(self.lost(error)),
             _ => Unqueued::Not(self.lost(error)),
-        })?;
+        };
+        let _current = bind(self.context()).map_err(refused)?;
+        // SAFETY: as above.
+        unsafe { self.queue(way, stream, device, other, bytes) }.map_err(refused)?;
         match self.pool().source().try_record(stream) {
             Ok(event) => Ok(Flight::new(event, keeps)),
             Err(error) => {
@@ -162,6 +163,8 @@ impl CudaSpace {
         }
     }
 
+    /// The context is current.
+    ///
     /// # Safety
     /// Both ranges are memory until the stream has passed the copy.
     #[allow(unsafe_code)]
@@ -174,7 +177,6 @@ impl CudaSpace {
         bytes: usize,
     ) -> Result<(), DriverError> {
         let (on, host) = (self.cuda_stream(stream).cu_stream(), other as usize);
-        let _current = bind(self.context())?;
         // SAFETY: as above, and the contexts live as long as what refers to them.
         let result = unsafe {
             match way {
