@@ -38,6 +38,7 @@ mod cuda;
 mod disk;
 mod error;
 mod host;
+mod offload;
 #[cfg(any(feature = "cuda", test))]
 mod past_cache;
 mod pool;
@@ -61,7 +62,7 @@ pub use cuda::{
     DeviceSlab, DeviceView, ViewError,
 };
 #[cfg(feature = "cuda")]
-pub(crate) use cuda::{Direct, Keep, parts};
+pub(crate) use cuda::{Direct, Keep, Unqueued, parts};
 #[cfg(unix)]
 pub use disk::{DiskBlock, DiskConfig, DiskSpace, Durability};
 pub use error::SpaceError;
@@ -173,14 +174,15 @@ pub trait Space: Send + Sync + Debug {
     ///
     /// # Errors
     /// [`SpaceError::StaleBlock`] when it is freed already, [`SpaceError::ForeignBlock`] when it is of another space.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime, if there is something to do that blocks.
     async fn free(&self, block: BlockId) -> Result<(), SpaceError> {
         if let Some(remains) = self.release(block)? {
-            // The id is stale now; the rest is not left to whoever waits for this. It fails only with its runtime, and
-            // then `remains` was dropped.
-            let _ = tokio::task::spawn_blocking(move || drop(remains)).await;
+            // The id is stale now; the rest is not left to whoever waits for this. It fails only where there is no
+            // thread for it, and then `remains` was dropped, or is with its runtime.
+            let finish = move || {
+                drop(remains);
+                Ok(())
+            };
+            let _ = offload::blocking(self.id(), finish).await;
         }
         Ok(())
     }

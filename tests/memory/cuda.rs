@@ -1,9 +1,8 @@
 //! What only a CUDA device can show. Without one every test says so and is done.
 
-use std::ffi::c_void;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bursar::memory::{
@@ -11,41 +10,19 @@ use bursar::memory::{
     Space, SpaceError, Stream,
 };
 use bursar::{GIB, MIB, SpaceId, Tier};
-use cudarc::driver::{CudaStream, DevicePtr, result};
+use cudarc::driver::{CudaContext, DevicePtr, result};
 
+use crate::gate::{Gate, Turn};
 use crate::hand::GPU0;
 
 const A: Stream = Stream(1);
 const B: Stream = Stream(2);
 
-/// A device that no other test uses meanwhile: the driver keeps every thread waiting while one of them returns memory,
-/// which waits for the whole device, and so for streams that another test holds up.
+/// The first device, for one test at a time.
 #[derive(Debug)]
 pub struct Alone {
     gpu: CudaSpace,
     _turn: Turn,
-}
-
-#[derive(Debug)]
-struct Turn;
-
-static TAKEN: Mutex<bool> = Mutex::new(false);
-static GIVEN_BACK: Condvar = Condvar::new();
-
-impl Turn {
-    fn take() -> Turn {
-        let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut taken = GIVEN_BACK.wait_while(taken, |taken| *taken).unwrap_or_else(PoisonError::into_inner);
-        *taken = true;
-        Turn
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        *TAKEN.lock().unwrap_or_else(PoisonError::into_inner) = false;
-        GIVEN_BACK.notify_one();
-    }
 }
 
 impl Deref for Alone {
@@ -120,33 +97,6 @@ pub fn open(limit: u64) -> Option<Alone> {
     }
 }
 
-/// Holds a stream up until it is let go.
-struct Gate(Arc<AtomicBool>);
-
-impl Gate {
-    fn shut(stream: &CudaStream) -> Gate {
-        unsafe extern "C" fn wait(open: *mut c_void) {
-            // SAFETY: made by `into_raw` below, for this one call.
-            let open = unsafe { Arc::from_raw(open.cast::<AtomicBool>()) };
-            while !open.load(Ordering::Acquire) {
-                std::thread::yield_now();
-            }
-        }
-        let open = Arc::new(AtomicBool::new(false));
-        let raw = Arc::into_raw(Arc::clone(&open)).cast_mut().cast();
-        stream.context().bind_to_thread().unwrap();
-        // SAFETY: the function calls nothing of CUDA, and `raw` is a count of its own.
-        unsafe { result::stream::launch_host_function(stream.cu_stream(), wait, raw) }.unwrap();
-        Gate(open)
-    }
-}
-
-impl Drop for Gate {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
-
 #[test]
 fn without_a_driver_or_a_device_the_answer_is_an_error_and_not_a_panic() {
     let devices = CudaDevice::all();
@@ -162,6 +112,17 @@ fn without_a_driver_or_a_device_the_answer_is_an_error_and_not_a_panic() {
             assert!(error.to_string().starts_with("no CUDA driver: "), "{error}");
         }
     }
+}
+
+#[test]
+fn a_limit_below_what_a_device_gives_at_once_is_refused_with_the_smallest_there_is_whether_there_is_a_device_or_not() {
+    for asked in [0, 1, MIB, 2 * MIB - 1] {
+        let refused = CudaSpace::open(GPU0, CudaConfig::new(0).limit(asked)).unwrap_err();
+        assert_eq!(refused, CudaError::TooSmall { asked, least: 2 * MIB });
+        assert!(refused.to_string().ends_with("allow at least 2.0 MiB"), "{refused}");
+    }
+    let Some(gpu) = open(2 * MIB) else { return };
+    assert_eq!((gpu.capacity(), gpu.allocate_block(2 * MIB, A).map(|block| block.len())), (2 * MIB, Ok(2 * MIB)));
 }
 
 #[test]
@@ -329,6 +290,40 @@ fn hosts(gpu: &CudaSpace) -> [HostSpace; 2] {
     let source = [HeapSource::pinned(gpu.pin()), HeapSource::new()];
     let id = SpaceId { tier: Tier::Host, index: 0 };
     source.map(|source| HostSpace::with(id, source, GIB, PoolConfig::host(GIB).slab(256 * MIB)))
+}
+
+/// What is current on this thread.
+fn current() -> Option<usize> {
+    result::ctx::get_current().unwrap().map(|context| context.addr())
+}
+
+#[tokio::test]
+async fn whatever_a_device_is_asked_the_context_that_was_current_on_the_thread_is_so_afterwards() {
+    // Another device's, where there is one.
+    let other = CudaDevice::all().is_ok_and(|devices| devices.len() > 1).then(|| CudaContext::new(1).unwrap());
+    let Some(gpu) = open(64 * MIB) else { return };
+    let [host, _] = hosts(&gpu);
+    let expected = other.as_ref().map(|context| context.cu_ctx().addr());
+    assert_eq!(current(), expected, "it was opened");
+    let (id, bytes) = (gpu.allocate(5 * MIB).await.unwrap(), vec![7; 5 << 20]);
+    gpu.write(A, id, 0, &bytes).await.unwrap();
+    gpu.read(B, id, 0, &mut vec![0; 5 << 20]).await.unwrap();
+    assert_eq!(current(), expected, "slices were copied");
+    let block = Arc::new(host.allocate_block(5 * MIB).unwrap());
+    gpu.write_from(A, id, 0, &block).await.unwrap();
+    gpu.read_into(B, id, 0, host.allocate_block(5 * MIB).unwrap()).await.unwrap();
+    assert_eq!(current(), expected, "blocks were copied");
+    gpu.free(id).await.unwrap();
+    let mut block = gpu.allocate_block(40 * MIB, A).unwrap();
+    block.used_on(B);
+    drop(block.view::<u8>().unwrap());
+    drop(block);
+    assert_eq!(current(), expected, "a block was used and freed");
+    gpu.probe().unwrap();
+    while gpu.pool().usage().reserved > 0 {
+        gpu.pool().trim(0);
+    }
+    assert_eq!(current(), expected, "all went back to the driver");
 }
 
 /// Bytes that tell where they are.

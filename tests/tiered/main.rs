@@ -14,6 +14,9 @@ mod common;
 mod copies;
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(feature = "cuda")]
+#[path = "../common/gate.rs"]
+mod gate;
 mod ids;
 mod known_bugs;
 mod paper;

@@ -8,6 +8,7 @@ use cudarc::driver::{CudaSlice, CudaStream, CudaView, CudaViewMut, DeviceRepr};
 use thiserror::Error;
 
 use super::block::DeviceBlock;
+use super::current::bind;
 use super::probe::reason;
 use crate::memory::error::SpaceError;
 use crate::model::SpaceId;
@@ -101,9 +102,10 @@ impl<'a, T: DeviceElement> DeviceView<'a, T> {
     fn of(block: &DeviceBlock, keeps: Option<&Arc<DeviceBlock>>) -> Result<Self, ViewError> {
         let count = elements::<T>(block.address(), block.len())?;
         let stream = Arc::clone(block.cuda_stream());
+        let lost = |error| SpaceError::Lost { space: block.space(), reason: reason(error) };
+        let _current = bind(stream.context()).map_err(lost)?;
         // cudarc makes two events for a slice, and panics if it cannot.
-        let probe = stream.context().new_event(None);
-        probe.map_err(|error| SpaceError::Lost { space: block.space(), reason: reason(error) })?;
+        stream.context().new_event(None).map_err(lost)?;
         // SAFETY: the block is memory of this context, aligned for so many elements and as long. Whatever is in it are
         // elements. The slice never frees it: it is given up in `drop`, and nobody else gets it by value or by `&mut`.
         let slice = unsafe { stream.upgrade_device_ptr::<T>(block.address(), count) };
@@ -136,6 +138,8 @@ impl<'a, T: DeviceElement> DeviceView<'a, T> {
 impl<T: DeviceElement> Drop for DeviceView<'_, T> {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
+        // Without it cudarc has no more success, and says so on its own.
+        let _current = bind(self.stream.context());
         // SAFETY: not used again, as this is `drop`.
         let slice = unsafe { ManuallyDrop::take(&mut self.slice) };
         // Makes the block's stream wait for other streams that the slice was used on, and frees no memory.

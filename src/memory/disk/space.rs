@@ -14,6 +14,7 @@ use super::file::{BlockFile, FileError, HEADER};
 use super::folder::Folder;
 use crate::memory::blocks::{BlockId, Blocks};
 use crate::memory::error::SpaceError;
+use crate::memory::offload::blocking;
 use crate::memory::turns::{Turn, Turns, check_range};
 use crate::memory::{BlockSize, Remains, Space, Stream};
 use crate::model::SpaceId;
@@ -358,16 +359,4 @@ fn reserve(file: &File, bytes: u64) -> io::Result<()> {
 
 fn io_error(space: SpaceId, call: &'static str, error: &io::Error) -> SpaceError {
     SpaceError::Io { space, call, reason: error.to_string() }
-}
-
-/// Runs what blocks where it may. It runs to its end even if nobody waits any more.
-async fn blocking<T: Send + 'static>(
-    space: SpaceId,
-    call: impl FnOnce() -> Result<T, SpaceError> + Send + 'static,
-) -> Result<T, SpaceError> {
-    match tokio::task::spawn_blocking(call).await {
-        Ok(done) => done,
-        Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
-        Err(_) => Err(SpaceError::Lost { space, reason: "the runtime is shutting down".into() }),
-    }
 }
