@@ -8,6 +8,7 @@ use super::copy::Way;
 use super::flight::{Flights, Keep};
 use super::space::CudaSpace;
 use crate::memory::host::{HostBlock, Lent};
+use crate::memory::joint::Joint;
 use crate::memory::turns::Turn;
 use crate::memory::{BlockId, Space, SpaceError, Stream};
 
@@ -32,7 +33,7 @@ pub(crate) struct Direct<'a, K: Keep> {
     /// The other end is a block of this stream: what is queued there later comes after the copy.
     other: Option<Stream>,
     keeps: K,
-    flights: Flights<(Arc<DeviceBlock>, K)>,
+    flights: Flights<(Arc<Joint<DeviceBlock>>, K)>,
     _turn: Turn,
 }
 
@@ -134,7 +135,7 @@ impl CudaSpace {
         offset: u64,
         from: (BlockId, u64),
         length: usize,
-    ) -> Result<Direct<'_, Arc<DeviceBlock>>, SpaceError> {
+    ) -> Result<Direct<'_, Arc<Joint<DeviceBlock>>>, SpaceError> {
         let at = self.check(from.0, from.1, length)?;
         let other = self.block(from.0)?;
         let (address, own) = (other.address() + at, other.stream());

@@ -1,21 +1,16 @@
 //! Pinned blocks that a device copies from or to by itself.
 
-use std::mem::forget;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures::lock::{Mutex, OwnedMutexGuard};
-
-use super::space::{HostSpace, Memory};
+use super::memory::Use;
+use super::space::HostSpace;
 use crate::memory::turns::Turn;
 use crate::memory::{BlockId, SpaceError, Stream};
 
 /// A range of a pinned block, which nobody else uses until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Lent {
-    memory: OwnedMutexGuard<Memory>,
-    /// The same, to be kept.
-    block: Arc<Mutex<Memory>>,
+    memory: Use,
     address: u64,
     length: usize,
     /// A device writes it; if not, it reads it.
@@ -49,8 +44,7 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         if self.abandoned.load(Ordering::Acquire) {
-            self.memory.lost |= self.written;
-            forget(Arc::clone(&self.block));
+            self.memory.abandon(self.written);
         }
     }
 }
@@ -72,17 +66,17 @@ impl HostSpace {
         }
         let start = self.check(id, offset, length)?;
         let turn = self.turn(stream).await;
-        let block = self.entry(id)?;
-        let mut memory = Arc::clone(&block).lock_owned().await;
-        let address = memory.of(id)?.address() + start as u64;
+        let memory = self.use_of(id).await?;
+        let address = memory.with(id, |block| block.address())? + start as u64;
         let abandoned = AtomicBool::new(false);
-        Ok(Some(Lent { memory, block, address, length, written: false, abandoned, _turn: turn }))
+        Ok(Some(Lent { memory, address, length, written: false, abandoned, _turn: turn }))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fmt::Debug;
+    use std::sync::Arc;
     use std::time::Duration;
 
     use tokio::time::timeout;
