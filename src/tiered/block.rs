@@ -66,8 +66,7 @@ pub type DiskBlock = Block<Disk>;
 ///
 /// Bytes are back in the lease once their memory is back in the space. That is at once, unless a file has to be
 /// removed, or a copy of the block was dropped that is still under way: as long as the device, or the disk, is at it,
-/// they count as allocated, and as in flight. Nobody waits for that but who asks for them again. A copy that is
-/// forgotten (`mem::forget`) may keep them for ever.
+/// they count as allocated, and as in flight. A copy that is forgotten (`mem::forget`) may keep them for ever.
 ///
 /// It belongs into the work that uses it, as a lease does: move it into the task, the blocking closure or the callback.
 /// Work that only needs it to stay is given [`retire`](Block::retire).
