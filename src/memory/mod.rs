@@ -90,8 +90,8 @@ pub struct BlockSize {
     pub capacity: u64,
 }
 
-/// What is left to do after a block was freed, or once its memory is back. Dropping it does it, and may block for as long
-/// as a disk does.
+/// What is left to do after a block was freed, or once its memory is back. Dropping it does it, and may block for as
+/// long as a disk does.
 pub type Remains = Box<dyn Send>;
 
 /// One memory location with blocks in it. Held as `dyn Space`.

@@ -18,8 +18,8 @@ pub struct SpaceUsage {
     pub total: u64,
     /// In blocks, with what they are rounded up by and what is [in flight](super::InFlight).
     pub allocated: u64,
-    /// The part of `allocated` that waits for work to pass: retired, or freed under a copy that was dropped and is still
-    /// under way.
+    /// The part of `allocated` that waits for work to pass: retired, or freed under a copy that was dropped and is
+    /// still under way.
     pub in_flight: u64,
     /// How many blocks there are.
     pub blocks: u64,
