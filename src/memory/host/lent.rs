@@ -77,9 +77,11 @@ impl HostSpace {
 mod tests {
     use std::fmt::Debug;
     use std::sync::Arc;
+    use std::task::Poll;
     use std::time::Duration;
 
     use tokio::time::timeout;
+    use tokio_test::task;
 
     use super::*;
     use crate::memory::{HeapSource, PagePin, PoolConfig, SourceError, Space};
@@ -143,5 +145,25 @@ mod tests {
         assert_eq!(read(&host, block).await, Ok(vec![1; 8_192]));
         host.free(block).await.expect("once");
         assert_eq!(host.used(), 8_192);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_block_that_is_lent_gets_it_whoever_gives_up_before_or_comes_later() {
+        for comes_later in [false, true] {
+            let (host, [block, _], lent) = lent().await;
+            let [mut first, mut second, mut third] = [[0; 8]; 3];
+            let mut first = task::spawn(host.read(Stream(4), block, 0, &mut first));
+            let mut second = task::spawn(host.read(Stream(5), block, 0, &mut second));
+            assert!(first.poll().is_pending() && second.poll().is_pending());
+            drop(lent);
+            assert_eq!((first.is_woken(), second.is_woken()), (true, false));
+            if comes_later {
+                let read = task::spawn(host.read(Stream(6), block, 0, &mut third)).poll();
+                assert_eq!(read, Poll::Ready(Ok(())), "nobody has it");
+            }
+            drop(first);
+            assert!(second.is_woken());
+            assert_eq!(second.poll(), Poll::Ready(Ok(())));
+        }
     }
 }
