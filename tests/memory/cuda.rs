@@ -1,8 +1,11 @@
 //! What only a CUDA device can show. Without one every test says so and is done.
 
+use std::future::Future;
 use std::ops::Deref;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bursar::memory::{
@@ -11,6 +14,8 @@ use bursar::memory::{
 };
 use bursar::{GIB, MIB, SpaceId, Tier};
 use cudarc::driver::{CudaContext, DevicePtr, result};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::gate::{Gate, Turn};
 use crate::hand::GPU0;
@@ -69,6 +74,10 @@ impl Space for Alone {
 
     fn release(&self, block: BlockId) -> Result<Option<Remains>, SpaceError> {
         self.gpu.release(block)
+    }
+
+    fn release_then(&self, block: BlockId, then: &mut dyn FnMut() -> Remains) -> Result<Option<Remains>, SpaceError> {
+        self.gpu.release_then(block, then)
     }
 
     async fn write(&self, stream: Stream, block: BlockId, offset: u64, bytes: &[u8]) -> Result<(), SpaceError> {
@@ -388,6 +397,33 @@ async fn a_host_block_is_kept_until_the_device_is_done_with_a_copy_that_was_give
         while host.used() > 0 {
             tokio::task::yield_now().await;
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_after_a_block_that_is_freed_under_a_dropped_copy_comes_right_after_its_memory() {
+    let Some(gpu) = open(64 * MIB) else { return };
+    let [host, _] = hosts(&gpu);
+    let (from, plain) = (Arc::new(host.allocate_block(MIB).unwrap()), vec![1; MIB as usize]);
+    for direct in [true, false] {
+        let block = gpu.allocate_on(A, MIB).await.unwrap();
+        let gate = Gate::shut(gpu.cuda_stream(A));
+        let mut given_up: Pin<Box<dyn Future<Output = _>>> = match direct {
+            true => Box::pin(gpu.write_from(A, block, 0, &from)),
+            false => Box::pin(gpu.write(A, block, 0, &plain)),
+        };
+        assert!(futures::poll!(given_up.as_mut()).is_pending());
+        drop(given_up);
+        let (charge, back) = oneshot::channel::<()>();
+        let (mut charge, mut back) = (Some(charge), pin!(back));
+        assert!(gpu.release_then(block, &mut || Box::new(charge.take())).unwrap().is_none());
+        assert!(charge.is_none(), "the device is still at it");
+        assert!(futures::poll!(back.as_mut()).is_pending());
+        assert_eq!(gpu.used(), gpu.footprint(MIB));
+        drop(gate);
+        let back = timeout(Duration::from_secs(20), back).await;
+        assert!(back.expect("the copy has landed").is_err(), "dropped");
+        assert_eq!(gpu.used(), 0);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Blocks of leases as kernels see them. What only a CUDA device can show says so and is done without one.
 
-use std::future::IntoFuture;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
 use std::time::Duration;
 
 use bursar::memory::{
@@ -8,6 +9,7 @@ use bursar::memory::{
 };
 use bursar::tiered::{Block, CopyFault, DeviceBlock, HostBlock, MemoryLease, OverUse, Tiers, Transfer, copy};
 use bursar::{Budget, BudgetId, Config, MIB, Request, Scheduler, SpaceId, Tier};
+use futures::FutureExt;
 
 use crate::backends::{K, Rig, rig, space};
 use crate::gate::{Gate, Turn};
@@ -306,9 +308,53 @@ async fn a_copy_of_a_device_that_is_dropped_has_copied_what_it_says_and_what_com
     let _ = futures::poll!(transfer.as_mut());
     drop(transfer);
     drop((from, on_device, back, lease));
+    landed(&scheduler, &tiers).await;
+}
+
+/// Waits until nothing is charged any more, and nothing allocated then.
+async fn landed(scheduler: &Scheduler, tiers: &Tiers) {
+    let all_back = async {
+        for id in [Tier::Gpu, Tier::Host].map(space) {
+            while tiers.usage(id).unwrap().total > 0 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!((tiers.usage(id).unwrap().allocated, tiers.space(id).unwrap().used()), (0, 0));
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), all_back).await.expect("the copies land");
     scheduler.verify().unwrap();
     assert_eq!(scheduler.stats().leases, 0);
-    assert_eq!(tiers.usage(space(Tier::Gpu)).unwrap().allocated, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_and_a_host_that_are_full_have_what_can_be_reserved_though_copies_of_freed_blocks_are_in_flight() {
+    let Some((scheduler, tiers, lease)) = machine(true).await else { return };
+    drop(lease);
+    let bytes = vec![1; 64 << 20];
+    for round in 0..40 {
+        let all = tiers.reserve(Request::new().gpu(64 * MIB).host(64 * MIB));
+        let lease = tokio::time::timeout(Duration::from_secs(20), all).await.expect("the copies land").unwrap();
+        let mut on_device: DeviceBlock = lease.allocate(64 * MIB).await.expect("what is reserved is there");
+        let mut on_host: HostBlock = lease.allocate(64 * MIB).await.expect("what is reserved is there");
+        let mut given_up: Pin<Box<dyn Future<Output = ()>>> = match round % 3 {
+            0 => Box::pin(copy(&on_host, &mut on_device).into_future().map(drop)),
+            1 => Box::pin(copy(&on_device, &mut on_host).into_future().map(drop)),
+            _ => Box::pin(on_device.write(0, &bytes).map(drop)),
+        };
+        for _ in 0..1 + round / 3 {
+            if futures::poll!(given_up.as_mut()).is_ready() {
+                break;
+            }
+        }
+        drop(given_up);
+        drop((on_device, on_host, lease));
+        for id in [Tier::Gpu, Tier::Host].map(space) {
+            // In this order, as both only fall.
+            let charged = tiers.usage(id).unwrap().total;
+            assert!(tiers.space(id).unwrap().used() <= charged, "{id} in round {round}");
+        }
+    }
+    landed(&scheduler, &tiers).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,6 +9,7 @@ use super::copy::Way;
 use super::current::bind;
 use super::direct::Direct;
 use super::space::CudaSpace;
+use crate::memory::joint::Joint;
 use crate::memory::{BlockId, SpaceError, Stream, offload};
 
 /// The contexts that a device was told to reach. They may go: to be kept they would take memory of their devices.
@@ -27,7 +28,7 @@ impl CudaSpace {
         offset: u64,
         (space, from, at): (&'a CudaSpace, BlockId, u64),
         length: usize,
-    ) -> Result<Direct<'a, Arc<DeviceBlock>>, SpaceError> {
+    ) -> Result<Direct<'a, Arc<Joint<DeviceBlock>>>, SpaceError> {
         let at = space.check(from, at, length)?;
         let other = space.block(from)?;
         let (address, own) = (other.address() + at, other.stream());

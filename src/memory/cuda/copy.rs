@@ -17,6 +17,7 @@ use super::current::bind;
 use super::flight::{Flight, Flights, Keep};
 use super::space::CudaSpace;
 use crate::memory::error::SpaceError;
+use crate::memory::joint::Joint;
 use crate::memory::staged::{Link, Slice, Staged};
 use crate::memory::turns::Turn;
 use crate::memory::{BlockId, Space, Stream};
@@ -59,7 +60,7 @@ struct Staging<'a> {
     block: BlockId,
     /// Where the range begins in the block.
     start: u64,
-    flights: Flights<(Staged, Arc<DeviceBlock>)>,
+    flights: Flights<(Staged, Arc<Joint<DeviceBlock>>)>,
 }
 
 impl Link for Staging<'_> {

@@ -9,6 +9,7 @@ use super::copy::{Unqueued, Way};
 use super::flight::{Flights, Keep};
 use super::space::CudaSpace;
 use crate::memory::host::{HostBlock, Lent};
+use crate::memory::joint::Joint;
 use crate::memory::turns::Turn;
 use crate::memory::{BlockId, Space, SpaceError, Stream};
 
@@ -33,7 +34,7 @@ pub(crate) struct Direct<'a, K: Keep> {
     /// The other end is a block of this stream.
     follower: Option<(&'a CudaSpace, Stream)>,
     keeps: K,
-    flights: Flights<(Arc<DeviceBlock>, K)>,
+    flights: Flights<(Arc<Joint<DeviceBlock>>, K)>,
     _turn: Turn,
 }
 

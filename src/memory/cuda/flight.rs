@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use cudarc::driver::result::DriverError;
 use tokio::sync::mpsc;
 
-use super::block::DeviceBlock;
 use super::source::DeviceEvent;
 use crate::memory::host::{HostBlock, Lent};
+use crate::memory::joint::Joint;
 use crate::memory::offload;
 use crate::memory::staged::Staged;
 
@@ -60,9 +60,9 @@ struct Lander<K: Keep, P: Point> {
     done: mpsc::UnboundedSender<Result<K, DriverError>>,
 }
 
-impl Keep for Arc<DeviceBlock> {
+impl<T: Send + Sync + 'static> Keep for Arc<Joint<T>> {
     fn abandon(self) {
-        forget(self);
+        Joint::abandon(self);
     }
 }
 
@@ -332,6 +332,29 @@ mod tests {
                 }
             };
             assert_eq!(landed, Ok(number));
+        }
+    }
+
+    #[test]
+    fn what_comes_after_a_block_that_is_freed_in_flight_comes_when_it_has_landed_or_when_the_device_fails() {
+        for fails in [false, true] {
+            let (memory, charge) = (Arc::new(()), Arc::new(()));
+            let block = Joint::new(Arc::clone(&memory));
+            runtime().block_on(async {
+                let mut flights = Flights::new();
+                let (open, shut) = gate();
+                flights.add(Flight::new(shut, Arc::clone(&block)));
+                block.freed(&mut || Box::new(Arc::clone(&charge)));
+                drop(block);
+                assert_eq!((Arc::strong_count(&memory), Arc::strong_count(&charge)), (2, 2));
+                if fails {
+                    open.send(()).expect("somebody waits");
+                }
+                drop(open);
+                assert_eq!(flights.land().await.map(|landed| landed.is_err()), Some(fails));
+            });
+            // A device that failed may be at the memory for ever.
+            assert_eq!((Arc::strong_count(&memory), Arc::strong_count(&charge)), (1 + usize::from(fails), 1));
         }
     }
 

@@ -16,6 +16,7 @@ use super::view::{DeviceElement, DeviceView, ViewError};
 use crate::memory::blocks::{BlockId, Blocks};
 use crate::memory::error::SpaceError;
 use crate::memory::host::HeapSource;
+use crate::memory::joint::Joint;
 use crate::memory::offload;
 use crate::memory::pool::{Pool, PoolConfig};
 use crate::memory::staged::{Slice, Staging};
@@ -119,7 +120,7 @@ impl CudaConfig {
 pub struct CudaSpace {
     pool: Pool<CudaSource>,
     capacity: u64,
-    blocks: Blocks<Arc<DeviceBlock>>,
+    blocks: Blocks<Arc<Joint<DeviceBlock>>>,
     turns: Turns,
     streams: StreamPool,
     staging: Staging,
@@ -180,7 +181,7 @@ impl CudaSpace {
     /// # Errors
     /// [`SpaceError::TooManyIds`].
     pub fn into_id(&self, block: DeviceBlock) -> Result<BlockId, SpaceError> {
-        self.blocks.insert(Arc::new(block)).ok_or(SpaceError::TooManyIds { space: self.id() })
+        self.blocks.insert(Joint::new(block)).ok_or(SpaceError::TooManyIds { space: self.id() })
     }
 
     /// Takes the block of an id, which is stale from then on.
@@ -188,9 +189,8 @@ impl CudaSpace {
     /// # Errors
     /// As [`free`](Space::free), and [`SpaceError::Busy`] while it is being copied to or from.
     pub fn take(&self, id: BlockId) -> Result<DeviceBlock, SpaceError> {
-        let block = self.blocks.remove_if(id, |block| Arc::strong_count(block) == 1)?;
         // Nobody can have found it since.
-        Arc::try_unwrap(block).map_err(|_| SpaceError::Busy { block: id })
+        self.blocks.remove_if(id, Joint::is_alone)?.into_inner().ok_or(SpaceError::Busy { block: id })
     }
 
     /// Streams for exclusive use.
@@ -256,7 +256,7 @@ impl CudaSpace {
     }
 
     /// What keeps a block.
-    pub(super) fn block(&self, id: BlockId) -> Result<Arc<DeviceBlock>, SpaceError> {
+    pub(super) fn block(&self, id: BlockId) -> Result<Arc<Joint<DeviceBlock>>, SpaceError> {
         self.blocks.get(id)
     }
 
@@ -338,8 +338,13 @@ impl Space for CudaSpace {
     }
 
     fn release(&self, block: BlockId) -> Result<Option<Remains>, SpaceError> {
-        // A copy that is under way keeps its memory until it is done.
-        self.blocks.remove(block).map(|_| None)
+        self.release_then(block, &mut || Box::new(()))
+    }
+
+    /// A copy that is under way keeps its memory until it is done, and so does a view.
+    fn release_then(&self, block: BlockId, then: &mut dyn FnMut() -> Remains) -> Result<Option<Remains>, SpaceError> {
+        self.blocks.remove(block)?.freed(then);
+        Ok(None)
     }
 
     async fn write(&self, stream: Stream, block: BlockId, offset: u64, bytes: &[u8]) -> Result<(), SpaceError> {

@@ -11,6 +11,7 @@ use super::block::DeviceBlock;
 use super::current::bind;
 use super::probe::reason;
 use crate::memory::error::SpaceError;
+use crate::memory::joint::Joint;
 use crate::model::SpaceId;
 
 /// What device memory can be seen as, whatever bytes are in it: integers and floats are here.
@@ -82,7 +83,7 @@ pub struct DeviceView<'a, T: DeviceElement = u8> {
     slice: ManuallyDrop<CudaSlice<T>>,
     stream: Arc<CudaStream>,
     /// Where the borrowed block is one behind an id, its memory stays even if somebody frees that id.
-    _keeps: Option<Arc<DeviceBlock>>,
+    _keeps: Option<Arc<Joint<DeviceBlock>>>,
     _borrows: PhantomData<&'a mut DeviceBlock>,
 }
 
@@ -93,13 +94,13 @@ impl<'a, T: DeviceElement> DeviceView<'a, T> {
     }
 
     /// The view keeps the memory itself. What it borrows is for the caller to say.
-    pub(super) fn keep(block: Arc<DeviceBlock>) -> Result<Self, ViewError> {
+    pub(super) fn keep(block: Arc<Joint<DeviceBlock>>) -> Result<Self, ViewError> {
         DeviceView::of(&block, Some(&block))
     }
 
     /// A view of a block that is borrowed for `'a`, or kept.
     #[allow(unsafe_code)]
-    fn of(block: &DeviceBlock, keeps: Option<&Arc<DeviceBlock>>) -> Result<Self, ViewError> {
+    fn of(block: &DeviceBlock, keeps: Option<&Arc<Joint<DeviceBlock>>>) -> Result<Self, ViewError> {
         let count = elements::<T>(block.address(), block.len())?;
         let stream = Arc::clone(block.cuda_stream());
         let lost = |error| SpaceError::Lost { space: block.space(), reason: reason(error) };
