@@ -7,7 +7,9 @@ use std::pin::Pin;
 use std::task::{Context, Waker};
 
 use allocation_counter::measure;
-use bursar::{Activity, Budget, BudgetId, Config, Priority, Request, Reservation};
+use bursar::memory::HostSpace;
+use bursar::tiered::{OverUse, Tiers};
+use bursar::{Activity, Budget, BudgetId, Config, Priority, Request, Reservation, SpaceId, Tier};
 use common::*;
 use futures::FutureExt;
 
@@ -182,6 +184,23 @@ fn a_scope_elsewhere_costs_a_reservation_no_allocation() {
         drop(poll(&mut rig.scheduler.reserve(gpu(1).host(1u64))).unwrap());
     });
     drop(scope);
+    assert_untouched(&rig.scheduler);
+}
+
+/// A charge that has to wait for memory is put in a box, and nobody's but that.
+#[test]
+fn a_leased_block_that_nothing_uses_any_more_is_freed_without_an_allocation() {
+    let rig = Rig::new(Config::new().with(Budget::loan(HOST, 64 << 20)));
+    let id = SpaceId { tier: Tier::Host, index: 0 };
+    let tiers = Tiers::builder().space(HostSpace::new(id, 64 << 20)).build(&rig.scheduler).expect("it has a budget");
+    let lease = tiers.attach(take(&rig.scheduler, Request::new().host(64u64 << 20)), OverUse::Fail).expect("its own");
+    let block = || lease.allocate_in(id, 4_096).now_or_never().expect("it waits for nothing").expect("room");
+    // The tables of blocks and the caches of the pool grow once.
+    drop([block(), block()]);
+    let blocks = [block(), block()];
+    let freed = measure(|| drop(blocks));
+    assert_eq!(freed.count_total, 0, "{freed:?}");
+    drop(lease);
     assert_untouched(&rig.scheduler);
 }
 

@@ -38,6 +38,8 @@ mod cuda;
 mod disk;
 mod error;
 mod host;
+mod joint;
+mod offload;
 #[cfg(any(feature = "cuda", test))]
 mod past_cache;
 mod pool;
@@ -61,7 +63,7 @@ pub use cuda::{
     DeviceSlab, DeviceView, ViewError,
 };
 #[cfg(feature = "cuda")]
-pub(crate) use cuda::{Direct, Keep, parts};
+pub(crate) use cuda::{Direct, Keep, Unqueued, parts};
 #[cfg(unix)]
 pub use disk::{DiskBlock, DiskConfig, DiskSpace, Durability};
 pub use error::SpaceError;
@@ -89,7 +91,8 @@ pub struct BlockSize {
     pub capacity: u64,
 }
 
-/// What is left to do after a block was freed. Dropping it does it, and may block for as long as a disk does.
+/// What is left to do after a block was freed, or once its memory is back. Dropping it does it, and may block for as
+/// long as a disk does.
 pub type Remains = Box<dyn Send>;
 
 /// One memory location with blocks in it. Held as `dyn Space`.
@@ -163,24 +166,56 @@ pub trait Space: Send + Sync + Debug {
     }
 
     /// Frees a block without waiting, for those who cannot wait. The id is stale at once. What blocks is left to the
-    /// caller; what the block takes of the capacity comes back after that, or at once if there is nothing of the kind.
+    /// caller; what the block takes of the capacity comes back after that, or at once if there is nothing of the kind,
+    /// but not before a copy that is still under way, or whatever else uses the block, is done with it.
     ///
     /// # Errors
     /// As [`free`](Space::free).
     fn release(&self, block: BlockId) -> Result<Option<Remains>, SpaceError>;
 
+    /// Frees a block as [`release`](Space::release) does, for those who have to know when what it takes of the capacity
+    /// is back. If something still uses the block, `then` is called, once, and what it returns is dropped right after
+    /// the memory is back, on whatever thread that is. If `then` is not called, the memory is back as soon as what is
+    /// left to the caller is dropped.
+    ///
+    /// A space in which nothing uses a block that is freed need not have this. A space around another one passes it on.
+    ///
+    /// Where the memory never comes back, because a device failed while it used it, what `then` returned is dropped as
+    /// soon as that is known.
+    ///
+    /// # Errors
+    /// As [`free`](Space::free); `then` is not called then.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), bursar::memory::SpaceError> {
+    /// use bursar::memory::{SimulatedDevice, Space};
+    /// use bursar::{MIB, SpaceId, Tier};
+    ///
+    /// let device = SimulatedDevice::new(SpaceId { tier: Tier::Gpu, index: 0 }, 64 * MIB);
+    /// let block = device.allocate(MIB).await?;
+    /// let mut permit = Some("so much may be allocated");
+    /// drop(device.release_then(block, &mut || Box::new(permit.take()))?);
+    /// assert!(permit.is_some(), "nothing uses the block, so the permit is given back here");
+    /// # Ok(()) }
+    /// ```
+    fn release_then(&self, block: BlockId, then: &mut dyn FnMut() -> Remains) -> Result<Option<Remains>, SpaceError> {
+        let _ = then;
+        self.release(block)
+    }
+
     /// Frees a block.
     ///
     /// # Errors
     /// [`SpaceError::StaleBlock`] when it is freed already, [`SpaceError::ForeignBlock`] when it is of another space.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime, if there is something to do that blocks.
     async fn free(&self, block: BlockId) -> Result<(), SpaceError> {
         if let Some(remains) = self.release(block)? {
-            // The id is stale now; the rest is not left to whoever waits for this. It fails only with its runtime, and
-            // then `remains` was dropped.
-            let _ = tokio::task::spawn_blocking(move || drop(remains)).await;
+            // The id is stale now; the rest is not left to whoever waits for this. It fails only where there is no
+            // thread for it, and then `remains` was dropped, or is with its runtime.
+            let finish = move || {
+                drop(remains);
+                Ok(())
+            };
+            let _ = offload::blocking(self.id(), finish).await;
         }
         Ok(())
     }

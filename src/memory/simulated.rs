@@ -35,6 +35,9 @@ struct Content {
 
 /// A GPU made of host memory.
 ///
+/// # Panics
+/// Its copies, when they are polled outside of a tokio runtime with a timer: they take time on its clock.
+///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), bursar::memory::SpaceError> {

@@ -302,8 +302,9 @@ impl Account {
 
     fn over_reserved(&self, at: usize, asked: u64, footprint: u64) -> AllocateError {
         let state = lock(&self.state);
-        let Holding { charged: allocated, reserved, .. } = state.holdings[at];
-        AllocateError::OverReserved { space: self.shared.entries[at].id, asked, footprint, allocated, reserved }
+        let Holding { charged: allocated, in_flight, reserved, .. } = state.holdings[at];
+        let space = self.shared.entries[at].id;
+        AllocateError::OverReserved { space, asked, footprint, allocated, in_flight, reserved }
     }
 
     /// The space refused, or failed: says who has it, if it is full.

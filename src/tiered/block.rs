@@ -64,6 +64,10 @@ pub type DiskBlock = Block<Disk>;
 /// Memory of a space that is charged to a lease. Dropping it frees it, and gives its bytes back to the lease; it may
 /// outlive the lease, and then holds its part of it.
 ///
+/// Bytes are back in the lease once their memory is back in the space. That is at once, unless a file has to be
+/// removed, or a copy of the block was dropped that is still under way: as long as the device, or the disk, is at it,
+/// they count as allocated, and as in flight. A copy that is forgotten (`mem::forget`) may keep them for ever.
+///
 /// It belongs into the work that uses it, as a lease does: move it into the task, the blocking closure or the callback.
 /// Work that only needs it to stay is given [`retire`](Block::retire).
 ///
@@ -110,10 +114,10 @@ pub(super) struct Held {
     charge: Charge,
 }
 
-/// What goes in this order: the memory, then the charge for it.
+/// What goes in this order: the memory, then the charge for it, unless that waits for something else.
 struct Leftover {
     _remains: Remains,
-    _charge: Charge,
+    _charge: Option<Charge>,
 }
 
 impl Held {
@@ -149,10 +153,15 @@ impl Held {
         self.charge.level()
     }
 
-    /// Frees the memory and hands out what is left to be done, with the charge for it.
+    /// Frees the memory and hands out what is left to be done, with the charge for it. Where something still uses the
+    /// memory, the charge stays with that, in flight.
     fn release(&mut self) -> Result<Option<Leftover>, SpaceError> {
-        let charge = self.charge.take();
-        let remains = self.charge.entry().space.release(self.id)?;
+        let mut charge = Some(self.charge.take());
+        let mut stay = || -> Remains {
+            charge.iter_mut().for_each(Charge::in_flight);
+            Box::new(charge.take())
+        };
+        let remains = self.entry().space.release_then(self.id, &mut stay)?;
         // Where nothing is left the charge ends here.
         Ok(remains.map(|remains| Leftover { _remains: remains, _charge: charge }))
     }
@@ -245,7 +254,7 @@ impl<T> Block<T> {
     }
 
     /// Frees it, and waits until that is done: a file is removed on a thread that may block. Its bytes are back in the
-    /// lease then.
+    /// lease then, or, where a copy that was dropped is still under way, right after that.
     ///
     /// # Errors
     /// As [`Space::free`], when somebody freed it by its id behind the back of its owner.
@@ -299,3 +308,6 @@ impl fmt::Debug for InFlight {
         f.debug_struct("InFlight").field("id", &self.held.id).field("len", &self.held.len).finish()
     }
 }
+
+#[cfg(all(test, feature = "cuda"))]
+mod tests;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::future::{Future, IntoFuture};
+#[cfg(feature = "cuda")]
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,8 +22,12 @@ use crate::model::{BudgetId, MIB, Priority, Request, ReserveError};
 /// until it is awaited, and then returns how many bytes were copied.
 ///
 /// It goes chunk by chunk, in order: while one is written the next is read, and no more than
-/// [`depth`](Transfer::depth) chunks are held at a time. A CUDA device copies blocks of
-/// [pinned](crate::memory::HeapSource::pinned) host memory, and its own, by itself, at the speed of its link or memory.
+/// [`depth`](Transfer::depth) chunks are held at a time.
+///
+/// A CUDA device copies by itself, at the speed of its link or memory, between its blocks and those of
+/// [pinned](crate::memory::HeapSource::pinned) host memory, from one of its blocks to another, and from those of
+/// another CUDA device. If the driver refuses the last, and between any other two blocks, bytes go through memory of
+/// the host.
 ///
 /// # Errors
 /// [`CopyError`], which says what is in the target.
@@ -143,10 +149,13 @@ impl<'a> Transfer<'a> {
     /// By the shortest way there is.
     async fn go(&self) -> Result<(), (CopyFault, u64)> {
         #[cfg(feature = "cuda")]
-        if self.directly().await? {
-            return Ok(());
-        }
-        self.pump().await
+        let paid = match self.directly().await? {
+            ControlFlow::Continue(paid) => paid,
+            ControlFlow::Break(()) => return Ok(()),
+        };
+        #[cfg(not(feature = "cuda"))]
+        let paid = 0;
+        self.pump(paid).await
     }
 
     /// The span of a copy to a slower tier, in the one that is current. Any other has none.
@@ -161,8 +170,8 @@ impl<'a> Transfer<'a> {
         )
     }
 
-    /// Through memory, both at once: who reads waits for room, who writes for a chunk.
-    async fn pump(&self) -> Result<(), (CopyFault, u64)> {
+    /// Through memory, both at once: who reads waits for room, who writes for a chunk. So many bytes are paid for.
+    pub(super) async fn pump(&self, paid: u64) -> Result<(), (CopyFault, u64)> {
         // No more than there are, so that a caller may allow any number.
         let chunks = usize::try_from(self.length.div_ceil(self.at_once())).unwrap_or(usize::MAX);
         let depth = self.depth.unwrap_or(DEPTH).min(chunks).max(1);
@@ -172,7 +181,7 @@ impl<'a> Transfer<'a> {
             // There is room for all of them.
             let _ = empty.try_send(Vec::new());
         }
-        let reading = async { self.read(emptied, full).await.map_err(|fault| (fault, self.unknown())) };
+        let reading = async { self.read(paid, emptied, full).await.map_err(|fault| (fault, self.unknown())) };
         let writing = async {
             while let Some(chunk) = filled.recv().await {
                 let at = self.to_offset + self.progress.done();
@@ -187,14 +196,20 @@ impl<'a> Transfer<'a> {
         tokio::try_join!(reading, writing).map(|_| ())
     }
 
-    async fn read(&self, mut emptied: mpsc::Receiver<Vec<u8>>, full: mpsc::Sender<Vec<u8>>) -> Result<(), CopyFault> {
+    async fn read(
+        &self,
+        mut paid: u64,
+        mut emptied: mpsc::Receiver<Vec<u8>>,
+        full: mpsc::Sender<Vec<u8>>,
+    ) -> Result<(), CopyFault> {
         let most = self.most_at_once();
         let mut read = 0;
         while read < self.length {
             let length = self.at_once().min(self.length - read);
             // Both ends are held by this copy until the other is done.
             let Some(mut chunk) = emptied.recv().await else { return Ok(()) };
-            self.pay(length, most).await.map_err(CopyFault::Bandwidth)?;
+            self.pay(length.saturating_sub(paid), most).await.map_err(CopyFault::Bandwidth)?;
+            paid = paid.saturating_sub(length);
             // A chunk lies in memory, and so does what is read into it.
             chunk.resize(length as usize, 0);
             let source = self.from.space();

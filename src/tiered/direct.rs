@@ -1,19 +1,19 @@
-//! Copies that a CUDA device does by itself, between its memory and pinned memory of the host, or inside its memory.
+//! Copies that a CUDA device does by itself, between its memory and pinned memory of the host, inside its memory, or
+//! from that of another device.
 //!
 //! The device's turn, and the host's turn and block, are held while chunks are queued and land, and not while bandwidth
 //! is waited for: others have their streams and blocks meanwhile.
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 
 use futures::future::{Either, select};
 
 use super::copy::Transfer;
 use super::error::CopyFault;
-use crate::memory::{Direct, Keep, SpaceError, parts};
+use crate::memory::{Direct, Keep, SpaceError, Unqueued, parts};
 use crate::model::ReserveError;
 
 /// How many chunks are under way at a time, unless somebody chooses.
@@ -34,8 +34,8 @@ struct Rest {
 
 /// How far a copy came with what it held.
 enum Stretch<'a> {
-    /// No device can do it.
-    Never,
+    /// No device can do it. So many bytes are paid for.
+    Never(u64),
     /// All of it is done.
     Done,
     /// All before this part is done, and this part is not paid for.
@@ -44,14 +44,14 @@ enum Stretch<'a> {
 
 /// A copy that has what it needs, until it is dropped.
 trait Chunks {
-    fn queue(&mut self, part: Range<usize>) -> Result<(), SpaceError>;
+    fn queue(&mut self, part: Range<usize>) -> Result<(), Unqueued>;
 
     /// Waits for the oldest. Who stops waiting has lost nothing.
     fn land(&mut self) -> impl Future<Output = Result<(), SpaceError>> + Send;
 }
 
 impl<K: Clone + Keep + Sync> Chunks for Direct<'_, K> {
-    fn queue(&mut self, part: Range<usize>) -> Result<(), SpaceError> {
+    fn queue(&mut self, part: Range<usize>) -> Result<(), Unqueued> {
         Direct::queue(self, part)
     }
 
@@ -61,15 +61,15 @@ impl<K: Clone + Keep + Sync> Chunks for Direct<'_, K> {
 }
 
 impl Transfer<'_> {
-    /// Copies if a device can do it by itself; `false`, and nothing done, if not.
-    pub(super) async fn directly(&self) -> Result<bool, Broken> {
+    /// Copies if a device can do it by itself. If not, nothing is done, and it says how many bytes are paid for.
+    pub(super) async fn directly(&self) -> Result<ControlFlow<(), u64>, Broken> {
         let chunk = self.chunk.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         // What lies in memory is as long as memory can be.
         let mut rest = Rest { parts: Box::new(parts(self.length as usize, chunk)), paid: None };
         loop {
             match self.stretch(&mut rest).await? {
-                Stretch::Never => return Ok(false),
-                Stretch::Done => return Ok(true),
+                Stretch::Never(paid) => return Ok(ControlFlow::Continue(paid)),
+                Stretch::Done => return Ok(ControlFlow::Break(())),
                 Stretch::Unpaid(part, payment) => {
                     payment.await.map_err(|refused| (CopyFault::Bandwidth(refused), 0))?;
                     rest.paid = Some(part);
@@ -88,25 +88,29 @@ impl Transfer<'_> {
         if let (Some(host), Some(gpu)) = (from.host(), to.cuda()) {
             let (stream, id) = (self.from.stream(), self.from.id());
             let lent = host.lend(stream, id, self.from_offset, length).await.map_err(begin(read))?;
-            let Some(lent) = lent else { return Ok(Stretch::Never) };
+            let Some(lent) = lent else { return Ok(Stretch::Never(0)) };
             let direct = gpu.copy_in(self.to.stream(), self.to.id(), self.to_offset, lent).await;
             return self.drive(direct.map_err(begin(write))?, write, rest).await;
         }
         if let (Some(gpu), Some(host)) = (from.cuda(), to.host()) {
             let (stream, id) = (self.to.stream(), self.to.id());
             let lent = host.lend(stream, id, self.to_offset, length).await.map_err(begin(write))?;
-            let Some(lent) = lent else { return Ok(Stretch::Never) };
+            let Some(lent) = lent else { return Ok(Stretch::Never(0)) };
             let direct = gpu.copy_out(self.from.stream(), self.from.id(), self.from_offset, lent).await;
             return self.drive(direct.map_err(begin(read))?, read, rest).await;
         }
-        if let (true, Some(gpu)) = (Arc::ptr_eq(from, to), to.cuda()) {
-            let source = (self.from.id(), self.from_offset);
-            let is_source = |error: &SpaceError| *error == SpaceError::StaleBlock { block: self.from.id() };
+        if let (Some(source), Some(gpu)) = (from.cuda(), to.cuda()) {
+            let source = (source, self.from.id(), self.from_offset);
+            let is_source = |error: &SpaceError| match error {
+                SpaceError::StaleBlock { block } => *block == self.from.id(),
+                SpaceError::Lost { space, .. } => *space != self.to.id().space(),
+                _ => false,
+            };
             let fault = |error| (if is_source(&error) { read(error) } else { write(error) }, 0);
-            let direct = gpu.copy_within(self.to.stream(), self.to.id(), self.to_offset, source, length).await;
+            let direct = gpu.copy_from(self.to.stream(), self.to.id(), self.to_offset, source, length).await;
             return self.drive(direct.map_err(fault)?, write, rest).await;
         }
-        Ok(Stretch::Never)
+        Ok(Stretch::Never(0))
     }
 
     /// Queues chunk by chunk, each paid for, and waits for the oldest while as many are under way as may be. Where the
@@ -141,8 +145,14 @@ impl Transfer<'_> {
             };
             self.land(&mut direct, &mut under_way, depth - 1, fault).await?;
             let bytes = part.len() as u64;
-            direct.queue(part).map_err(|error| (fault(error), under_way.iter().sum()))?;
-            under_way.push_back(bytes);
+            let first = part.start == 0;
+            let queued = direct.queue(part);
+            match &queued {
+                Err(Unqueued::Refused(_)) if first => return Ok(Stretch::Never(bytes)),
+                Err(Unqueued::Refused(_) | Unqueued::Not(_)) => {}
+                Err(Unqueued::Begun(_)) | Ok(()) => under_way.push_back(bytes),
+            }
+            queued.map_err(|error| (fault(error.into()), under_way.iter().sum()))?;
         }
         self.land(&mut direct, &mut under_way, 0, fault).await?;
         Ok(Stretch::Done)
@@ -166,6 +176,7 @@ impl Transfer<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use futures::lock::{Mutex, OwnedMutexGuard};
@@ -178,16 +189,31 @@ mod tests {
     use crate::tiered::{Block, Tiers, copy};
 
     const LENGTH: u64 = 4 * MIB;
+    const LOST: SpaceError = SpaceError::Zero { space: SpaceId { tier: Tier::Gpu, index: 0 } };
+
+    /// How a part fails.
+    type How = fn(SpaceError) -> Unqueued;
 
     /// A device that takes so long for each chunk, and what is held for it.
     struct Pretended {
         each: Duration,
         queued: Vec<Range<usize>>,
+        /// What becomes of the part with this number.
+        fails: Option<(usize, How)>,
         _turn: OwnedMutexGuard<()>,
     }
 
+    impl Pretended {
+        fn new(each: Duration, turn: OwnedMutexGuard<()>) -> Self {
+            Pretended { each, queued: Vec::new(), fails: None, _turn: turn }
+        }
+    }
+
     impl Chunks for Pretended {
-        fn queue(&mut self, part: Range<usize>) -> Result<(), SpaceError> {
+        fn queue(&mut self, part: Range<usize>) -> Result<(), Unqueued> {
+            if let Some((_, how)) = self.fails.filter(|&(at, _)| at == self.queued.len()) {
+                return Err(how(LOST));
+            }
             self.queued.push(part);
             Ok(())
         }
@@ -226,7 +252,7 @@ mod tests {
         let (turn, mut rest, begun) = (Arc::new(Mutex::new(())), rest(), Instant::now());
         for stretch in 1.. {
             let held = Arc::clone(&turn).try_lock_owned().expect("nobody holds it");
-            let direct = Pretended { each: Duration::from_millis(10), queued: Vec::new(), _turn: held };
+            let direct = Pretended::new(Duration::from_millis(10), held);
             let stretched = transfer.drive(direct, CopyFault::Write, &mut rest).await;
             assert!(turn.try_lock().is_some());
             assert_eq!(transfer.progress().done(), stretch * MIB);
@@ -237,7 +263,7 @@ mod tests {
                     rest.paid = Some(part);
                 }
                 Stretch::Done => break,
-                Stretch::Never => unreachable!("it began"),
+                Stretch::Never(_) => unreachable!("it began"),
             }
         }
         assert_eq!(transfer.progress().done(), LENGTH);
@@ -250,10 +276,45 @@ mod tests {
         let (_scheduler, [from, mut to]) = blocks().await;
         let transfer = copy(&from, &mut to).charge(BudgetId::IO);
         let held = Arc::new(Mutex::new(())).try_lock_owned().expect("nobody holds it");
-        let direct = Pretended { each: Duration::from_secs(10), queued: Vec::new(), _turn: held };
+        let direct = Pretended::new(Duration::from_secs(10), held);
         let stretched = transfer.drive(direct, CopyFault::Write, &mut rest()).await;
         assert!(matches!(stretched, Ok(Stretch::Done)));
         assert_eq!(transfer.progress().done(), LENGTH);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_device_may_be_at_counts_as_unknown_also_the_part_that_could_not_be_queued_whole() {
+        let (_scheduler, [from, mut to]) = blocks().await;
+        let cases = [(Unqueued::Not as How, 0), (Unqueued::Begun as How, MIB)];
+        for ((how, own), at) in cases.into_iter().flat_map(|case| [(case, 0), (case, 2), (case, 3)]) {
+            let transfer = copy(&from, &mut to).depth(3);
+            let held = Arc::new(Mutex::new(())).try_lock_owned().expect("nobody holds it");
+            let direct = Pretended { fails: Some((at, how)), ..Pretended::new(Duration::from_secs(10), held) };
+            let broken = transfer.drive(direct, CopyFault::Write, &mut rest()).await.err();
+            // The fourth is queued when the first has landed.
+            let (before, done) = (at.min(2) as u64 * MIB, (at as u64).saturating_sub(2) * MIB);
+            assert_eq!(broken, Some((CopyFault::Write(LOST), before + own)), "part {at}");
+            assert_eq!(transfer.progress().done(), done);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_copy_that_the_driver_refuses_goes_through_memory_and_pays_for_no_byte_twice() {
+        let (scheduler, [mut from, mut to]) = blocks().await;
+        from.write(0, &[7; LENGTH as usize]).await.expect("it is there");
+        let transfer = copy(&from, &mut to).chunk(3 * MIB / 4).charge(BudgetId::IO);
+        let held = Arc::new(Mutex::new(())).try_lock_owned().expect("nobody holds it");
+        let fails = Some((0, Unqueued::Refused as How));
+        let direct = Pretended { fails, ..Pretended::new(Duration::from_secs(10), held) };
+        let Ok(Stretch::Never(paid)) = transfer.drive(direct, CopyFault::Write, &mut rest()).await else {
+            panic!("it is refused")
+        };
+        assert_eq!((paid, transfer.pump(paid).await), (MIB, Ok(())));
+        let granted = scheduler.stats().budget(BudgetId::IO).map(|budget| budget.granted);
+        assert_eq!((granted, transfer.progress().done()), (Some(LENGTH), LENGTH));
+        let mut back = vec![0; LENGTH as usize];
+        to.read(0, &mut back).await.expect("it is there");
+        assert!(back.iter().all(|&byte| byte == 7));
     }
 
     #[tokio::test(start_paused = true)]
@@ -261,7 +322,7 @@ mod tests {
         let (scheduler, [from, mut to]) = blocks().await;
         let transfer = copy(&from, &mut to).charge(BudgetId::IO);
         let held = Arc::new(Mutex::new(())).try_lock_owned().expect("nobody holds it");
-        let direct = Pretended { each: Duration::from_secs(10), queued: Vec::new(), _turn: held };
+        let direct = Pretended::new(Duration::from_secs(10), held);
         let mut rest = rest();
         let closing = async {
             sleep(Duration::from_millis(500)).await;

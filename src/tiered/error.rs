@@ -74,9 +74,10 @@ pub enum AllocateError {
     },
     /// More than was reserved, and the lease is to fail then.
     #[error(
-        "{space}: asked {}, which takes {}; the lease has {} of the {} it reserved left; reserve or grow by what is \
+        "{space}: asked {}, which takes {}; the lease has {} of the {} it reserved left{}; reserve or grow by what is \
          missing, or choose another `OverUse`",
-        Bytes(*.asked), Bytes(*.footprint), Bytes(.reserved.saturating_sub(*.allocated)), Bytes(*.reserved)
+        Bytes(*.asked), Bytes(*.footprint), Bytes(.reserved.saturating_sub(*.allocated)), Bytes(*.reserved),
+        InFlight(*.in_flight)
     )]
     OverReserved {
         /// The space.
@@ -87,6 +88,8 @@ pub enum AllocateError {
         footprint: u64,
         /// What the lease has allocated in it.
         allocated: u64,
+        /// The part of it that comes back when work has passed.
+        in_flight: u64,
         /// What the lease reserved of it.
         reserved: u64,
     },
@@ -123,6 +126,18 @@ impl AllocateError {
                 matches!(source, SpaceError::OutOfMemory { .. } | SpaceError::DiskFull { .. })
             }
             _ => false,
+        }
+    }
+}
+
+/// What of a lease comes back by itself, if anything does.
+struct InFlight(u64);
+
+impl fmt::Display for InFlight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            bytes => write!(f, ", and {} come back when work has passed that still uses them", Bytes(bytes)),
         }
     }
 }

@@ -37,7 +37,9 @@
 //!
 //! A block holds its part of the lease. When a lease is dropped, what no block uses comes back at once, and the rest
 //! as the blocks go: units are never lent again while the memory they stand for is in use. So whatever works on a
-//! block is given the block, or an [`InFlight`] of it, and no lease ends before the work does.
+//! block is given the block, or an [`InFlight`] of it, and no lease ends before the work does. Copies see to that
+//! themselves: one that is dropped while the device is at it keeps the memory, and with it the charge for it, until
+//! that is done ([`Space::release_then`]).
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {

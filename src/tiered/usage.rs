@@ -18,7 +18,8 @@ pub struct SpaceUsage {
     pub total: u64,
     /// In blocks, with what they are rounded up by and what is [in flight](super::InFlight).
     pub allocated: u64,
-    /// The part of `allocated` that waits for work to pass.
+    /// The part of `allocated` that waits for work to pass: retired, or freed under a copy that was dropped and is
+    /// still under way.
     pub in_flight: u64,
     /// How many blocks there are.
     pub blocks: u64,
@@ -53,7 +54,7 @@ pub struct LeaseUsage {
     pub reserved: u64,
     /// In blocks, with what they are rounded up by and what is in flight.
     pub allocated: u64,
-    /// The part of `allocated` that waits for work to pass.
+    /// The part of `allocated` that waits for work to pass, as in [`SpaceUsage`].
     pub in_flight: u64,
     /// By how much it has allocated more than it reserved.
     pub over: u64,

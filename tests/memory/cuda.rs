@@ -1,9 +1,11 @@
 //! What only a CUDA device can show. Without one every test says so and is done.
 
-use std::ffi::c_void;
+use std::future::Future;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bursar::memory::{
@@ -11,41 +13,21 @@ use bursar::memory::{
     Space, SpaceError, Stream,
 };
 use bursar::{GIB, MIB, SpaceId, Tier};
-use cudarc::driver::{CudaStream, DevicePtr, result};
+use cudarc::driver::{CudaContext, DevicePtr, result};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
+use crate::gate::{Gate, Turn};
 use crate::hand::GPU0;
 
 const A: Stream = Stream(1);
 const B: Stream = Stream(2);
 
-/// A device that no other test uses meanwhile: the driver keeps every thread waiting while one of them returns memory,
-/// which waits for the whole device, and so for streams that another test holds up.
+/// The first device, for one test at a time.
 #[derive(Debug)]
 pub struct Alone {
     gpu: CudaSpace,
     _turn: Turn,
-}
-
-#[derive(Debug)]
-struct Turn;
-
-static TAKEN: Mutex<bool> = Mutex::new(false);
-static GIVEN_BACK: Condvar = Condvar::new();
-
-impl Turn {
-    fn take() -> Turn {
-        let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut taken = GIVEN_BACK.wait_while(taken, |taken| *taken).unwrap_or_else(PoisonError::into_inner);
-        *taken = true;
-        Turn
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        *TAKEN.lock().unwrap_or_else(PoisonError::into_inner) = false;
-        GIVEN_BACK.notify_one();
-    }
 }
 
 impl Deref for Alone {
@@ -94,6 +76,10 @@ impl Space for Alone {
         self.gpu.release(block)
     }
 
+    fn release_then(&self, block: BlockId, then: &mut dyn FnMut() -> Remains) -> Result<Option<Remains>, SpaceError> {
+        self.gpu.release_then(block, then)
+    }
+
     async fn write(&self, stream: Stream, block: BlockId, offset: u64, bytes: &[u8]) -> Result<(), SpaceError> {
         self.gpu.write(stream, block, offset, bytes).await
     }
@@ -120,33 +106,6 @@ pub fn open(limit: u64) -> Option<Alone> {
     }
 }
 
-/// Holds a stream up until it is let go.
-struct Gate(Arc<AtomicBool>);
-
-impl Gate {
-    fn shut(stream: &CudaStream) -> Gate {
-        unsafe extern "C" fn wait(open: *mut c_void) {
-            // SAFETY: made by `into_raw` below, for this one call.
-            let open = unsafe { Arc::from_raw(open.cast::<AtomicBool>()) };
-            while !open.load(Ordering::Acquire) {
-                std::thread::yield_now();
-            }
-        }
-        let open = Arc::new(AtomicBool::new(false));
-        let raw = Arc::into_raw(Arc::clone(&open)).cast_mut().cast();
-        stream.context().bind_to_thread().unwrap();
-        // SAFETY: the function calls nothing of CUDA, and `raw` is a count of its own.
-        unsafe { result::stream::launch_host_function(stream.cu_stream(), wait, raw) }.unwrap();
-        Gate(open)
-    }
-}
-
-impl Drop for Gate {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
-
 #[test]
 fn without_a_driver_or_a_device_the_answer_is_an_error_and_not_a_panic() {
     let devices = CudaDevice::all();
@@ -162,6 +121,17 @@ fn without_a_driver_or_a_device_the_answer_is_an_error_and_not_a_panic() {
             assert!(error.to_string().starts_with("no CUDA driver: "), "{error}");
         }
     }
+}
+
+#[test]
+fn a_limit_below_what_a_device_gives_at_once_is_refused_with_the_smallest_there_is_whether_there_is_a_device_or_not() {
+    for asked in [0, 1, MIB, 2 * MIB - 1] {
+        let refused = CudaSpace::open(GPU0, CudaConfig::new(0).limit(asked)).unwrap_err();
+        assert_eq!(refused, CudaError::TooSmall { asked, least: 2 * MIB });
+        assert!(refused.to_string().ends_with("allow at least 2.0 MiB"), "{refused}");
+    }
+    let Some(gpu) = open(2 * MIB) else { return };
+    assert_eq!((gpu.capacity(), gpu.allocate_block(2 * MIB, A).map(|block| block.len())), (2 * MIB, Ok(2 * MIB)));
 }
 
 #[test]
@@ -331,6 +301,40 @@ fn hosts(gpu: &CudaSpace) -> [HostSpace; 2] {
     source.map(|source| HostSpace::with(id, source, GIB, PoolConfig::host(GIB).slab(256 * MIB)))
 }
 
+/// What is current on this thread.
+fn current() -> Option<usize> {
+    result::ctx::get_current().unwrap().map(|context| context.addr())
+}
+
+#[tokio::test]
+async fn whatever_a_device_is_asked_the_context_that_was_current_on_the_thread_is_so_afterwards() {
+    // Another device's, where there is one.
+    let other = CudaDevice::all().is_ok_and(|devices| devices.len() > 1).then(|| CudaContext::new(1).unwrap());
+    let Some(gpu) = open(64 * MIB) else { return };
+    let [host, _] = hosts(&gpu);
+    let expected = other.as_ref().map(|context| context.cu_ctx().addr());
+    assert_eq!(current(), expected, "it was opened");
+    let (id, bytes) = (gpu.allocate(5 * MIB).await.unwrap(), vec![7; 5 << 20]);
+    gpu.write(A, id, 0, &bytes).await.unwrap();
+    gpu.read(B, id, 0, &mut vec![0; 5 << 20]).await.unwrap();
+    assert_eq!(current(), expected, "slices were copied");
+    let block = Arc::new(host.allocate_block(5 * MIB).unwrap());
+    gpu.write_from(A, id, 0, &block).await.unwrap();
+    gpu.read_into(B, id, 0, host.allocate_block(5 * MIB).unwrap()).await.unwrap();
+    assert_eq!(current(), expected, "blocks were copied");
+    gpu.free(id).await.unwrap();
+    let mut block = gpu.allocate_block(40 * MIB, A).unwrap();
+    block.used_on(B);
+    drop(block.view::<u8>().unwrap());
+    drop(block);
+    assert_eq!(current(), expected, "a block was used and freed");
+    gpu.probe().unwrap();
+    while gpu.pool().usage().reserved > 0 {
+        gpu.pool().trim(0);
+    }
+    assert_eq!(current(), expected, "all went back to the driver");
+}
+
 /// Bytes that tell where they are.
 fn numbered(bytes: &mut [u8]) {
     for (at, chunk) in bytes.chunks_mut(8).enumerate() {
@@ -393,6 +397,33 @@ async fn a_host_block_is_kept_until_the_device_is_done_with_a_copy_that_was_give
         while host.used() > 0 {
             tokio::task::yield_now().await;
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_after_a_block_that_is_freed_under_a_dropped_copy_comes_right_after_its_memory() {
+    let Some(gpu) = open(64 * MIB) else { return };
+    let [host, _] = hosts(&gpu);
+    let (from, plain) = (Arc::new(host.allocate_block(MIB).unwrap()), vec![1; MIB as usize]);
+    for direct in [true, false] {
+        let block = gpu.allocate_on(A, MIB).await.unwrap();
+        let gate = Gate::shut(gpu.cuda_stream(A));
+        let mut given_up: Pin<Box<dyn Future<Output = _>>> = match direct {
+            true => Box::pin(gpu.write_from(A, block, 0, &from)),
+            false => Box::pin(gpu.write(A, block, 0, &plain)),
+        };
+        assert!(futures::poll!(given_up.as_mut()).is_pending());
+        drop(given_up);
+        let (charge, back) = oneshot::channel::<()>();
+        let (mut charge, mut back) = (Some(charge), pin!(back));
+        assert!(gpu.release_then(block, &mut || Box::new(charge.take())).unwrap().is_none());
+        assert!(charge.is_none(), "the device is still at it");
+        assert!(futures::poll!(back.as_mut()).is_pending());
+        assert_eq!(gpu.used(), gpu.footprint(MIB));
+        drop(gate);
+        let back = timeout(Duration::from_secs(20), back).await;
+        assert!(back.expect("the copy has landed").is_err(), "dropped");
+        assert_eq!(gpu.used(), 0);
     }
 }
 

@@ -44,6 +44,30 @@ fn files(disk: &DiskSpace) -> Vec<PathBuf> {
     all.filter(|path| !path.ends_with("alive")).collect()
 }
 
+/// Polls on this thread, which is in no runtime.
+fn outside<T>(future: impl Future<Output = T>) -> T {
+    let mut future = tokio_test::task::spawn(future);
+    loop {
+        match future.poll() {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::yield_now(),
+        }
+    }
+}
+
+#[test]
+fn a_disk_is_used_outside_of_a_runtime_as_inside() {
+    let root = Root::new();
+    let disk = outside(DiskSpace::open(DISK0, root.config(MIB))).unwrap();
+    let block = outside(disk.allocate(100 * KIB)).unwrap();
+    outside(disk.write(S, block, 7, &[3; 70_000])).unwrap();
+    let mut back = vec![0; 70_000];
+    outside(disk.read(S, block, 7, &mut back)).unwrap();
+    assert!(back.iter().all(|&byte| byte == 3));
+    outside(disk.free(block)).unwrap();
+    assert_eq!((files(&disk).len(), disk.used()), (0, 0));
+}
+
 #[tokio::test]
 async fn damage_is_found_when_it_is_read_and_what_is_sound_can_be_read_all_the_same() {
     let root = Root::new();

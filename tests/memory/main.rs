@@ -10,6 +10,9 @@
 mod cuda;
 #[cfg(unix)]
 mod disk;
+#[cfg(feature = "cuda")]
+#[path = "../common/gate.rs"]
+mod gate;
 mod hand;
 mod host;
 mod known_bugs;

@@ -73,6 +73,10 @@ impl Space for Faulty {
         self.device.release(block)
     }
 
+    fn release_then(&self, block: BlockId, then: &mut dyn FnMut() -> Remains) -> Result<Option<Remains>, SpaceError> {
+        self.device.release_then(block, then)
+    }
+
     async fn write(&self, stream: Stream, block: BlockId, offset: u64, bytes: &[u8]) -> Result<(), SpaceError> {
         self.call(block).await?;
         self.device.write(stream, block, offset, bytes).await

@@ -1,15 +1,18 @@
 //! Blocks of leases as kernels see them. What only a CUDA device can show says so and is done without one.
 
-use std::future::IntoFuture;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
 use std::time::Duration;
 
 use bursar::memory::{
     CudaConfig, CudaError, CudaSpace, HeapSource, HostSpace, PoolConfig, SimulatedDevice, SpaceError, ViewError,
 };
-use bursar::tiered::{CopyFault, DeviceBlock, HostBlock, MemoryLease, OverUse, Tiers, Transfer, copy};
-use bursar::{Budget, BudgetId, Config, MIB, Request, Scheduler, Tier};
+use bursar::tiered::{Block, CopyFault, DeviceBlock, HostBlock, MemoryLease, OverUse, Tiers, Transfer, copy};
+use bursar::{Budget, BudgetId, Config, MIB, Request, Scheduler, SpaceId, Tier};
+use futures::FutureExt;
 
 use crate::backends::{K, Rig, rig, space};
+use crate::gate::{Gate, Turn};
 
 /// Tiers over the first device, or a line that says why there is none.
 fn device() -> Option<Rig> {
@@ -37,6 +40,7 @@ async fn a_block_of_a_simulated_device_has_no_address_no_stream_and_no_view() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_view_of_a_leased_block_is_its_memory_typed_and_charged_for_as_long_as_the_block_is() {
+    let _alone = Turn::take();
     let Some(rig) = device() else { return };
     let lease = rig.lease(MIB / K, OverUse::Fail);
     let mut block: DeviceBlock = lease.allocate(4_096).await.unwrap();
@@ -69,6 +73,7 @@ async fn a_view_of_a_leased_block_is_its_memory_typed_and_charged_for_as_long_as
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_that_is_freed_behind_the_back_of_a_view_is_nobody_elses_until_the_view_is_gone() {
+    let _alone = Turn::take();
     let Some(rig) = device() else { return };
     let lease = rig.lease(MIB / K, OverUse::Fail);
     let mut block: DeviceBlock = lease.allocate(4_096).await.unwrap();
@@ -118,7 +123,7 @@ fn numbered() -> Vec<u8> {
     (0..SIZE).map(|at| (at * 31 + at / 4_093) as u8).collect()
 }
 
-async fn bytes_of<T>(block: &bursar::tiered::Block<T>) -> Vec<u8> {
+async fn bytes_of<T>(block: &Block<T>) -> Vec<u8> {
     let mut bytes = vec![0; block.len() as usize];
     block.read(0, &mut bytes).await.unwrap();
     bytes
@@ -133,6 +138,7 @@ fn chunked(transfer: Transfer<'_>, chunk: Option<u64>) -> Transfer<'_> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn host_blocks_pinned_or_not_go_to_the_device_and_back_whatever_the_range_and_the_chunk() {
+    let _alone = Turn::take();
     for pinned in [true, false] {
         let Some((_scheduler, _tiers, lease)) = machine(pinned).await else { return };
         let mut from: HostBlock = lease.allocate(SIZE).await.unwrap();
@@ -155,30 +161,126 @@ async fn host_blocks_pinned_or_not_go_to_the_device_and_back_whatever_the_range_
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_copies_from_block_to_block_in_the_order_of_both_their_streams() {
-    let Some((_scheduler, tiers, lease)) = machine(true).await else { return };
-    let gpu = space(Tier::Gpu);
-    let streams = tiers.streams(gpu).unwrap();
-    let (one, other) = (streams.acquire().await, streams.acquire().await);
-    let mut from = lease.allocate_on(gpu, *one, SIZE).await.unwrap();
-    let mut to = lease.allocate_on(gpu, *other, SIZE).await.unwrap();
+/// Copies again and again, with what is written before and after on the streams of both.
+async fn assert_in_order(from: &mut Block, to: &mut Block) {
     for round in 0..20_u8 {
         let bytes: Vec<u8> = numbered().iter().map(|byte| byte ^ round).collect();
         from.write(0, &bytes).await.unwrap();
         to.write(0, &vec![round; SIZE as usize]).await.unwrap();
         let length = SIZE - 1_000;
-        assert_eq!(copy(&from, &mut to).range(1_000, 10, length).await, Ok(length));
+        assert_eq!(copy(from, to).range(1_000, 10, length).await, Ok(length));
         // Not before it was read.
         from.write(0, &vec![0; SIZE as usize]).await.unwrap();
-        let found = bytes_of(&to).await;
+        let found = bytes_of(to).await;
         assert!(found[10..10 + length as usize] == bytes[1_000..], "round {round}");
         assert!(found[..10].iter().chain(&found[10 + length as usize..]).all(|&byte| byte == round));
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_copies_from_block_to_block_in_the_order_of_both_their_streams() {
+    let _alone = Turn::take();
+    let Some((_scheduler, tiers, lease)) = machine(true).await else { return };
+    let gpu = space(Tier::Gpu);
+    let streams = tiers.streams(gpu).unwrap();
+    let (one, other) = (streams.acquire().await, streams.acquire().await);
+    let mut from = lease.allocate_on(gpu, *one, SIZE).await.unwrap();
+    let mut to = lease.allocate_on(gpu, *other, SIZE).await.unwrap();
+    assert_in_order(&mut from, &mut to).await;
+}
+
+const GPUS: [SpaceId; 2] = [space(Tier::Gpu), SpaceId { tier: Tier::Gpu, index: 1 }];
+
+/// Two spaces of 64 MiB on devices with these numbers, and a lease of both, or a line that says why there are none.
+async fn pair(ordinals: [usize; 2]) -> Option<(Scheduler, Tiers, MemoryLease)> {
+    let (mut builder, mut config, mut request) = (Tiers::builder(), Config::new(), Request::new());
+    for (id, ordinal) in GPUS.into_iter().zip(ordinals) {
+        match CudaSpace::open(id, CudaConfig::new(ordinal).limit(64 * MIB)) {
+            Ok(gpu) => builder = builder.space(gpu),
+            Err(reason @ (CudaError::NoDriver { .. } | CudaError::NoDevice { .. })) => {
+                println!("skipped: {reason}");
+                return None;
+            }
+            Err(failed) => panic!("{failed}"),
+        }
+        config = config.with(Budget::loan(id.budget().unwrap(), 64 * MIB));
+        request = request.space(id, 64 * MIB);
+    }
+    let scheduler = Scheduler::builder().config(config).spawn().unwrap();
+    let tiers = builder.build(&scheduler).unwrap();
+    let lease = tiers.reserve(request).await.unwrap();
+    Some((scheduler, tiers, lease))
+}
+
+/// Two spaces of one device, and two devices, there and back.
+const PAIRS: [[usize; 2]; 3] = [[0, 0], [0, 1], [1, 0]];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_goes_to_another_space_of_its_device_and_to_another_device_in_the_order_of_both_streams() {
+    let _alone = Turn::take();
+    for ordinals in PAIRS {
+        let Some((_scheduler, _tiers, lease)) = pair(ordinals).await else { return };
+        let mut from = lease.allocate_in(GPUS[0], SIZE).await.unwrap();
+        let mut to = lease.allocate_in(GPUS[1], SIZE).await.unwrap();
+        assert_in_order(&mut from, &mut to).await;
+        for chunk in [1_000_003, 64 * MIB] {
+            from.write(0, &numbered()).await.unwrap();
+            to.write(0, &vec![1; SIZE as usize]).await.unwrap();
+            assert_eq!(copy(&from, &mut to).chunk(chunk).depth(3).await, Ok(SIZE));
+            assert!(bytes_of(&to).await == numbered(), "devices {ordinals:?}, chunk {chunk}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_blocks_of_a_copy_between_devices_that_was_given_up_are_kept_until_the_device_is_done_with_it() {
+    let _alone = Turn::take();
+    for ordinals in PAIRS {
+        let Some((scheduler, tiers, lease)) = pair(ordinals).await else { return };
+        let mut from: DeviceBlock = lease.allocate_in(GPUS[0], SIZE).await.unwrap().typed().unwrap();
+        let mut to: DeviceBlock = lease.allocate_in(GPUS[1], SIZE).await.unwrap().typed().unwrap();
+        from.write(0, &numbered()).await.unwrap();
+        copy(&from, &mut to).await.unwrap();
+        let gate = Gate::shut(to.cuda_stream().unwrap());
+        let transfer = copy(&from, &mut to).chunk(MIB);
+        let progress = transfer.progress();
+        let mut transfer = transfer.into_future();
+        assert!(futures::poll!(transfer.as_mut()).is_pending());
+        drop(transfer);
+        assert_eq!(progress.done(), 0);
+        drop((from, to));
+        let used = || GPUS.map(|id| tiers.space(id).unwrap().used());
+        assert!(used().iter().all(|&bytes| bytes >= SIZE), "{:?} while the device is at it", used());
+        drop(gate);
+        while used() != [0, 0] {
+            tokio::task::yield_now().await;
+        }
+        drop(lease);
+        scheduler.verify().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_between_devices_says_which_of_its_blocks_is_gone() {
+    let _alone = Turn::take();
+    for ordinals in PAIRS {
+        let Some((_scheduler, tiers, lease)) = pair(ordinals).await else { return };
+        for (gone, fault) in [CopyFault::Read as fn(SpaceError) -> CopyFault, CopyFault::Write].into_iter().enumerate()
+        {
+            let from = lease.allocate_in(GPUS[0], MIB).await.unwrap();
+            let mut to = lease.allocate_in(GPUS[1], MIB).await.unwrap();
+            let block = [from.id(), to.id()][gone];
+            tiers.space(GPUS[gone]).unwrap().release(block).unwrap();
+            let failed = copy(&from, &mut to).await.unwrap_err();
+            assert_eq!((failed.done, failed.unknown), (0, 0));
+            assert_eq!(failed.fault, fault(SpaceError::StaleBlock { block }));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_of_a_device_that_is_dropped_has_copied_what_it_says_and_what_comes_later_comes_after_it() {
+    let _alone = Turn::take();
     let Some((scheduler, tiers, lease)) = machine(true).await else { return };
     let mut from: HostBlock = lease.allocate(SIZE).await.unwrap();
     let mut on_device: DeviceBlock = lease.allocate(SIZE).await.unwrap();
@@ -206,13 +308,58 @@ async fn a_copy_of_a_device_that_is_dropped_has_copied_what_it_says_and_what_com
     let _ = futures::poll!(transfer.as_mut());
     drop(transfer);
     drop((from, on_device, back, lease));
+    landed(&scheduler, &tiers).await;
+}
+
+/// Waits until nothing is charged any more, and nothing allocated then.
+async fn landed(scheduler: &Scheduler, tiers: &Tiers) {
+    let all_back = async {
+        for id in [Tier::Gpu, Tier::Host].map(space) {
+            while tiers.usage(id).unwrap().total > 0 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!((tiers.usage(id).unwrap().allocated, tiers.space(id).unwrap().used()), (0, 0));
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), all_back).await.expect("the copies land");
     scheduler.verify().unwrap();
     assert_eq!(scheduler.stats().leases, 0);
-    assert_eq!(tiers.usage(space(Tier::Gpu)).unwrap().allocated, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_and_a_host_that_are_full_have_what_can_be_reserved_though_copies_of_freed_blocks_are_in_flight() {
+    let Some((scheduler, tiers, lease)) = machine(true).await else { return };
+    drop(lease);
+    let bytes = vec![1; 64 << 20];
+    for round in 0..40 {
+        let all = tiers.reserve(Request::new().gpu(64 * MIB).host(64 * MIB));
+        let lease = tokio::time::timeout(Duration::from_secs(20), all).await.expect("the copies land").unwrap();
+        let mut on_device: DeviceBlock = lease.allocate(64 * MIB).await.expect("what is reserved is there");
+        let mut on_host: HostBlock = lease.allocate(64 * MIB).await.expect("what is reserved is there");
+        let mut given_up: Pin<Box<dyn Future<Output = ()>>> = match round % 3 {
+            0 => Box::pin(copy(&on_host, &mut on_device).into_future().map(drop)),
+            1 => Box::pin(copy(&on_device, &mut on_host).into_future().map(drop)),
+            _ => Box::pin(on_device.write(0, &bytes).map(drop)),
+        };
+        for _ in 0..1 + round / 3 {
+            if futures::poll!(given_up.as_mut()).is_ready() {
+                break;
+            }
+        }
+        drop(given_up);
+        drop((on_device, on_host, lease));
+        for id in [Tier::Gpu, Tier::Host].map(space) {
+            // In this order, as both only fall.
+            let charged = tiers.usage(id).unwrap().total;
+            assert!(tiers.space(id).unwrap().used() <= charged, "{id} in round {round}");
+        }
+    }
+    landed(&scheduler, &tiers).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_block_that_is_freed_behind_its_owner_ends_the_copy_with_what_was_done() {
+    let _alone = Turn::take();
     let Some((_scheduler, tiers, lease)) = machine(true).await else { return };
     let from: HostBlock = lease.allocate(SIZE).await.unwrap();
     let mut on_device: DeviceBlock = lease.allocate(SIZE).await.unwrap();
@@ -226,6 +373,7 @@ async fn a_device_block_that_is_freed_behind_its_owner_ends_the_copy_with_what_w
 /// The rate has the bytes of two chunks, and those of a third in twelve days.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_that_waits_for_bandwidth_holds_up_nobody_on_its_streams_or_at_its_blocks() {
+    let _alone = Turn::take();
     let rate = Budget::rate(BudgetId::IO, 1).burst(2 * MIB);
     let Some((_scheduler, _tiers, lease)) = machine_with(true, rate).await else { return };
     let mut from: HostBlock = lease.allocate(SIZE).await.unwrap();

@@ -4,7 +4,7 @@
 //! `upstream` (8 to 12, 23, 24: what is asked of a space, and what becomes of a refusal) and `stress` (25 to 28). Its
 //! bugs 1 to 13, 15, 17, 20 and 21 are in `known_bugs`; 10, 11, 14, 16, 19 and 21 in that of `tests/memory`. Bug 18 is
 //! of batches, which are not there yet. Spaces that fail at any call, and futures that are dropped at any await point,
-//! are in `attacks`.
+//! are in `attacks`; blocks that are freed under a copy that goes on in `in_flight`.
 
 mod attacks;
 mod backends;
@@ -14,7 +14,12 @@ mod common;
 mod copies;
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(feature = "cuda")]
+#[path = "../common/gate.rs"]
+mod gate;
 mod ids;
+#[cfg(unix)]
+mod in_flight;
 mod known_bugs;
 mod paper;
 mod pool_notes;

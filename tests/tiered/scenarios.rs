@@ -193,9 +193,8 @@ async fn scenarios_8_and_11_on_every_space_what_is_rounded_up_is_charged_rounded
         let lease = rig.scheduler.try_reserve(Request::new().amount(rig.budget, page - 1)).unwrap();
         let lease = rig.tiers.attach(lease, OverUse::Fail).unwrap();
         let refused = lease.allocate_in(rig.id, 4_097).await.unwrap_err();
-        let (allocated, reserved) = (0, page - 1);
-        let expected =
-            AllocateError::OverReserved { space: rig.id, asked: 4_097, footprint: page, allocated, reserved };
+        let (asked, footprint, allocated, in_flight, reserved) = (4_097, page, 0, 0, page - 1);
+        let expected = AllocateError::OverReserved { space: rig.id, asked, footprint, allocated, in_flight, reserved };
         assert_eq!(refused, expected);
         drop(lease);
         rig.assert_untouched();
@@ -279,8 +278,8 @@ async fn scenario_15_a_lease_that_fails_at_over_use_gives_all_it_reserved_and_no
         let block = rig.block(&lease, 1_024).await;
         let asked = 1;
         let footprint = rig.tiers.footprint(rig.id, asked);
-        let (allocated, reserved) = (1_024 * K, 1_024 * K);
-        let expected = AllocateError::OverReserved { space: rig.id, asked, footprint, allocated, reserved };
+        let (allocated, in_flight, reserved) = (1_024 * K, 0, 1_024 * K);
+        let expected = AllocateError::OverReserved { space: rig.id, asked, footprint, allocated, in_flight, reserved };
         assert_eq!(lease.allocate_in(rig.id, asked).await.unwrap_err(), expected);
         assert_eq!(rig.total(), 1_024);
         gone(block).await;

@@ -72,8 +72,9 @@ async fn scenario_11_what_is_rounded_up_counts_against_capacity_and_reservation(
     let rig = rig(paper.clone(), 1_000);
     assert!(matches!(rig.tiers.allocate(GPU0, 900).await, Err(AllocateError::NoRoom { short: 1_024, .. })));
     let failing = lease(&rig, 1_000, OverUse::Fail);
-    let expected =
-        AllocateError::OverReserved { space: GPU0, asked: 900, footprint: 1_024, allocated: 0, reserved: 1_000 };
+    let (space, asked, footprint) = (GPU0, 900, 1_024);
+    let (allocated, in_flight, reserved) = (0, 0, 1_000);
+    let expected = AllocateError::OverReserved { space, asked, footprint, allocated, in_flight, reserved };
     assert_eq!(failing.allocate_in(GPU0, 900).await.unwrap_err(), expected);
     drop(failing);
     for over_use in [OverUse::Ignore, OverUse::Grow] {

@@ -1,13 +1,15 @@
-//! Copies between a block and pinned memory of the host, or another block, which the device does by itself.
+//! Copies between a block and pinned memory of the host, or [another block](super::across), which the device does by
+//! itself.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::block::DeviceBlock;
-use super::copy::Way;
+use super::copy::{Unqueued, Way};
 use super::flight::{Flights, Keep};
 use super::space::CudaSpace;
 use crate::memory::host::{HostBlock, Lent};
+use crate::memory::joint::Joint;
 use crate::memory::turns::Turn;
 use crate::memory::{BlockId, Space, SpaceError, Stream};
 
@@ -25,14 +27,14 @@ pub(crate) struct Direct<'a, K: Keep> {
     way: Way,
     stream: Stream,
     block: BlockId,
-    /// Where the range begins in the block, and in memory.
+    /// Where the range begins in the block, and at the other end.
     start: u64,
-    host: u64,
+    other: u64,
     length: usize,
-    /// The other end is a block of this stream: what is queued there later comes after the copy.
-    other: Option<Stream>,
+    /// The other end is a block of this stream.
+    follower: Option<(&'a CudaSpace, Stream)>,
     keeps: K,
-    flights: Flights<(Arc<DeviceBlock>, K)>,
+    flights: Flights<(Arc<Joint<DeviceBlock>>, K)>,
     _turn: Turn,
 }
 
@@ -126,68 +128,58 @@ impl CudaSpace {
         }
     }
 
-    /// Begins to copy from another block of this device.
-    pub(crate) async fn copy_within(
-        &self,
-        stream: Stream,
-        block: BlockId,
-        offset: u64,
-        from: (BlockId, u64),
-        length: usize,
-    ) -> Result<Direct<'_, Arc<DeviceBlock>>, SpaceError> {
-        let at = self.check(from.0, from.1, length)?;
-        let other = self.block(from.0)?;
-        let (address, own) = (other.address() + at, other.stream());
-        #[allow(unsafe_code)]
-        // SAFETY: who has a share of a block keeps it. Writes to it are queued on its stream, before or after the copy.
-        let direct = unsafe { self.direct(Way::Within, stream, block, offset, address, length, other).await? };
-        self.follow(stream, own)?;
-        Ok(Direct { other: Some(own), ..direct })
-    }
-
     /// Begins a copy.
     ///
     /// # Safety
-    /// `keeps` and each of its clones keep the memory from `host` on, and until the last is gone nobody writes it; nor
+    /// `keeps` and each of its clones keep the memory from `other` on, and until the last is gone nobody writes it; nor
     /// uses it at all if the copy is to the host.
     #[allow(unsafe_code)]
     #[expect(clippy::too_many_arguments, reason = "two ends, and the way between them")]
-    async unsafe fn direct<K: Clone + Keep>(
+    pub(super) async unsafe fn direct<K: Clone + Keep>(
         &self,
         way: Way,
         stream: Stream,
         block: BlockId,
         offset: u64,
-        host: u64,
+        other: u64,
         length: usize,
         keeps: K,
     ) -> Result<Direct<'_, K>, SpaceError> {
         let (start, turn) = self.begin(stream, block, offset, length).await?;
         let flights = Flights::new();
-        Ok(Direct { space: self, way, stream, block, start, host, length, other: None, keeps, flights, _turn: turn })
+        let follower = None;
+        Ok(Direct { space: self, way, stream, block, start, other, length, follower, keeps, flights, _turn: turn })
     }
 }
 
-impl<K: Clone + Keep> Direct<'_, K> {
+impl<'a, K: Clone + Keep> Direct<'a, K> {
+    /// What is queued on a stream of the other end from now on comes after what is queued of the copy.
+    pub(super) fn followed_by(self, space: &'a CudaSpace, stream: Stream) -> Self {
+        Direct { follower: Some((space, stream)), ..self }
+    }
+
     /// Queues the copy of a part of the range.
     ///
     /// # Errors
-    /// [`SpaceError::OutOfRange`], [`SpaceError::StaleBlock`], [`SpaceError::Lost`].
-    pub(crate) fn queue(&mut self, range: Range<usize>) -> Result<(), SpaceError> {
+    /// [`SpaceError::OutOfRange`], [`SpaceError::StaleBlock`], [`SpaceError::Lost`], and whether the device may be at
+    /// it.
+    pub(crate) fn queue(&mut self, range: Range<usize>) -> Result<(), Unqueued> {
         if range.end > self.length || range.start > range.end {
             let (offset, length) = (range.start as u64, range.len() as u64);
-            return Err(SpaceError::OutOfRange { block: self.block, size: self.length as u64, offset, length });
+            let size = self.length as u64;
+            return Err(Unqueued::Not(SpaceError::OutOfRange { block: self.block, size, offset, length }));
         }
         // Looked up every time: a block that was freed in between is stale.
-        let device = self.space.block(self.block)?;
+        let device = self.space.block(self.block).map_err(Unqueued::Not)?;
         let at = range.start as u64;
-        let (to, from) = (device.address() + self.start + at, self.host + at);
+        let (to, from) = (device.address() + self.start + at, self.other + at);
         let keeps = (device, self.keeps.clone());
         #[allow(unsafe_code)]
         // SAFETY: the part lies in the range, which lies in both blocks, and the flight keeps both.
-        let flight = unsafe { self.space.take_off(self.way, self.stream, to, from, range.len(), keeps) };
+        let flight = unsafe { self.space.take_off(&self.way, self.stream, to, from, range.len(), keeps) };
         self.flights.add(flight?);
-        self.other.map_or(Ok(()), |other| self.space.follow(other, self.stream))
+        let Some((space, follower)) = self.follower else { return Ok(()) };
+        space.follow(follower, self.space, self.stream).map_err(Unqueued::Begun)
     }
 
     /// How many parts are queued and were not waited for.
@@ -203,7 +195,7 @@ impl<K: Clone + Keep> Direct<'_, K> {
     }
 
     /// Copies all of it.
-    async fn all(mut self) -> Result<(), SpaceError> {
+    pub(super) async fn all(mut self) -> Result<(), SpaceError> {
         for range in parts(self.length, None) {
             if self.under_way() == DEPTH {
                 self.land().await?;

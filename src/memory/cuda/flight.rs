@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use cudarc::driver::result::DriverError;
 use tokio::sync::mpsc;
 
-use super::block::DeviceBlock;
 use super::source::DeviceEvent;
 use crate::memory::host::{HostBlock, Lent};
+use crate::memory::joint::Joint;
+use crate::memory::offload;
 use crate::memory::staged::Staged;
 
 /// How long it is looked for what is expected soon.
@@ -59,9 +60,9 @@ struct Lander<K: Keep, P: Point> {
     done: mpsc::UnboundedSender<Result<K, DriverError>>,
 }
 
-impl Keep for Arc<DeviceBlock> {
+impl<T: Send + Sync + 'static> Keep for Arc<Joint<T>> {
     fn abandon(self) {
-        forget(self);
+        Joint::abandon(self);
     }
 }
 
@@ -146,13 +147,19 @@ impl<K: Keep, P: Point> Flights<K, P> {
         self.under_way
     }
 
-    /// Called in a runtime.
     pub(super) fn add(&mut self, flight: Flight<K, P>) {
         self.under_way += 1;
         if !self.push(flight) {
-            let lander = Lander { queue: Arc::clone(&self.queue), done: self.done.clone() };
-            tokio::task::spawn_blocking(|| drop(lander));
+            let lander = self.lander();
+            if !offload::detach(|| drop(lander)) {
+                // Nobody else is sure to come, so this thread waits; whoever comes later finds nothing.
+                drop(self.lander());
+            }
         }
+    }
+
+    fn lander(&self) -> Lander<K, P> {
+        Lander { queue: Arc::clone(&self.queue), done: self.done.clone() }
     }
 
     /// Whether somebody is at it already.
@@ -308,6 +315,47 @@ mod tests {
             assert!(matches!(flights.land().await, Some(Err(_))));
         });
         assert_eq!(Arc::strong_count(&kept), 2);
+    }
+
+    #[test]
+    fn outside_of_a_runtime_a_thread_of_its_own_waits_and_whoever_adds_a_copy_does_not() {
+        let mut flights = Flights::new();
+        for number in 0..2 {
+            let (open, shut) = gate();
+            flights.add(Flight::new(shut, number));
+            assert!(flights.landed().is_none(), "it is under way");
+            drop(open);
+            let landed = loop {
+                match flights.landed() {
+                    Some(landed) => break landed,
+                    None => std::thread::yield_now(),
+                }
+            };
+            assert_eq!(landed, Ok(number));
+        }
+    }
+
+    #[test]
+    fn what_comes_after_a_block_that_is_freed_in_flight_comes_when_it_has_landed_or_when_the_device_fails() {
+        for fails in [false, true] {
+            let (memory, charge) = (Arc::new(()), Arc::new(()));
+            let block = Joint::new(Arc::clone(&memory));
+            runtime().block_on(async {
+                let mut flights = Flights::new();
+                let (open, shut) = gate();
+                flights.add(Flight::new(shut, Arc::clone(&block)));
+                block.freed(&mut || Box::new(Arc::clone(&charge)));
+                drop(block);
+                assert_eq!((Arc::strong_count(&memory), Arc::strong_count(&charge)), (2, 2));
+                if fails {
+                    open.send(()).expect("somebody waits");
+                }
+                drop(open);
+                assert_eq!(flights.land().await.map(|landed| landed.is_err()), Some(fails));
+            });
+            // A device that failed may be at the memory for ever.
+            assert_eq!((Arc::strong_count(&memory), Arc::strong_count(&charge)), (1 + usize::from(fails), 1));
+        }
     }
 
     #[test]

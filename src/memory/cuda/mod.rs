@@ -1,8 +1,10 @@
 //! CUDA devices, through the driver's own interface, which is loaded when it is first asked for: a program with this
 //! feature builds and runs on machines without a driver, and is told so with a [`CudaError`].
 
+mod across;
 mod block;
 mod copy;
+mod current;
 mod direct;
 mod flight;
 mod pin;
@@ -12,6 +14,7 @@ mod space;
 mod view;
 
 pub use block::DeviceBlock;
+pub(crate) use copy::Unqueued;
 pub(crate) use direct::{Direct, parts};
 pub(crate) use flight::Keep;
 pub use pin::CudaPin;

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use cudarc::driver::result::DriverError;
 use cudarc::driver::{CudaContext, sys};
 
+use super::current::bind;
 use super::probe::reason;
-use super::source::{bind, refused};
+use super::source::refused;
 use crate::memory::host::PagePin;
 use crate::memory::pool::SourceError;
 
@@ -38,7 +39,7 @@ impl PagePin for CudaPin {
     #[allow(unsafe_code)]
     fn pin(&self, address: u64, bytes: u64) -> Result<Box<dyn Send + Sync + Debug>, SourceError> {
         let memory = ptr::without_provenance_mut::<c_void>(address as usize);
-        bind(&self.context).map_err(refused)?;
+        let _current = bind(&self.context).map_err(refused)?;
         // SAFETY: the driver takes an address and a length; it does not read or write, and refuses what is not memory
         // of this process.
         unsafe { sys::cuMemHostRegister_v2(memory, bytes as usize, PORTABLE) }.result().map_err(refused)?;
@@ -53,7 +54,7 @@ impl Drop for Pinned {
         // SAFETY: pinned when this was made, and not unpinned since. Copies of this memory keep their blocks until they
         // are done, so none is under way.
         let unpin = || unsafe { sys::cuMemHostUnregister(memory) }.result();
-        let unpinned: Result<(), DriverError> = bind(&self.context).and_then(|()| unpin());
+        let unpinned: Result<(), DriverError> = bind(&self.context).and_then(|_current| unpin());
         if let Err(error) = unpinned {
             tracing::warn!(target: "bursar::memory", reason = reason(error), "host memory could not be unpinned");
         }

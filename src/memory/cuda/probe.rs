@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 use cudarc::driver::result::{self, DriverError};
 use thiserror::Error;
 
+use crate::model::Bytes;
+
 /// Why CUDA cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -24,6 +26,27 @@ pub enum CudaError {
         ordinal: usize,
         /// How many there are.
         devices: usize,
+    },
+    /// The limit is less than the driver gives at once.
+    #[error("a limit of {} is less than a device gives at once; allow at least {}", Bytes(*.asked), Bytes(*.least))]
+    TooSmall {
+        /// The limit, in bytes.
+        asked: u64,
+        /// The smallest one.
+        least: u64,
+    },
+    /// The device has less free than the driver gives at once.
+    #[error(
+        "CUDA device {ordinal} has {} free and gives at least {} at once; end what uses it, or take another",
+        Bytes(*.free), Bytes(*.least)
+    )]
+    Full {
+        /// Which was asked.
+        ordinal: usize,
+        /// How many bytes are free on it, less what is left to others if no limit was set.
+        free: u64,
+        /// How many there would have to be.
+        least: u64,
     },
     /// The driver failed.
     #[error("{call} failed: {reason}")]
@@ -51,7 +74,7 @@ pub struct CudaDevice {
 
 impl fmt::Display for CudaDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.name, crate::model::Bytes(self.memory))
+        write!(f, "{} ({})", self.name, Bytes(self.memory))
     }
 }
 

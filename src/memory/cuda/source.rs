@@ -18,6 +18,7 @@ use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{CUevent_wait_flags, CUresult};
 use cudarc::driver::{CudaContext, CudaEvent, CudaStream};
 
+use super::current::bind;
 use super::flight::Point;
 use super::probe::reason;
 use crate::memory::Stream;
@@ -57,9 +58,10 @@ impl CudaSource {
         &self.streams[usize::from(stream.0) % self.streams.len()]
     }
 
-    /// All of them.
-    pub(super) fn streams(&self) -> &[Arc<CudaStream>] {
-        &self.streams
+    /// Waits until all of them have passed what is queued on them now. Blocks.
+    pub(super) fn pass(&self) -> Result<(), DriverError> {
+        let _current = bind(&self.context)?;
+        self.streams.iter().try_for_each(|stream| stream.synchronize())
     }
 
     /// The context.
@@ -75,7 +77,7 @@ impl CudaSource {
 
     #[allow(unsafe_code)]
     pub(super) fn try_record(&self, stream: Stream) -> Result<DeviceEvent, DriverError> {
-        bind(&self.context)?;
+        let _current = bind(&self.context)?;
         let event = self.event()?;
         if let Some(event) = &event.event {
             // SAFETY: event and stream are of this context and live.
@@ -87,7 +89,7 @@ impl CudaSource {
     #[allow(unsafe_code)]
     pub(super) fn try_wait(&self, stream: Stream, event: &DeviceEvent) -> Result<(), DriverError> {
         let (stream, flags) = (self.stream(stream).cu_stream(), CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT);
-        bind(&self.context)?;
+        let _current = bind(&self.context)?;
         // Only `drop` takes it.
         let Some(event) = &event.event else { return Ok(()) };
         // SAFETY: event and stream are of this context and live. The event may be recorded anew afterwards.
@@ -106,7 +108,7 @@ impl Source for CudaSource {
         let size = usize::try_from(bytes).map_err(|_| SourceError::Exhausted)?;
         // SAFETY: the context is current. The memory is not read before it is written: a block says that its content is
         // undefined.
-        let address = bind(&self.context).and_then(|()| unsafe { result::malloc_sync(size) }).map_err(refused)?;
+        let address = bind(&self.context).and_then(|_current| unsafe { result::malloc_sync(size) }).map_err(refused)?;
         Ok(DeviceSlab { context: Arc::clone(&self.context), address })
     }
 
@@ -118,7 +120,7 @@ impl Source for CudaSource {
     fn has_passed(&self, event: &DeviceEvent) -> bool {
         let Some(event) = &event.event else { return false };
         // SAFETY: the event is of this context and lives.
-        bind(&self.context).and_then(|()| unsafe { result::event::query(event.cu_event()) }).is_ok()
+        bind(&self.context).and_then(|_current| unsafe { result::event::query(event.cu_event()) }).is_ok()
     }
 
     fn wait(&self, stream: Stream, event: &DeviceEvent) -> bool {
@@ -147,7 +149,7 @@ impl Drop for DeviceSlab {
     fn drop(&mut self) {
         // SAFETY: allocated in this context and freed only here. Blocks in it keep their pool alive, and a pool drops a
         // slab only when it has no blocks; what is still queued on streams is waited for by the driver.
-        let freed = bind(&self.context).and_then(|()| unsafe { result::free_sync(self.address) });
+        let freed = bind(&self.context).and_then(|_current| unsafe { result::free_sync(self.address) });
         if let Err(error) = freed {
             tracing::warn!(target: "bursar::memory", reason = reason(error), "device memory could not be freed");
         }
@@ -164,13 +166,6 @@ impl fmt::Debug for DeviceSlab {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "DeviceSlab({:#x})", self.address)
     }
-}
-
-/// Makes a context current on this thread.
-#[allow(unsafe_code)]
-pub(super) fn bind(context: &CudaContext) -> Result<(), DriverError> {
-    // SAFETY: the context lives as long as the reference.
-    unsafe { result::ctx::set_current(context.cu_ctx()) }
 }
 
 /// Why there is no memory.

@@ -6,14 +6,18 @@ use async_trait::async_trait;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::{CudaContext, CudaStream};
 
+use super::across::Reached;
 use super::block::DeviceBlock;
+use super::current::{Current, bind};
 use super::pin::CudaPin;
 use super::probe::{CudaError, count, failed, reason};
-use super::source::{CudaSource, bind};
+use super::source::CudaSource;
 use super::view::{DeviceElement, DeviceView, ViewError};
 use crate::memory::blocks::{BlockId, Blocks};
 use crate::memory::error::SpaceError;
 use crate::memory::host::HeapSource;
+use crate::memory::joint::Joint;
+use crate::memory::offload;
 use crate::memory::pool::{Pool, PoolConfig};
 use crate::memory::staged::{Slice, Staging};
 use crate::memory::streams::StreamPool;
@@ -49,7 +53,8 @@ impl CudaConfig {
         }
     }
 
-    /// The most bytes to take of the device; less if less is free when it is opened.
+    /// The most bytes to take of the device; less if less is free when it is opened. Memory is taken 2 MiB at a time: a
+    /// limit that is no multiple of it is rounded down, and one below it is refused.
     #[must_use]
     pub fn limit(mut self, bytes: u64) -> Self {
         self.limit = Some(bytes);
@@ -91,6 +96,13 @@ impl CudaConfig {
 /// [several](CudaConfig::copy_threads) do; [`write_from`](CudaSpace::write_from) and
 /// [`read_into`](CudaSpace::read_into) copy a pinned [`HostBlock`](crate::memory::HostBlock) directly.
 ///
+/// The first copy of `tiered` between two devices lets each of them reach the memory of the other, for as
+/// long as they are open (`cuCtxEnablePeerAccess`), as that of PyTorch does. Where the machine cannot do that the
+/// driver takes such copies through memory of its own on the host.
+///
+/// Whatever context of CUDA is current on a thread is so again after every call. What cudarc does by itself, with a
+/// stream or a view of this, and when the last owner of a device goes, leaves that device's current.
+///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use bursar::memory::{CudaConfig, CudaDevice, CudaSpace};
@@ -108,10 +120,11 @@ impl CudaConfig {
 pub struct CudaSpace {
     pool: Pool<CudaSource>,
     capacity: u64,
-    blocks: Blocks<Arc<DeviceBlock>>,
+    blocks: Blocks<Arc<Joint<DeviceBlock>>>,
     turns: Turns,
     streams: StreamPool,
     staging: Staging,
+    reached: Reached,
 }
 
 impl CudaSpace {
@@ -119,18 +132,27 @@ impl CudaSpace {
     /// Blocks.
     ///
     /// # Errors
-    /// [`CudaError::NoDriver`], [`CudaError::NoDevice`], or [`CudaError::Driver`] when a call fails.
+    /// [`CudaError::TooSmall`], [`CudaError::NoDriver`], [`CudaError::NoDevice`], [`CudaError::Full`], or
+    /// [`CudaError::Driver`] when a call fails.
     pub fn open(id: SpaceId, config: CudaConfig) -> Result<Self, CudaError> {
+        if let Some(asked) = config.limit.filter(|&limit| limit < GRANULE) {
+            return Err(CudaError::TooSmall { asked, least: GRANULE });
+        }
         let devices = count()?;
         if config.ordinal >= devices {
             return Err(CudaError::NoDevice { ordinal: config.ordinal, devices });
         }
+        let _current = Current::remember().map_err(failed("cuCtxGetCurrent"))?;
         let context = CudaContext::new(config.ordinal).map_err(failed("creating a context"))?;
         let streams: Result<_, _> =
             (0..config.streams.max(config.most_streams)).map(|_| context.new_stream()).collect();
         let streams = streams.map_err(failed("cuStreamCreate"))?;
         let free = free_memory(&context).map_err(failed("cuMemGetInfo"))?;
-        let capacity = config.limit.map_or(free / 10 * 9, |limit| limit.min(free)) / GRANULE * GRANULE;
+        let most = config.limit.map_or(free / 10 * 9, |limit| limit.min(free));
+        let capacity = most / GRANULE * GRANULE;
+        if capacity == 0 {
+            return Err(CudaError::Full { ordinal: config.ordinal, free: most, least: GRANULE });
+        }
 
         let pool_config = PoolConfig::device(capacity).granule(GRANULE);
         let pinned = HeapSource::pinned(Arc::new(CudaPin::new(Arc::clone(&context))));
@@ -142,6 +164,7 @@ impl CudaSpace {
             turns: Turns::new(),
             streams: StreamPool::growing(config.streams, config.most_streams),
             staging,
+            reached: Reached::default(),
         })
     }
 
@@ -158,7 +181,7 @@ impl CudaSpace {
     /// # Errors
     /// [`SpaceError::TooManyIds`].
     pub fn into_id(&self, block: DeviceBlock) -> Result<BlockId, SpaceError> {
-        self.blocks.insert(Arc::new(block)).ok_or(SpaceError::TooManyIds { space: self.id() })
+        self.blocks.insert(Joint::new(block)).ok_or(SpaceError::TooManyIds { space: self.id() })
     }
 
     /// Takes the block of an id, which is stale from then on.
@@ -166,9 +189,8 @@ impl CudaSpace {
     /// # Errors
     /// As [`free`](Space::free), and [`SpaceError::Busy`] while it is being copied to or from.
     pub fn take(&self, id: BlockId) -> Result<DeviceBlock, SpaceError> {
-        let block = self.blocks.remove_if(id, |block| Arc::strong_count(block) == 1)?;
         // Nobody can have found it since.
-        Arc::try_unwrap(block).map_err(|_| SpaceError::Busy { block: id })
+        self.blocks.remove_if(id, Joint::is_alone)?.into_inner().ok_or(SpaceError::Busy { block: id })
     }
 
     /// Streams for exclusive use.
@@ -207,11 +229,15 @@ impl CudaSpace {
     }
 
     pub(super) fn lost(&self, error: DriverError) -> SpaceError {
-        SpaceError::Lost { space: self.id(), reason: reason(error) }
+        lost(self.id(), error)
     }
 
     pub(super) fn staging(&self) -> &Staging {
         &self.staging
+    }
+
+    pub(super) fn reached(&self) -> &Reached {
+        &self.reached
     }
 
     /// The right to queue copies on a stream.
@@ -230,7 +256,7 @@ impl CudaSpace {
     }
 
     /// What keeps a block.
-    pub(super) fn block(&self, id: BlockId) -> Result<Arc<DeviceBlock>, SpaceError> {
+    pub(super) fn block(&self, id: BlockId) -> Result<Arc<Joint<DeviceBlock>>, SpaceError> {
         self.blocks.get(id)
     }
 
@@ -242,25 +268,18 @@ impl CudaSpace {
 
     /// Waits until every stream of this space has passed what is queued on it now.
     async fn pass(&self) -> Result<(), SpaceError> {
-        let pool = self.pool.clone();
-        let pass = move || pool.source().streams().iter().try_for_each(|stream| stream.synchronize());
-        self.blocking(pass).await
-    }
-
-    async fn blocking<T: Send + 'static>(
-        &self,
-        call: impl FnOnce() -> Result<T, DriverError> + Send + 'static,
-    ) -> Result<T, SpaceError> {
-        match tokio::task::spawn_blocking(call).await {
-            Ok(done) => done.map_err(|error| self.lost(error)),
-            Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
-            Err(_) => Err(SpaceError::Lost { space: self.id(), reason: "the runtime is shutting down".into() }),
-        }
+        let (pool, id) = (self.pool.clone(), self.id());
+        let pass = move || pool.source().pass().map_err(|error| lost(id, error));
+        offload::blocking(id, pass).await
     }
 }
 
+fn lost(space: SpaceId, error: DriverError) -> SpaceError {
+    SpaceError::Lost { space, reason: reason(error) }
+}
+
 fn free_memory(context: &CudaContext) -> Result<u64, DriverError> {
-    bind(context)?;
+    let _current = bind(context)?;
     result::mem_get_info().map(|(free, _)| free as u64)
 }
 
@@ -319,8 +338,13 @@ impl Space for CudaSpace {
     }
 
     fn release(&self, block: BlockId) -> Result<Option<Remains>, SpaceError> {
-        // A copy that is under way keeps its memory until it is done.
-        self.blocks.remove(block).map(|_| None)
+        self.release_then(block, &mut || Box::new(()))
+    }
+
+    /// A copy that is under way keeps its memory until it is done, and so does a view.
+    fn release_then(&self, block: BlockId, then: &mut dyn FnMut() -> Remains) -> Result<Option<Remains>, SpaceError> {
+        self.blocks.remove(block)?.freed(then);
+        Ok(None)
     }
 
     async fn write(&self, stream: Stream, block: BlockId, offset: u64, bytes: &[u8]) -> Result<(), SpaceError> {

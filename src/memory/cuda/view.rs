@@ -8,8 +8,10 @@ use cudarc::driver::{CudaSlice, CudaStream, CudaView, CudaViewMut, DeviceRepr};
 use thiserror::Error;
 
 use super::block::DeviceBlock;
+use super::current::bind;
 use super::probe::reason;
 use crate::memory::error::SpaceError;
+use crate::memory::joint::Joint;
 use crate::model::SpaceId;
 
 /// What device memory can be seen as, whatever bytes are in it: integers and floats are here.
@@ -81,7 +83,7 @@ pub struct DeviceView<'a, T: DeviceElement = u8> {
     slice: ManuallyDrop<CudaSlice<T>>,
     stream: Arc<CudaStream>,
     /// Where the borrowed block is one behind an id, its memory stays even if somebody frees that id.
-    _keeps: Option<Arc<DeviceBlock>>,
+    _keeps: Option<Arc<Joint<DeviceBlock>>>,
     _borrows: PhantomData<&'a mut DeviceBlock>,
 }
 
@@ -92,18 +94,19 @@ impl<'a, T: DeviceElement> DeviceView<'a, T> {
     }
 
     /// The view keeps the memory itself. What it borrows is for the caller to say.
-    pub(super) fn keep(block: Arc<DeviceBlock>) -> Result<Self, ViewError> {
+    pub(super) fn keep(block: Arc<Joint<DeviceBlock>>) -> Result<Self, ViewError> {
         DeviceView::of(&block, Some(&block))
     }
 
     /// A view of a block that is borrowed for `'a`, or kept.
     #[allow(unsafe_code)]
-    fn of(block: &DeviceBlock, keeps: Option<&Arc<DeviceBlock>>) -> Result<Self, ViewError> {
+    fn of(block: &DeviceBlock, keeps: Option<&Arc<Joint<DeviceBlock>>>) -> Result<Self, ViewError> {
         let count = elements::<T>(block.address(), block.len())?;
         let stream = Arc::clone(block.cuda_stream());
+        let lost = |error| SpaceError::Lost { space: block.space(), reason: reason(error) };
+        let _current = bind(stream.context()).map_err(lost)?;
         // cudarc makes two events for a slice, and panics if it cannot.
-        let probe = stream.context().new_event(None);
-        probe.map_err(|error| SpaceError::Lost { space: block.space(), reason: reason(error) })?;
+        stream.context().new_event(None).map_err(lost)?;
         // SAFETY: the block is memory of this context, aligned for so many elements and as long. Whatever is in it are
         // elements. The slice never frees it: it is given up in `drop`, and nobody else gets it by value or by `&mut`.
         let slice = unsafe { stream.upgrade_device_ptr::<T>(block.address(), count) };
@@ -136,6 +139,8 @@ impl<'a, T: DeviceElement> DeviceView<'a, T> {
 impl<T: DeviceElement> Drop for DeviceView<'_, T> {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
+        // Without it cudarc has no more success, and says so on its own.
+        let _current = bind(self.stream.context());
         // SAFETY: not used again, as this is `drop`.
         let slice = unsafe { ManuallyDrop::take(&mut self.slice) };
         // Makes the block's stream wait for other streams that the slice was used on, and frees no memory.

@@ -14,6 +14,8 @@ use super::file::{BlockFile, FileError, HEADER};
 use super::folder::Folder;
 use crate::memory::blocks::{BlockId, Blocks};
 use crate::memory::error::SpaceError;
+use crate::memory::joint::Joint;
+use crate::memory::offload::blocking;
 use crate::memory::turns::{Turn, Turns, check_range};
 use crate::memory::{BlockSize, Remains, Space, Stream};
 use crate::model::SpaceId;
@@ -81,7 +83,7 @@ impl DiskConfig {
 #[derive(Debug)]
 pub struct DiskSpace {
     shared: Arc<Shared>,
-    blocks: Blocks<Arc<DiskBlock>>,
+    blocks: Blocks<Arc<Joint<DiskBlock>>>,
     turns: Turns,
 }
 
@@ -143,7 +145,7 @@ impl DiskSpace {
     /// # Errors
     /// [`SpaceError::TooManyIds`].
     pub fn into_id(&self, block: DiskBlock) -> Result<BlockId, SpaceError> {
-        self.blocks.insert(Arc::new(block)).ok_or(SpaceError::TooManyIds { space: self.id() })
+        self.blocks.insert(Joint::new(block)).ok_or(SpaceError::TooManyIds { space: self.id() })
     }
 
     /// Takes the block of an id, which is stale from then on.
@@ -151,9 +153,8 @@ impl DiskSpace {
     /// # Errors
     /// As [`free`](Space::free), and [`SpaceError::Busy`] while it is being copied to or from.
     pub fn take(&self, id: BlockId) -> Result<DiskBlock, SpaceError> {
-        let block = self.blocks.remove_if(id, |block| Arc::strong_count(block) == 1)?;
         // Nobody can have found it since.
-        Arc::try_unwrap(block).map_err(|_| SpaceError::Busy { block: id })
+        self.blocks.remove_if(id, Joint::is_alone)?.into_inner().ok_or(SpaceError::Busy { block: id })
     }
 
     /// Where the files are: a folder of this space's own under the root.
@@ -219,9 +220,16 @@ impl Space for DiskSpace {
         self.blocks.with(block, |block| BlockSize { len: block.len(), capacity: block.len() })
     }
 
-    /// What is left is to remove the file.
     fn release(&self, block: BlockId) -> Result<Option<Remains>, SpaceError> {
-        self.blocks.remove(block).map(|block| Some(Box::new(block) as Remains))
+        self.release_then(block, &mut || Box::new(()))
+    }
+
+    /// What is left is to remove the file. A piece that is being copied keeps it until it is done, also for a copy that
+    /// nobody waits for any more.
+    fn release_then(&self, block: BlockId, then: &mut dyn FnMut() -> Remains) -> Result<Option<Remains>, SpaceError> {
+        let block = self.blocks.remove(block)?;
+        block.freed(then);
+        Ok(Some(Box::new(block)))
     }
 
     async fn write(&self, stream: Stream, block: BlockId, offset: u64, bytes: &[u8]) -> Result<(), SpaceError> {
@@ -358,16 +366,4 @@ fn reserve(file: &File, bytes: u64) -> io::Result<()> {
 
 fn io_error(space: SpaceId, call: &'static str, error: &io::Error) -> SpaceError {
     SpaceError::Io { space, call, reason: error.to_string() }
-}
-
-/// Runs what blocks where it may. It runs to its end even if nobody waits any more.
-async fn blocking<T: Send + 'static>(
-    space: SpaceId,
-    call: impl FnOnce() -> Result<T, SpaceError> + Send + 'static,
-) -> Result<T, SpaceError> {
-    match tokio::task::spawn_blocking(call).await {
-        Ok(done) => done,
-        Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
-        Err(_) => Err(SpaceError::Lost { space, reason: "the runtime is shutting down".into() }),
-    }
 }

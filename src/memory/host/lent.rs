@@ -1,21 +1,16 @@
 //! Pinned blocks that a device copies from or to by itself.
 
-use std::mem::forget;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures::lock::{Mutex, OwnedMutexGuard};
-
-use super::space::{HostSpace, Memory};
+use super::memory::Use;
+use super::space::HostSpace;
 use crate::memory::turns::Turn;
 use crate::memory::{BlockId, SpaceError, Stream};
 
 /// A range of a pinned block, which nobody else uses until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Lent {
-    memory: OwnedMutexGuard<Memory>,
-    /// The same, to be kept.
-    block: Arc<Mutex<Memory>>,
+    memory: Use,
     address: u64,
     length: usize,
     /// A device writes it; if not, it reads it.
@@ -49,8 +44,7 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         if self.abandoned.load(Ordering::Acquire) {
-            self.memory.lost |= self.written;
-            forget(Arc::clone(&self.block));
+            self.memory.abandon(self.written);
         }
     }
 }
@@ -72,20 +66,22 @@ impl HostSpace {
         }
         let start = self.check(id, offset, length)?;
         let turn = self.turn(stream).await;
-        let block = self.entry(id)?;
-        let mut memory = Arc::clone(&block).lock_owned().await;
-        let address = memory.of(id)?.address() + start as u64;
+        let memory = self.use_of(id).await?;
+        let address = memory.with(id, |block| block.address())? + start as u64;
         let abandoned = AtomicBool::new(false);
-        Ok(Some(Lent { memory, block, address, length, written: false, abandoned, _turn: turn }))
+        Ok(Some(Lent { memory, address, length, written: false, abandoned, _turn: turn }))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fmt::Debug;
+    use std::sync::Arc;
+    use std::task::Poll;
     use std::time::Duration;
 
     use tokio::time::timeout;
+    use tokio_test::task;
 
     use super::*;
     use crate::memory::{HeapSource, PagePin, PoolConfig, SourceError, Space};
@@ -149,5 +145,25 @@ mod tests {
         assert_eq!(read(&host, block).await, Ok(vec![1; 8_192]));
         host.free(block).await.expect("once");
         assert_eq!(host.used(), 8_192);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_block_that_is_lent_gets_it_whoever_gives_up_before_or_comes_later() {
+        for comes_later in [false, true] {
+            let (host, [block, _], lent) = lent().await;
+            let [mut first, mut second, mut third] = [[0; 8]; 3];
+            let mut first = task::spawn(host.read(Stream(4), block, 0, &mut first));
+            let mut second = task::spawn(host.read(Stream(5), block, 0, &mut second));
+            assert!(first.poll().is_pending() && second.poll().is_pending());
+            drop(lent);
+            assert_eq!((first.is_woken(), second.is_woken()), (true, false));
+            if comes_later {
+                let read = task::spawn(host.read(Stream(6), block, 0, &mut third)).poll();
+                assert_eq!(read, Poll::Ready(Ok(())), "nobody has it");
+            }
+            drop(first);
+            assert!(second.is_woken());
+            assert_eq!(second.poll(), Poll::Ready(Ok(())));
+        }
     }
 }

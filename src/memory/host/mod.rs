@@ -3,6 +3,7 @@
 mod block;
 #[cfg(feature = "cuda")]
 mod lent;
+mod memory;
 mod numa;
 mod source;
 mod space;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::lock::Mutex;
 
 use super::block::HostBlock;
+use super::memory::{Memory, Use};
 use super::source::HeapSource;
 use crate::memory::blocks::{BlockId, Blocks};
 use crate::memory::error::SpaceError;
+use crate::memory::joint::Joint;
 use crate::memory::pool::{Pool, PoolConfig};
 use crate::memory::turns::{Turn, Turns, check_range};
 use crate::memory::{BlockSize, Remains, Space, Stream};
@@ -32,23 +33,7 @@ pub struct HostSpace {
 #[derive(Debug, Clone)]
 struct Entry {
     size: BlockSize,
-    /// An async mutex, because a device that copies by itself has it for as long as that takes; not tokio's, which
-    /// tokio-console would list for every block.
-    block: Arc<Mutex<Memory>>,
-}
-
-/// What is behind an id.
-#[derive(Debug)]
-pub(super) struct Memory {
-    block: HostBlock,
-    /// A device failed while it wrote it, and may still be at it: nobody else may look.
-    pub(super) lost: bool,
-}
-
-impl Memory {
-    pub(super) fn of(&mut self, id: BlockId) -> Result<&mut HostBlock, SpaceError> {
-        if self.lost { Err(SpaceError::Busy { block: id }) } else { Ok(&mut self.block) }
-    }
+    memory: Arc<Joint<Memory>>,
 }
 
 impl HostSpace {
@@ -78,7 +63,7 @@ impl HostSpace {
     /// [`SpaceError::TooManyIds`].
     pub fn into_id(&self, block: HostBlock) -> Result<BlockId, SpaceError> {
         let size = BlockSize { len: block.len() as u64, capacity: block.capacity() };
-        let entry = Entry { size, block: Arc::new(Mutex::new(Memory { block, lost: false })) };
+        let entry = Entry { size, memory: Joint::new(Memory::new(block)) };
         self.blocks.insert(entry).ok_or(SpaceError::TooManyIds { space: self.id() })
     }
 
@@ -87,10 +72,9 @@ impl HostSpace {
     /// # Errors
     /// As [`free`](Space::free), and [`SpaceError::Busy`] while a piece of it is being copied.
     pub fn take(&self, id: BlockId) -> Result<HostBlock, SpaceError> {
-        let entry = self.blocks.remove_if(id, |entry| Arc::strong_count(&entry.block) == 1)?;
+        let entry = self.blocks.remove_if(id, |entry| entry.memory.is_alone())?;
         // Nobody can have found it since.
-        let memory = Arc::into_inner(entry.block).map(Mutex::into_inner);
-        memory.map(|memory| memory.block).ok_or(SpaceError::Busy { block: id })
+        entry.memory.into_inner().map(Memory::into_block).ok_or(SpaceError::Busy { block: id })
     }
 
     /// The pool below, for its figures, for trimming and for warming it up.
@@ -103,9 +87,10 @@ impl HostSpace {
         self.turns.take(stream).await
     }
 
-    /// A block by its id, looked up for every piece: a block that was freed in between is stale.
-    pub(super) fn entry(&self, id: BlockId) -> Result<Arc<Mutex<Memory>>, SpaceError> {
-        self.blocks.with(id, |entry| Arc::clone(&entry.block))
+    /// The use of a block by its id, looked up for every piece: a block that was freed in between is stale.
+    pub(super) async fn use_of(&self, id: BlockId) -> Result<Use, SpaceError> {
+        let memory = self.blocks.with(id, |entry| Arc::clone(&entry.memory))?;
+        Ok(Use::of(memory).await)
     }
 
     pub(super) fn check(&self, id: BlockId, offset: u64, length: usize) -> Result<usize, SpaceError> {
@@ -145,8 +130,14 @@ impl Space for HostSpace {
     }
 
     fn release(&self, block: BlockId) -> Result<Option<Remains>, SpaceError> {
-        // A copy that is under way keeps its memory until it finds its block stale.
-        self.blocks.remove(block).map(|_| None)
+        self.release_then(block, &mut || Box::new(()))
+    }
+
+    /// A copy that is under way keeps its memory until it finds its block stale; a device that copies by itself, until
+    /// it is done.
+    fn release_then(&self, block: BlockId, then: &mut dyn FnMut() -> Remains) -> Result<Option<Remains>, SpaceError> {
+        self.blocks.remove(block)?.memory.freed(then);
+        Ok(None)
     }
 
     async fn write(&self, stream: Stream, block: BlockId, offset: u64, bytes: &[u8]) -> Result<(), SpaceError> {
@@ -156,9 +147,11 @@ impl Space for HostSpace {
             if at > 0 {
                 tokio::task::yield_now().await;
             }
-            let entry = self.entry(block)?;
             // The range was checked, and a block never changes its size.
-            entry.lock().await.of(block)?[start + at..start + at + piece].copy_from_slice(&bytes[at..at + piece]);
+            let write = |memory: &mut HostBlock| {
+                memory[start + at..start + at + piece].copy_from_slice(&bytes[at..at + piece]);
+            };
+            self.use_of(block).await?.with(block, write)?;
         }
         Ok(())
     }
@@ -170,8 +163,10 @@ impl Space for HostSpace {
             if at > 0 {
                 tokio::task::yield_now().await;
             }
-            let entry = self.entry(block)?;
-            into[at..at + piece].copy_from_slice(&entry.lock().await.of(block)?[start + at..start + at + piece]);
+            let read = |memory: &mut HostBlock| {
+                into[at..at + piece].copy_from_slice(&memory[start + at..start + at + piece]);
+            };
+            self.use_of(block).await?.with(block, read)?;
         }
         Ok(())
     }

@@ -1,0 +1,94 @@
+//! What blocks, off the thread that polls: on one of the runtime's threads that may block, or, outside of a runtime, on
+//! a thread of its own.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread;
+
+use futures::channel::oneshot;
+use tokio::runtime::Handle;
+
+use super::error::SpaceError;
+use crate::model::SpaceId;
+
+/// Has it done, and does not wait. `false` if there is no thread to be had: it may be done later then, or was dropped.
+pub(super) fn detach(work: impl FnOnce() + Send + 'static) -> bool {
+    match Handle::try_current() {
+        // Tokio panics when the system has no thread left.
+        Ok(runtime) => catch_unwind(AssertUnwindSafe(|| drop(runtime.spawn_blocking(work)))).is_ok(),
+        Err(_) => thread::Builder::new().name("bursar".into()).spawn(work).is_ok(),
+    }
+}
+
+/// Has it done for a space, and waits for what comes of it. It runs to its end even if nobody waits any more.
+///
+/// # Panics
+/// When it does, with what it panicked with.
+pub(super) async fn blocking<T: Send + 'static>(
+    space: SpaceId,
+    call: impl FnOnce() -> Result<T, SpaceError> + Send + 'static,
+) -> Result<T, SpaceError> {
+    let (done, waits) = oneshot::channel();
+    if !detach(move || drop(done.send(catch_unwind(AssertUnwindSafe(call))))) {
+        return Err(SpaceError::Io { space, call: "starting a thread", reason: "the system has none to give".into() });
+    }
+    match waits.await {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => resume_unwind(panic),
+        Err(_) => Err(SpaceError::Lost { space, reason: "the runtime is shutting down".into() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::task::Poll;
+
+    use tokio::runtime::{Builder, Runtime};
+    use tokio_test::task;
+
+    use super::*;
+    use crate::model::Tier;
+
+    const SPACE: SpaceId = SpaceId { tier: Tier::Disk, index: 0 };
+
+    fn runtime() -> Runtime {
+        Builder::new_current_thread().build().expect("a runtime")
+    }
+
+    /// Polls it on this thread, which is in no runtime unless the caller entered one.
+    fn wait<T>(future: impl Future<Output = T>) -> T {
+        let mut future = task::spawn(future);
+        loop {
+            match future.poll() {
+                Poll::Ready(output) => return output,
+                Poll::Pending => thread::yield_now(),
+            }
+        }
+    }
+
+    #[test]
+    fn it_is_done_on_another_thread_in_a_runtime_and_outside_of_one() {
+        let (own, runtime) = (thread::current().id(), runtime());
+        let elsewhere = || wait(blocking(SPACE, move || Ok(thread::current().id() != own)));
+        assert_eq!(elsewhere(), Ok(true));
+        let _inside = runtime.enter();
+        assert_eq!(elsewhere(), Ok(true));
+    }
+
+    #[test]
+    fn a_panic_comes_out_where_it_is_waited_for() {
+        let waited = || wait(blocking::<()>(SPACE, || panic!("in the call")));
+        let panic = catch_unwind(AssertUnwindSafe(waited)).expect_err("it panics");
+        assert_eq!(panic.downcast_ref(), Some(&"in the call"));
+    }
+
+    #[test]
+    fn a_runtime_that_has_shut_down_is_an_error() {
+        let runtime = runtime();
+        let handle = runtime.handle().clone();
+        drop(runtime);
+        let _inside = handle.enter();
+        let refused = wait(blocking(SPACE, || Ok(())));
+        assert_eq!(refused, Err(SpaceError::Lost { space: SPACE, reason: "the runtime is shutting down".into() }));
+    }
+}
