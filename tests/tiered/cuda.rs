@@ -11,16 +11,22 @@ use bursar::{Budget, BudgetId, Config, MIB, Request, Scheduler, Tier};
 
 use crate::backends::{K, Rig, rig, space};
 
-/// Tiers over the first device, or a line that says why there is none.
-fn device() -> Option<Rig> {
+/// The first device, or a line that says why there is none: no driver, no device, or a driver that does not begin.
+fn gpu() -> Option<CudaSpace> {
+    use CudaError::{Driver, NoDevice, NoDriver};
     match CudaSpace::open(space(Tier::Gpu), CudaConfig::new(0).limit(64 * MIB)) {
-        Ok(gpu) => Some(rig(gpu, 64 * MIB)),
-        Err(reason @ (CudaError::NoDriver { .. } | CudaError::NoDevice { .. })) => {
+        Ok(gpu) => Some(gpu),
+        Err(reason @ (NoDriver { .. } | NoDevice { .. } | Driver { call: "cuInit", .. })) => {
             println!("skipped: {reason}");
             None
         }
         Err(failed) => panic!("{failed}"),
     }
+}
+
+/// Tiers over it.
+fn device() -> Option<Rig> {
+    Some(rig(gpu()?, 64 * MIB))
 }
 
 #[tokio::test]
@@ -92,14 +98,7 @@ async fn machine(pinned: bool) -> Option<(Scheduler, Tiers, MemoryLease)> {
 }
 
 async fn machine_with(pinned: bool, rate: Budget) -> Option<(Scheduler, Tiers, MemoryLease)> {
-    let gpu = match CudaSpace::open(space(Tier::Gpu), CudaConfig::new(0).limit(64 * MIB)) {
-        Ok(gpu) => gpu,
-        Err(reason @ (CudaError::NoDriver { .. } | CudaError::NoDevice { .. })) => {
-            println!("skipped: {reason}");
-            return None;
-        }
-        Err(failed) => panic!("{failed}"),
-    };
+    let gpu = gpu()?;
     let source = if pinned { HeapSource::pinned(gpu.pin()) } else { HeapSource::new() };
     let host = HostSpace::with(space(Tier::Host), source, 64 * MIB, PoolConfig::host(64 * MIB));
     let config = Config::new()
