@@ -92,6 +92,16 @@ pub enum TaskError {
         #[source]
         error: ReserveError,
     },
+    /// The queue of its dispatcher was full.
+    #[error("task `{name}` was shed: dispatcher `{dispatcher}` lets {limit} jobs wait, `max_queued`; retry later")]
+    Full {
+        /// The task.
+        name: Arc<str>,
+        /// The dispatcher.
+        dispatcher: Arc<str>,
+        /// How many may wait there.
+        limit: usize,
+    },
     /// The scheduler refused what it asks for: it is malformed, can never be granted, the scheduler is closed, or
     /// holders wait for each other.
     #[error("task `{name}` was refused: {error}")]
@@ -139,6 +149,7 @@ impl TaskError {
             | TaskError::PreemptedTooOften { name, .. }
             | TaskError::Cancelled { name, .. }
             | TaskError::Shed { name, .. }
+            | TaskError::Full { name, .. }
             | TaskError::Refused { name, .. }
             | TaskError::WorkerLeft { name, .. }
             | TaskError::NoRuntime { name } => name,
@@ -159,7 +170,7 @@ impl TaskError {
             TaskError::Overdue { .. } => TaskEnd::Overdue,
             TaskError::PreemptedTooOften { .. } => TaskEnd::PreemptedTooOften,
             TaskError::Cancelled { .. } | TaskError::WorkerLeft { .. } => TaskEnd::Cancelled,
-            TaskError::Shed { .. } => TaskEnd::Shed,
+            TaskError::Shed { .. } | TaskError::Full { .. } => TaskEnd::Shed,
             TaskError::Refused { .. } | TaskError::NoRuntime { .. } | TaskError::Hopeless { .. } => TaskEnd::Refused,
         }
     }

@@ -158,11 +158,7 @@ impl<T> TaskHandle<T> {
     /// there it rises for the time that it has waited. One that runs keeps the level of its lease, and has the new one
     /// if it has to wait again.
     pub fn raise(&self, priority: Priority) -> bool {
-        let raised = self.control.raise(priority);
-        if raised {
-            self.control.set(RAISE);
-        }
-        raised
+        self.leash().raise(priority)
     }
 
     /// The name it was submitted under.
@@ -309,6 +305,15 @@ impl Leash {
 
     pub(super) fn control(&self) -> &Control {
         &self.control
+    }
+
+    /// See [`TaskHandle::raise`].
+    pub(super) fn raise(&self, priority: Priority) -> bool {
+        let raised = self.control.raise(priority);
+        if raised {
+            self.control.set(RAISE);
+        }
+        raised
     }
 
     /// See [`TaskHandle::cancel`].

@@ -6,6 +6,7 @@ mod common;
 mod attacks;
 mod order;
 mod preempted;
+mod raise;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -423,7 +424,7 @@ async fn a_dispatcher_that_is_dropped_does_what_it_was_given() {
 #[tokio::test(start_paused = true)]
 async fn whatever_workers_and_callers_do_every_job_has_one_end() {
     let mut preempted = 0;
-    for seed in 0..3 {
+    for seed in 0..4 {
         let mut dice = fastrand::Rng::with_seed(seed);
         let house = House::new(20, Policy::TwoChoices { seed });
         let ended = Arc::new(AtomicU64::new(0));
@@ -442,13 +443,16 @@ async fn whatever_workers_and_callers_do_every_job_has_one_end() {
             if dice.u8(..10) == 0 {
                 handle.cancel();
             }
+            if dice.u8(..10) == 0 {
+                handle.raise(Priority::ALL[dice.usize(..5)]);
+            }
             let counted = Arc::clone(&ended);
             waiting.push(tokio::spawn(async move {
                 let _ = handle.await;
                 counted.fetch_add(1, Ordering::Relaxed);
             }));
             match dice.u8(..20) {
-                0 => workers.push(house.worker("good", dice.u32(1..6))),
+                0 => workers.push(house.worker("good", dice.u32(1..3))),
                 1 => workers.push(house.times.worker("bad").register(Broken("fails"))),
                 2 => workers.push(house.times.worker("slow").time_limit(9 * MS).register(Broken("hangs"))),
                 3 if !workers.is_empty() => drop(workers.swap_remove(dice.usize(..workers.len()))),

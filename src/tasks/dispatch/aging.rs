@@ -38,25 +38,11 @@ impl Floor {
             self.raises.pop_first();
             let Some((card, place)) = self.jobs.get_mut(&job) else { continue };
             card.raise_at = u64::MAX;
-            let place = *place;
             if matches!(place, Place::Seated(_)) && grip(job) != Grip::Waits {
                 continue;
             }
             let rank = self.aging.raised(card.rank, due);
-            let old = std::mem::replace(&mut card.rank, rank);
-            match place {
-                Place::Nowhere => {
-                    self.nowhere.remove(&old);
-                    self.nowhere.insert(rank, job);
-                }
-                Place::Queued(worker) => {
-                    if let Some(desk) = self.desk(worker) {
-                        desk.queue.remove(&old);
-                        desk.queue.insert(rank, job);
-                    }
-                }
-                Place::Seated(_) | Place::Away => {}
-            }
+            self.rank_anew(job, rank);
             self.start_clock(job, due);
         }
     }

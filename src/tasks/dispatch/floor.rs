@@ -154,6 +154,37 @@ impl Floor {
         }
     }
 
+    /// A job is given a higher level. There it stands where it would if it had been given that when it arrived; its
+    /// clock runs on.
+    pub(super) fn raise(&mut self, job: JobId, priority: Priority) {
+        let Some((card, _)) = self.jobs.get_mut(&job) else { return };
+        card.priority = priority;
+        if priority < card.rank.level() {
+            let rank = Rank::new(priority, card.rank.order_by(), card.rank.arrival());
+            self.rank_anew(job, rank);
+            self.uneven = true;
+        }
+    }
+
+    /// Another rank for a job, wherever it is.
+    pub(super) fn rank_anew(&mut self, job: JobId, rank: Rank) {
+        let Some((card, place)) = self.jobs.get_mut(&job) else { return };
+        let old = std::mem::replace(&mut card.rank, rank);
+        match *place {
+            Place::Nowhere => {
+                self.nowhere.remove(&old);
+                self.nowhere.insert(rank, job);
+            }
+            Place::Queued(worker) => {
+                if let Some(desk) = self.desk(worker) {
+                    desk.queue.remove(&old);
+                    desk.queue.insert(rank, job);
+                }
+            }
+            Place::Seated(_) | Place::Away => {}
+        }
+    }
+
     /// A job is over.
     pub(super) fn remove(&mut self, job: JobId) {
         if let Some((mut card, _)) = self.lift(job) {

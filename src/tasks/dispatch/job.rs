@@ -101,9 +101,10 @@ impl<I> Job<I> {
     }
 }
 
-/// Tells a dispatcher that a job is not wanted any more.
-pub(super) trait Cancels: Send + Sync {
+/// What a handle can tell the dispatcher of its job.
+pub(super) trait Control: Send + Sync {
     fn cancel(&self, job: JobId);
+    fn raise(&self, job: JobId, priority: Priority) -> bool;
 }
 
 /// A submitted job: the future of its result.
@@ -115,7 +116,7 @@ pub struct JobHandle<O> {
     name: Arc<str>,
     id: JobId,
     result: Option<oneshot::Receiver<Result<O, TaskError>>>,
-    dispatcher: Arc<dyn Cancels>,
+    dispatcher: Arc<dyn Control>,
 }
 
 impl<O> JobHandle<O> {
@@ -123,7 +124,7 @@ impl<O> JobHandle<O> {
         name: Arc<str>,
         id: JobId,
         result: oneshot::Receiver<Result<O, TaskError>>,
-        dispatcher: Arc<dyn Cancels>,
+        dispatcher: Arc<dyn Control>,
     ) -> Self {
         JobHandle { name, id, result: Some(result), dispatcher }
     }
@@ -137,6 +138,15 @@ impl<O> JobHandle<O> {
     /// [`TaskHandle::cancel`](crate::tasks::TaskHandle::cancel) does.
     pub fn cancel(&self) {
         self.dispatcher.cancel(self.id);
+    }
+
+    /// Raises its priority. Says whether it is higher now than it was given: not if the job has ended. It never falls.
+    ///
+    /// Among those of the new level it has the place of when it was submitted, in the queue of a worker and in that of
+    /// the scheduler. One that runs keeps the level of its lease, as [`TaskHandle::raise`](crate::tasks::TaskHandle::raise)
+    /// says, and has the new one if it has to wait again.
+    pub fn raise(&self, priority: Priority) -> bool {
+        self.dispatcher.raise(self.id, priority)
     }
 }
 

@@ -39,6 +39,7 @@ pub struct DispatcherBuilder {
     tick: Duration,
     moves_per_turn: usize,
     hopeless: Option<f64>,
+    max_queued: usize,
 }
 
 impl DispatcherBuilder {
@@ -69,6 +70,15 @@ impl DispatcherBuilder {
         self
     }
 
+    /// How many jobs may wait for a place at a worker, 4,194,304 if not said, and one at least. The next one ends with
+    /// [`TaskError::Full`]. Every job counts until it has been looked at, also where there is room: say no fewer than
+    /// may be submitted at once. One that gives up its place, or is to be tried again, waits again whether the queue is
+    /// full or not.
+    pub fn max_queued(mut self, jobs: usize) -> Self {
+        self.max_queued = jobs.max(1);
+        self
+    }
+
     /// Starts it on the runtime that the scheduler was made in, else on the current one.
     ///
     /// # Errors
@@ -78,14 +88,14 @@ impl DispatcherBuilder {
     /// If the runtime has no time driver, as tokio's own timers do.
     #[track_caller]
     pub fn spawn<I: Send + Sync + 'static, O: Send + 'static>(self) -> Result<Dispatcher<I, O>, TaskError> {
-        let DispatcherBuilder { scheduler, name, policy, tick, moves_per_turn, hopeless } = self;
+        let DispatcherBuilder { scheduler, name, policy, tick, moves_per_turn, hopeless, max_queued } = self;
         let no_runtime = || TaskError::NoRuntime { name: Arc::clone(&name) };
         let runtime = scheduler.runtime().ok_or_else(no_runtime)?;
         let _inside = runtime.enter();
         // In here: where there are no timers its task would panic, and nobody would know why.
         let ticker = tokio::time::interval(tick);
         let floor = Floor::new(Balancer::new(policy), moves_per_turn, scheduler.aging());
-        let shared = Arc::new(Shared::new(scheduler, Arc::clone(&name), floor, hopeless));
+        let shared = Arc::new(Shared::new(scheduler, Arc::clone(&name), floor, hopeless, max_queued));
         let row = TaskRow::new(&name, Location::caller());
         let task = observe::spawn(&runtime, &name, pump::pump(Arc::clone(&shared), ticker, row));
         task.ok_or_else(no_runtime)?;
@@ -215,6 +225,7 @@ impl Scheduler {
             tick: Duration::from_millis(100),
             moves_per_turn: 32,
             hopeless: None,
+            max_queued: 1 << 22,
         }
     }
 }

@@ -195,7 +195,12 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
         let Launch { job, task, location, began } = launch;
         let handle = self.scheduler.submit_from(task, location);
         let leash = handle.leash();
-        let before = self.state().entries.get_mut(&job).and_then(|entry| entry.leash.replace(leash.clone()));
+        let (before, given) = match self.state().entries.get_mut(&job) {
+            Some(entry) => (entry.leash.replace(leash.clone()), Some(entry.request.urgency())),
+            None => (None, None),
+        };
+        // It may have been raised since its task was made, and before that could be told.
+        given.iter().for_each(|&given| _ = leash.raise(given));
         bury(before);
         let landing = async move {
             let result = handle.await;

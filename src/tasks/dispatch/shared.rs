@@ -9,7 +9,7 @@ use futures::channel::oneshot;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::model::{Figure, Figures, Request};
+use crate::model::{Figure, Figures, Priority, Request};
 use crate::observe::summary;
 use crate::policy::Rank;
 use crate::scheduler::{Module, Scheduler};
@@ -20,7 +20,7 @@ use crate::tasks::{Retry, TaskError};
 
 use super::desk::Desk;
 use super::floor::{Card, Floor, JobId, WorkerId};
-use super::job::{Cancels, Job, JobHandle};
+use super::job::{Control, Job, JobHandle};
 use super::stats::{DispatcherStats, WorkerStats};
 use super::worker::{Handler, OnLeave, WorkerBuilder};
 
@@ -107,13 +107,21 @@ pub(super) struct Shared<I, O> {
     pub grace: u64,
     /// Refuse what this part of the tasks of every worker would be too slow for.
     pub hopeless: Option<f64>,
+    /// Refuse what would be queued behind so many.
+    max_queued: usize,
 }
 
 /// Fewer service times say nothing of a quantile.
 const LEAST_SAMPLES: u64 = 20;
 
 impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
-    pub(super) fn new(scheduler: Scheduler, name: Arc<str>, floor: Floor, hopeless: Option<f64>) -> Self {
+    pub(super) fn new(
+        scheduler: Scheduler,
+        name: Arc<str>,
+        floor: Floor,
+        hopeless: Option<f64>,
+        max_queued: usize,
+    ) -> Self {
         let state = State {
             floor,
             entries: BTreeMap::new(),
@@ -137,6 +145,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
             landed: Notify::new(),
             start: Instant::now(),
             hopeless,
+            max_queued,
         }
     }
 
@@ -183,6 +192,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
         match self.refusal(&state, &entry, complete_by) {
             Some(error) => {
                 state.stats.ended += 1;
+                state.note_end(&error);
                 drop(state);
                 entry.end(Err(error));
             }
@@ -197,7 +207,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
                 self.changed.notify_one();
             }
         }
-        JobHandle::new(name, id, result, Arc::clone(self) as Arc<dyn Cancels>)
+        JobHandle::new(name, id, result, Arc::clone(self) as Arc<dyn Control>)
     }
 
     /// The one order: level, deadline, arrival. Who has no deadline is not kept waiting by those that have one.
@@ -211,6 +221,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Shared<I, O> {
         let name = Arc::clone(&entry.name);
         if state.ended {
             return Some(TaskError::Cancelled { name, running: false });
+        }
+        if state.floor.queued() >= self.max_queued {
+            return Some(TaskError::Full { name, dispatcher: Arc::clone(&self.name), limit: self.max_queued });
         }
         let (within, quantile) = (within?, self.hopeless?);
         let needs = state.floor.desks().iter().map(|desk| desk.times.quantile(quantile, LEAST_SAMPLES));
@@ -346,6 +359,7 @@ impl<I, O> State<I, O> {
         match error {
             TaskError::Failed { .. } | TaskError::Panicked { .. } => self.stats.failed += 1,
             TaskError::Late { .. } | TaskError::Overdue { .. } => self.stats.late += 1,
+            TaskError::Full { .. } | TaskError::Shed { .. } => self.stats.shed += 1,
             _ => {}
         }
     }
@@ -362,6 +376,15 @@ impl<I, O> State<I, O> {
         Some(entry)
     }
 
+    /// Gives a job a higher level, if it is one. Returns its last task, which has to be told too.
+    fn raise(&mut self, job: JobId, priority: Priority) -> Option<Option<Leash>> {
+        let entry = self.entries.get_mut(&job).filter(|entry| priority < entry.request.urgency())?;
+        // For when it asks anew.
+        entry.request = entry.request.clone().priority(priority);
+        self.floor.raise(job, priority);
+        Some(entry.leash.clone())
+    }
+
     /// What belonged to workers that have left, to be dropped without the lock.
     pub(super) fn sweep_hands(&mut self) -> Vec<Hands<I, O>> {
         let known: BTreeSet<WorkerId> = self.floor.desks().iter().map(|desk| desk.id).collect();
@@ -370,7 +393,7 @@ impl<I, O> State<I, O> {
     }
 }
 
-impl<I: Send + Sync + 'static, O: Send + 'static> Cancels for Shared<I, O> {
+impl<I: Send + Sync + 'static, O: Send + 'static> Control for Shared<I, O> {
     fn cancel(&self, job: JobId) {
         let mut state = self.state();
         // It may have ended.
@@ -379,5 +402,15 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Cancels for Shared<I, O> {
             drop(state);
             self.changed.notify_one();
         }
+    }
+
+    fn raise(&self, job: JobId, priority: Priority) -> bool {
+        let mut state = self.state();
+        let Some(leash) = state.raise(job, priority) else { return false };
+        drop(state);
+        // Its task waits for its resources, or may have to again.
+        leash.iter().for_each(|leash| _ = leash.raise(priority));
+        self.changed.notify_one();
+        true
     }
 }

@@ -19,6 +19,9 @@ pub struct DispatcherStats {
     pub failed: u64,
     /// Those that missed a time: that of their begin or that of their completion.
     pub late: u64,
+    /// Those that found the queue full: [that of the dispatcher](crate::tasks::DispatcherBuilder::max_queued) when they
+    /// were submitted, or that of the scheduler when they got a place at a worker.
+    pub shed: u64,
     /// Those that wait for a place at a worker.
     pub queued: u64,
     /// Those of the queued that no worker takes.
@@ -54,6 +57,7 @@ impl DispatcherStats {
             ("done", self.done),
             ("failed", self.failed),
             ("late", self.late),
+            ("shed", self.shed),
             ("preempted", self.preempted),
             ("moved", self.moves),
             ("displaced", self.displaced),
