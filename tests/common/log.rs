@@ -54,7 +54,8 @@ impl Visit for Text<'_> {
 }
 
 /// Whether the subscriber is that of the process yet. A thread that passes a place in the code for the first time after
-/// `tracing` knows of it and before it is in force would switch that place off for good. So it wants nothing until then.
+/// `tracing` knows of it and before it is in force would switch that place off for good. So it wants nothing until
+/// then.
 static IN_FORCE: AtomicBool = AtomicBool::new(false);
 
 fn place(id: &span::Id) -> usize {

@@ -41,8 +41,9 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // Without the turn another could find it half gone, take it for that of a dead process, and make one of its name,
-        // which this would remove. If there is no turn to be had, the root is gone, and with it what others could make.
+        // Without the turn another could find it half gone, take it for that of a dead process, and make one of its
+        // name, which this would remove. If there is no turn to be had, the root is gone, and with it what others could
+        // make.
         let _turn = turn(&self.root);
         if let Err(error) = remove(&self.path) {
             // The next process that opens the root does it.

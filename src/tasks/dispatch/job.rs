@@ -143,8 +143,8 @@ impl<O> JobHandle<O> {
     /// Raises its priority. Says whether it is higher now than it was given: not if the job has ended. It never falls.
     ///
     /// Among those of the new level it has the place of when it was submitted, in the queue of a worker and in that of
-    /// the scheduler. One that runs keeps the level of its lease, as [`TaskHandle::raise`](crate::tasks::TaskHandle::raise)
-    /// says, and has the new one if it has to wait again.
+    /// the scheduler. One that runs keeps the level of its lease, as
+    /// [`TaskHandle::raise`](crate::tasks::TaskHandle::raise) says, and has the new one if it has to wait again.
     pub fn raise(&self, priority: Priority) -> bool {
         self.dispatcher.raise(self.id, priority)
     }

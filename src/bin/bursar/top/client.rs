@@ -17,8 +17,8 @@ use super::view::View;
 
 /// The longest answer that is read.
 const LARGEST: usize = 16 << 20;
-/// How the scheduler behind an address is now, with so many waits, holders, modules and sections at most, if there is an
-/// answer within so long.
+/// How the scheduler behind an address is now, with so many waits, holders, modules and sections at most, if there is
+/// an answer within so long.
 pub async fn look(address: &Address, limit: usize, patience: Duration) -> anyhow::Result<View> {
     let text = timeout(patience, get(address, limit)).await;
     let text = text.with_context(|| format!("no answer for {} seconds", patience.as_secs()))??;

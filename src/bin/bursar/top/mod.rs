@@ -22,8 +22,8 @@ use crate::options::TopOptions;
 
 /// How often the service is asked.
 const EVERY: Duration = Duration::from_secs(1);
-/// How long an answer may take: while somebody looks, and where one answer is all that is wanted, from a service that may
-/// be very busy.
+/// How long an answer may take: while somebody looks, and where one answer is all that is wanted, from a service that
+/// may be very busy.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PATIENCE_ONCE: Duration = Duration::from_secs(60);
 /// How long a new snapshot or a key waits to be seen at most.
