@@ -1,7 +1,9 @@
 //! The program as a user runs it: arguments, files, exit status, output.
 
-use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::thread;
 
 use serde_json::Value;
 
@@ -9,11 +11,31 @@ fn bursar(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_bursar")).args(arguments).env_remove("RUST_LOG").output().unwrap()
 }
 
-/// A file of this test's own.
-fn file(name: &str, text: &str) -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    std::fs::write(&path, text).unwrap();
-    path
+/// A file in a folder that no other test and no other process has. Both are gone after the test.
+struct File(PathBuf);
+
+impl File {
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(self.0.parent().unwrap());
+    }
+}
+
+fn file(name: &str, text: &str) -> File {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{}-{name}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join(name), text).unwrap();
+    File(folder.join(name))
+}
+
+/// Reads what else a program says, so that it can always say it.
+fn read_on(mut said: BufReader<ChildStderr>) {
+    thread::spawn(move || io::copy(&mut said, &mut io::sink()));
 }
 
 /// The report of a run that must succeed.
@@ -83,9 +105,9 @@ fn a_trace_of_either_kind_is_run_whatever_its_name() {
         csv += &format!("{},{},{}\n", number % 9, f64::from(number) * 0.01, 100 + number);
         json += &format!("{{\"timestamp\":{},\"input_length\":{},\"output_length\":9}}\n", number * 10, 100 + number);
     }
-    for path in [file("either.json", &csv), file("either.csv", &json)] {
-        let report = report(&["--trace", path.to_str().unwrap(), "--speed", "10"]);
-        assert_eq!((&report["trace"], &report["seed"]), (&path.to_str().unwrap().into(), &Value::Null));
+    for file in [file("either.json", &csv), file("either.csv", &json)] {
+        let report = report(&["--trace", file.path(), "--speed", "10"]);
+        assert_eq!((&report["trace"], &report["seed"]), (&file.path().into(), &Value::Null));
         assert_accounted(&report["scheduler"], 40);
     }
 }
@@ -97,7 +119,7 @@ fn a_request_that_can_never_fit_is_refused_and_the_others_are_served() {
         "arrived_at,num_prefill_tokens,num_decode_tokens\n0,10,1\n0,10,1\n0,10,1\n0,4000000,1\n0,10,1\n",
     );
     let config = file("small.toml", "[[budget]]\nid = \"gpu0\"\ncapacity = \"1 MiB\"\n");
-    let arguments = ["--trace", trace.to_str().unwrap(), "--config", config.to_str().unwrap(), "--speed", "1000"];
+    let arguments = ["--trace", trace.path(), "--config", config.path(), "--speed", "1000"];
     let report = report(&arguments);
     let scheduler = &report["scheduler"];
     assert_accounted(scheduler, 5);
@@ -120,8 +142,8 @@ fn the_tables_name_every_priority_budget_and_module() {
 
 #[test]
 fn a_broken_line_refuses_the_trace_with_file_line_and_column() {
-    let path = file("broken.csv", "arrived_at,num_prefill_tokens,num_decode_tokens\n0.0,374,44\n4.3,many,109\n");
-    let path = path.to_str().unwrap();
+    let file = file("broken.csv", "arrived_at,num_prefill_tokens,num_decode_tokens\n0.0,374,44\n4.3,many,109\n");
+    let path = file.path();
     let expected = format!("bursar: {path}:3:5: num_prefill_tokens is `many`; it must be a whole number of tokens");
     assert!(refusal(&["--trace", path, "--json"]).starts_with(&expected));
     // What lies behind the limit is not read.
@@ -131,18 +153,18 @@ fn a_broken_line_refuses_the_trace_with_file_line_and_column() {
 #[test]
 fn files_that_are_not_what_they_should_be_are_refused_with_their_names() {
     let columns = file("columns.csv", "name,cpu\na,1\n");
-    let refused = refusal(&["--trace", columns.to_str().unwrap()]);
+    let refused = refusal(&["--trace", columns.path()]);
     assert!(refused.contains("columns.csv:1: unknown columns: found name, cpu"), "{refused}");
 
     let refused = refusal(&["--trace", "no/such/trace.csv"]);
     assert!(refused.starts_with("bursar: no/such/trace.csv: "), "{refused}");
 
     let negative = file("negative.toml", "[[budget]]\nid = \"gpu0\"\ncapacity = -1\n");
-    let refused = refusal(&["--config", negative.to_str().unwrap()]);
+    let refused = refusal(&["--config", negative.path()]);
     assert!(refused.contains("negative.toml: ") && refused.contains("negative"), "{refused}");
 
     let no_gpu = file("no_gpu.toml", "[[budget]]\nid = \"host0\"\ncapacity = \"1 GiB\"\n");
-    let refused = refusal(&["--config", no_gpu.to_str().unwrap()]);
+    let refused = refusal(&["--config", no_gpu.path()]);
     assert!(refused.contains("no_gpu.toml: ") && refused.contains("`gpu0`"), "{refused}");
 
     assert!(refusal(&["--speed", "nan"]).contains("a speed is a number"));
@@ -152,10 +174,10 @@ fn files_that_are_not_what_they_should_be_are_refused_with_their_names() {
 #[cfg(unix)]
 #[test]
 fn ctrl_c_finishes_what_runs_and_reports() {
-    use std::io::{BufRead, BufReader};
-    use std::process::Stdio;
+    use rustix::process::{Pid, Signal, kill_process};
 
     let mut child = Command::new(env!("CARGO_BIN_EXE_bursar"))
+        // A minute of arrivals.
         .args(["--limit", "5000", "--speed", "20", "--json"])
         .env("RUST_LOG", "bursar=info")
         .stdout(Stdio::piped())
@@ -168,7 +190,8 @@ fn ctrl_c_finishes_what_runs_and_reports() {
         line.clear();
         assert!(log.read_line(&mut line).unwrap() > 0, "it ended before it began");
     }
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    read_on(log);
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -187,23 +210,23 @@ fn a_program_that_was_not_built_for_tokio_console_says_how_to() {
 
 /// A run that shows its page, until it is dropped.
 struct Shown {
-    child: std::process::Child,
+    child: Child,
     address: String,
 }
 
 impl Shown {
     fn new() -> Shown {
-        use std::io::{BufRead, BufReader};
-
         let mut child = Command::new(env!("CARGO_BIN_EXE_bursar"))
-            .args(["run", "--limit", "5000", "--speed", "5", "--json", "--inspect", "127.0.0.1:0"])
+            // Hours of arrivals, with little to do at a time.
+            .args(["run", "--limit", "5000", "--speed", "0.1", "--json", "--inspect", "127.0.0.1:0"])
             .env_remove("RUST_LOG")
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        let (mut line, mut said) = (String::new(), BufReader::new(child.stderr.take().unwrap()));
+        said.read_line(&mut line).unwrap();
+        read_on(said);
         let address = line.trim().strip_prefix("inspection page: ").expect("the address").to_owned();
         Shown { child, address }
     }
@@ -237,8 +260,11 @@ fn a_run_shows_its_page_and_top_reads_it() {
     let refused = refusal(&["--inspect", address, "--limit", "1"]);
     assert!(refused.contains(&format!("the page cannot be shown at {address}: ")), "{refused}");
 
-    let gone = shown.address.clone();
     drop(shown);
+    // A port that is taken, so that nobody else gets it, and at which nobody listens.
+    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let gone = format!("http://{}/bursar", taken.local_addr().unwrap());
     let output = bursar(&["top", &gone, "--once"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).starts_with(&format!("bursar: {gone}: ")), "{output:?}");

@@ -207,6 +207,7 @@ mod file {
     use proptest::option;
     use proptest::prelude::*;
     use proptest::sample::select;
+    use proptest::test_runner::RngSeed;
 
     use super::*;
 
@@ -385,8 +386,14 @@ mod file {
         })
     }
 
+    /// The same every time.
+    fn cases() -> ProptestConfig {
+        let rng_seed = RngSeed::Fixed(1);
+        ProptestConfig { cases: 4_000, rng_seed, failure_persistence: None, ..ProptestConfig::default() }
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(cases())]
 
         #[test]
         fn whatever_can_be_run_survives_being_written_and_read_and_nothing_else_becomes_what_can(config in configs()) {

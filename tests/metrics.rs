@@ -3,11 +3,16 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::future::IntoFuture;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use axum::Router;
+use axum::routing::get;
 use bursar::{Budget, Config, Figure, MetricsExporter, Priority, Share, Unit};
 use common::{GPU, IO, MS, Rig, gpu, granted, queued, take};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 const WAITS: &str = "bursar_reservation_wait_seconds";
 const HOLDS: &str = "bursar_lease_hold_seconds";
@@ -213,41 +218,34 @@ fn names_in_dashboard() -> Vec<String> {
     names
 }
 
-/// The whole way: a listener, a request over a socket, an exporter that runs by itself.
-#[test]
-fn a_scrape_over_http_has_every_metric_of_the_dashboard() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        let builder = [WAITS, HOLDS].into_iter().fold(PrometheusBuilder::new(), buckets);
-        let (recorder, listener) = builder.with_http_listener(free).build().unwrap();
-        tokio::spawn(listener);
-        metrics::set_global_recorder(recorder).map_err(|_| "the only one of this process").unwrap();
-        let scheduler = bursar::Scheduler::builder().gpu(100u64).attention().spawn().unwrap();
-        let held = scheduler.reserve(gpu(100).label("hog")).await.unwrap();
-        let waiting = tokio::spawn(scheduler.reserve(gpu(1)));
-        tokio::task::yield_now().await;
-        drop(held);
-        drop(waiting.await.unwrap().unwrap());
-        scheduler.close();
-        // It publishes once and ends, because the scheduler is closed.
-        MetricsExporter::new(&scheduler).run(MS).await;
-        let samples = parse(&get(free).await);
-        for name in names_in_dashboard() {
-            assert!(samples.keys().any(|sample| sample.split('{').next() == Some(&name)), "{name} in {samples:#?}");
-        }
-    });
+/// The whole way: a listener, a request over a socket, an exporter that runs by itself. The listener is not that of
+/// `metrics-exporter-prometheus`, which cannot say which port it got.
+#[tokio::test]
+async fn a_scrape_over_http_has_every_metric_of_the_dashboard() {
+    let recorder = recorder();
+    let shown = recorder.handle();
+    metrics::set_global_recorder(recorder).map_err(|_| "the only one of this process").unwrap();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let page = Router::new().route("/metrics", get(async move || shown.render()));
+    tokio::spawn(axum::serve(listener, page).into_future());
+    let scheduler = bursar::Scheduler::builder().gpu(100u64).attention().spawn().unwrap();
+    let held = scheduler.reserve(gpu(100).label("hog")).await.unwrap();
+    let waiting = tokio::spawn(scheduler.reserve(gpu(1)));
+    tokio::task::yield_now().await;
+    drop(held);
+    drop(waiting.await.unwrap().unwrap());
+    scheduler.close();
+    // It publishes once and ends, because the scheduler is closed.
+    MetricsExporter::new(&scheduler).run(MS).await;
+    let samples = parse(&scraped(address).await);
+    for name in names_in_dashboard() {
+        assert!(samples.keys().any(|sample| sample.split('{').next() == Some(&name)), "{name} in {samples:#?}");
+    }
 }
 
-async fn get(address: SocketAddr) -> String {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = loop {
-        match tokio::net::TcpStream::connect(address).await {
-            Ok(stream) => break stream,
-            // The listener is a task that has not had its turn.
-            Err(_) => tokio::task::yield_now().await,
-        }
-    };
+async fn scraped(address: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();

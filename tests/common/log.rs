@@ -1,10 +1,12 @@
 //! Log lines and spans, as tests hear them.
 
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::{self, ThreadId};
 
 use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber, span};
 
 /// Takes log lines and spans down for the whole process. One for all tests, because a subscriber that comes late may
@@ -51,6 +53,11 @@ impl Visit for Text<'_> {
     }
 }
 
+/// Whether the subscriber is that of the process yet. A thread that passes a place in the code for the first time after
+/// `tracing` knows of it and before it is in force would switch that place off for good. So it wants nothing until
+/// then.
+static IN_FORCE: AtomicBool = AtomicBool::new(false);
+
 fn place(id: &span::Id) -> usize {
     id.into_u64() as usize - 1
 }
@@ -60,6 +67,10 @@ fn innermost() -> Option<usize> {
 }
 
 impl Subscriber for Lines {
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(if IN_FORCE.load(Ordering::SeqCst) { LevelFilter::DEBUG } else { LevelFilter::OFF })
+    }
+
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target().starts_with("bursar") && *metadata.level() <= Level::DEBUG
     }
@@ -120,6 +131,8 @@ impl Lines {
         static LINES: LazyLock<Lines> = LazyLock::new(|| {
             let lines = Lines::default();
             tracing::subscriber::set_global_default(lines.clone()).expect("the first of this process");
+            IN_FORCE.store(true, Ordering::SeqCst);
+            tracing::callsite::rebuild_interest_cache();
             lines
         });
         &LINES

@@ -174,7 +174,7 @@ impl Console {
 
     /// Waits until the client knows something, and gives what it knows then.
     pub async fn until(&mut self, what: &str, known: impl Fn(&Model) -> bool) -> Model {
-        let waited = tokio::time::timeout(Duration::from_secs(30), self.model.wait_for(|model| known(model))).await;
+        let waited = tokio::time::timeout(Duration::from_secs(300), self.model.wait_for(|model| known(model))).await;
         let found = waited.map(|model| model.expect("the client runs").clone());
         found.unwrap_or_else(|_| panic!("never seen: {what}; {} rows", self.model.borrow().resources.len()))
     }

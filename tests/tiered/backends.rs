@@ -1,5 +1,10 @@
 //! Every space that needs no device, with a scheduler whose budget lends a part of it.
 
+#[cfg(unix)]
+use std::path::Path;
+
+#[cfg(unix)]
+use bursar::memory::{DiskConfig, DiskSpace};
 use bursar::memory::{HostSpace, SimulatedDevice, Space};
 use bursar::tiered::{Block, LeaseUsage, MemoryLease, OverUse, SpaceUsage, Tiers};
 use bursar::{Amounts, Budget, BudgetId, Config, Request, Scheduler, SpaceId, Tier};
@@ -39,10 +44,16 @@ pub async fn rigs(capacity: u64, limit: u64) -> Vec<Rig> {
     rigs
 }
 
+/// All of them share a root, and leave nothing in it.
 #[cfg(unix)]
-pub async fn disk(capacity: u64) -> bursar::memory::DiskSpace {
-    use bursar::memory::{DiskConfig, DiskSpace};
-    let root = std::env::temp_dir().join("bursar-tiered-tests");
+pub async fn disk(capacity: u64) -> DiskSpace {
+    disk_at("tiered-spaces", capacity).await
+}
+
+/// One whose root has a name of its own.
+#[cfg(unix)]
+pub async fn disk_at(root: &str, capacity: u64) -> DiskSpace {
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(root);
     DiskSpace::open(space(Tier::Disk), DiskConfig::new(root, capacity)).await.unwrap()
 }
 

@@ -14,16 +14,22 @@ use futures::FutureExt;
 use crate::backends::{K, Rig, rig, space};
 use crate::gate::{Gate, Turn};
 
-/// Tiers over the first device, or a line that says why there is none.
-fn device() -> Option<Rig> {
+/// The first device, or a line that says why there is none: no driver, no device, or a driver that does not begin.
+fn gpu() -> Option<CudaSpace> {
+    use CudaError::{Driver, NoDevice, NoDriver};
     match CudaSpace::open(space(Tier::Gpu), CudaConfig::new(0).limit(64 * MIB)) {
-        Ok(gpu) => Some(rig(gpu, 64 * MIB)),
-        Err(reason @ (CudaError::NoDriver { .. } | CudaError::NoDevice { .. })) => {
+        Ok(gpu) => Some(gpu),
+        Err(reason @ (NoDriver { .. } | NoDevice { .. } | Driver { call: "cuInit", .. })) => {
             println!("skipped: {reason}");
             None
         }
         Err(failed) => panic!("{failed}"),
     }
+}
+
+/// Tiers over it.
+fn device() -> Option<Rig> {
+    Some(rig(gpu()?, 64 * MIB))
 }
 
 #[tokio::test]
@@ -97,14 +103,7 @@ async fn machine(pinned: bool) -> Option<(Scheduler, Tiers, MemoryLease)> {
 }
 
 async fn machine_with(pinned: bool, rate: Budget) -> Option<(Scheduler, Tiers, MemoryLease)> {
-    let gpu = match CudaSpace::open(space(Tier::Gpu), CudaConfig::new(0).limit(64 * MIB)) {
-        Ok(gpu) => gpu,
-        Err(reason @ (CudaError::NoDriver { .. } | CudaError::NoDevice { .. })) => {
-            println!("skipped: {reason}");
-            return None;
-        }
-        Err(failed) => panic!("{failed}"),
-    };
+    let gpu = gpu()?;
     let source = if pinned { HeapSource::pinned(gpu.pin()) } else { HeapSource::new() };
     let host = HostSpace::with(space(Tier::Host), source, 64 * MIB, PoolConfig::host(64 * MIB));
     let config = Config::new()

@@ -254,7 +254,7 @@ mod tests {
             let _alive = alive;
             drop(runtime);
         });
-        ended.recv_timeout(Duration::from_secs(20)) == Err(RecvTimeoutError::Disconnected)
+        ended.recv_timeout(Duration::from_secs(300)) == Err(RecvTimeoutError::Disconnected)
     }
 
     #[test]

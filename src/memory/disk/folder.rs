@@ -17,6 +17,7 @@ const ROOT_LOCK: &str = "bursar.lock";
 /// A folder of this process, removed with all that is in it when it is dropped.
 #[derive(Debug)]
 pub(super) struct Folder {
+    root: PathBuf,
     path: PathBuf,
     /// Locked for as long as it is open.
     _alive: File,
@@ -27,11 +28,10 @@ impl Folder {
     /// these were. Waits while another process does the same.
     pub(super) fn open(root: &Path) -> io::Result<(Self, usize)> {
         fs::create_dir_all(root)?;
-        let turn = File::create(root.join(ROOT_LOCK))?;
-        turn.lock()?;
+        let _turn = turn(root)?;
         let removed = remove_dead(root)?;
         let (path, alive) = make(root)?;
-        Ok((Folder { path, _alive: alive }, removed))
+        Ok((Folder { root: root.to_owned(), path, _alive: alive }, removed))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -41,6 +41,10 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
+        // Without the turn another could find it half gone, take it for that of a dead process, and make one of its
+        // name, which this would remove. If there is no turn to be had, the root is gone, and with it what others could
+        // make.
+        let _turn = turn(&self.root);
         if let Err(error) = remove(&self.path) {
             // The next process that opens the root does it.
             tracing::warn!(
@@ -49,6 +53,13 @@ impl Drop for Folder {
             );
         }
     }
+}
+
+/// The lock of a root, until it is dropped. Waits while another has it.
+fn turn(root: &Path) -> io::Result<File> {
+    let turn = File::create(root.join(ROOT_LOCK))?;
+    turn.lock()?;
+    Ok(turn)
 }
 
 fn make(root: &Path) -> io::Result<(PathBuf, File)> {
@@ -81,7 +92,7 @@ fn remove_dead(root: &Path) -> io::Result<usize> {
     Ok(removed)
 }
 
-/// Its owner may be at the same, who needs no lock for it.
+/// Whoever owns the root may have removed it already.
 fn remove(folder: &Path) -> io::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -99,5 +110,36 @@ fn is_dead(folder: &Path) -> io::Result<bool> {
         Ok(()) => Ok(true),
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    /// It has its turn, so nobody sees it half gone. That it does not go before is what fails without the lock, if not
+    /// every time.
+    #[test]
+    fn a_folder_goes_when_nobody_makes_or_clears_away_folders_in_its_root() {
+        let root = std::env::temp_dir().join(format!("bursar-folder-{}", std::process::id()));
+        for _ in 0..20 {
+            let (folder, _) = Folder::open(&root).expect("a folder");
+            let path = folder.path().to_owned();
+            let others = turn(&root).expect("nobody else has it");
+            let (begins, begun) = channel();
+            let goes = std::thread::spawn(move || {
+                begins.send(()).expect("somebody waits for it");
+                drop(folder);
+            });
+            begun.recv().expect("it begins");
+            (0..100).for_each(|_| std::thread::yield_now());
+            assert!(path.join(ALIVE).exists());
+            drop(others);
+            goes.join().expect("no panic");
+            assert!(!path.exists());
+        }
+        fs::remove_dir_all(&root).expect("it is there");
     }
 }

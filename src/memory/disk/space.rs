@@ -71,13 +71,15 @@ impl DiskConfig {
 /// use bursar::memory::{DiskConfig, DiskSpace, Space, Stream};
 /// use bursar::{MIB, SpaceId, Tier};
 ///
-/// let root = std::env::temp_dir().join("bursar-doc-example");
-/// let disk = DiskSpace::open(SpaceId { tier: Tier::Disk, index: 0 }, DiskConfig::new(root, 64 * MIB)).await?;
+/// let root = std::env::temp_dir().join(format!("bursar-doc-{}", std::process::id()));
+/// let disk = DiskSpace::open(SpaceId { tier: Tier::Disk, index: 0 }, DiskConfig::new(&root, 64 * MIB)).await?;
 /// let block = disk.allocate(MIB).await?;
 /// disk.write(Stream(0), block, 100, b"spilled").await?;
 /// let mut back = [0; 7];
 /// disk.read(Stream(0), block, 100, &mut back).await?;
 /// assert_eq!(&back, b"spilled");
+/// # drop(disk);
+/// # std::fs::remove_dir_all(root)?;
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]

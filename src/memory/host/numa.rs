@@ -161,13 +161,15 @@ mod tests {
     /// The node that a page lies on.
     #[cfg(target_os = "linux")]
     #[allow(unsafe_code)]
-    fn node_of(address: usize) -> u32 {
+    fn node_of(address: usize) -> io::Result<u32> {
         let (mut node, by_address) = (-1_i32, 3_usize);
         let none: usize = 0;
         // SAFETY: the kernel writes one number.
         let done = unsafe { libc::syscall(libc::SYS_get_mempolicy, &raw mut node, none, none, address, by_address) };
-        assert_eq!(done, 0, "{}", io::Error::last_os_error());
-        u32::try_from(node).expect("a node")
+        match done {
+            0 => Ok(u32::try_from(node).expect("a node")),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 
     #[test]
@@ -191,7 +193,14 @@ mod tests {
                 unsafe {
                     std::ptr::with_exposed_provenance_mut::<u8>(address).write(1);
                 }
-                assert_eq!(node_of(address), node);
+                match node_of(address) {
+                    Ok(found) => assert_eq!(found, node),
+                    // Built without nodes, the kernel binds nothing and tells nothing; and a container may not ask.
+                    Err(untold) if matches!(untold.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+                        return println!("skipped: {untold}");
+                    }
+                    Err(failed) => panic!("{failed}"),
+                }
             }
         }
     }

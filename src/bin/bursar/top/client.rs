@@ -17,12 +17,11 @@ use super::view::View;
 
 /// The longest answer that is read.
 const LARGEST: usize = 16 << 20;
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// How the scheduler behind an address is now, with so many waits, holders, modules and sections at most.
-pub async fn look(address: &Address, limit: usize) -> anyhow::Result<View> {
-    let text = timeout(PATIENCE, get(address, limit)).await.context("no answer for five seconds")??;
+/// How the scheduler behind an address is now, with so many waits, holders, modules and sections at most, if there is
+/// an answer within so long.
+pub async fn look(address: &Address, limit: usize, patience: Duration) -> anyhow::Result<View> {
+    let text = timeout(patience, get(address, limit)).await;
+    let text = text.with_context(|| format!("no answer for {} seconds", patience.as_secs()))??;
     serde_json::from_slice(&text).context("what answers is no inspection page of this version")
 }
 

@@ -22,6 +22,10 @@ use crate::options::TopOptions;
 
 /// How often the service is asked.
 const EVERY: Duration = Duration::from_secs(1);
+/// How long an answer may take: while somebody looks, and where one answer is all that is wanted, from a service that
+/// may be very busy.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE_ONCE: Duration = Duration::from_secs(60);
 /// How long a new snapshot or a key waits to be seen at most.
 const LOOK: Duration = Duration::from_millis(100);
 /// Columns where there is no terminal.
@@ -35,7 +39,7 @@ const FEW: usize = 10;
 pub fn top(options: &TopOptions) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     if options.once {
-        let look = client::look(&options.address, FEW);
+        let look = client::look(&options.address, FEW, PATIENCE_ONCE);
         let view = runtime.block_on(look).with_context(|| options.address.to_string())?;
         let columns = match std::io::stdout().is_terminal() {
             true => terminal::size().map_or(COLUMNS, |(columns, _)| columns),
@@ -70,7 +74,7 @@ async fn ask(address: Address, tell: watch::Sender<Seen>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !tell.is_closed() {
         ticks.tick().await;
-        let answer = client::look(&address, MANY).await;
+        let answer = client::look(&address, MANY, PATIENCE).await;
         tell.send_modify(|seen| match answer {
             Ok(view) => *seen = Seen { view: Some(view), error: None },
             // What was seen last stays.
