@@ -374,6 +374,38 @@ fn r2_whom_somebody_links_to_it_is_kept_out_while_that_one_holds_something() {
     assert_untouched(&rig.scheduler);
 }
 
+/// Rates keep nobody from ending, and who holds what both may want is none who may want the other loan.
+#[test]
+fn r2_neither_a_rate_nor_a_holder_of_other_loans_links_anybody_to_it() {
+    let config = [GPU, HOST].into_iter().fold(Config::new(), |all, id| all.with(Budget::loan(id, 10)));
+    let rig = Rig::new(config.with(Budget::rate(common::IO, 1_000)).with_bypass_limit(0));
+    let runner = take(&rig.scheduler, gpu(2).activity(&bounded("runner", &[(GPU, 8)])));
+    let kept = queued(&rig.scheduler, gpu(4).activity(&bounded("kept", &[(GPU, 10), (common::IO, 100)])));
+    let begins = |name, most: &[_]| take(&rig.scheduler, Request::new().host(1u64).activity(&bounded(name, most)));
+    let same_rate = begins("wants the same rate", &[(HOST, 8), (common::IO, 100)]);
+    drop(begins("shares the host memory with that", &[(HOST, 8)]));
+    drop((same_rate, runner, kept));
+    assert_untouched(&rig.scheduler);
+}
+
+/// C5, R9: who is parked at the cap of its module stands in no line, and lets in whom it kept out.
+#[test]
+fn c5_whom_somebody_keeps_out_is_let_in_when_that_one_comes_to_be_kept_by_its_cap() {
+    let mut rig = Rig::strict(10, 10);
+    let vision = rig.scheduler.module("vision").cap(GPU, 4).register().unwrap();
+    let runner = take(&rig.scheduler, gpu(2).activity(&bounded("runner", &[(GPU, 8)])));
+    let mut kept = queued(&rig.scheduler, gpu(4).of(&vision).activity(&bounded("kept", &[(GPU, 10)])));
+    let mut new = queued(&rig.scheduler, gpu(1).activity(&bounded("new", &[(GPU, 8)])));
+    assert_eq!(new.explain().blockers[0].cause, bursar::Cause::KeptOut);
+    let own = take(&rig.scheduler, gpu(1).of(&vision));
+    drop(granted(&mut new));
+    assert_waits(&mut kept);
+    drop((own, runner));
+    rig.run();
+    drop(granted(&mut kept));
+    assert_untouched(&rig.scheduler);
+}
+
 #[test]
 fn c5_c13_who_is_kept_out_is_told_so_and_let_in_when_the_other_gives_up() {
     let (rig, runner, kept) = nobody_may_pass();

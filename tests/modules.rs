@@ -153,6 +153,28 @@ fn r9_a_minimum_is_promised_once_though_an_offer_from_it_expired_and_is_asked_fo
     assert_untouched(&rig.scheduler);
 }
 
+/// R9: it keeps the promise that it had if it is inside still, also where others of its module are looked at first and
+/// nobody after them.
+#[test]
+fn r9_who_asks_again_and_is_still_inside_the_minimum_is_served_from_it() {
+    let mut rig = Rig::new(Config::new().with(Budget::loan(GPU, 8)).with_look_ahead(1));
+    let chat = rig.scheduler.module("chat").minimum(GPU, 4).register().unwrap();
+    let own = take(&rig.scheduler, gpu(2).of(&chat));
+    let (held, rest) = (take(&rig.scheduler, gpu(2)), take(&rig.scheduler, gpu(4)));
+    let mut sleeper = queued(&rig.scheduler, gpu(2).of(&chat).priority(Priority::Low));
+    drop(held);
+    assert!(sleeper.is_woken());
+    let beyond = queued(&rig.scheduler, gpu(4).of(&chat).priority(Priority::High));
+    rig.pass(200 * MS);
+    let between = take(&rig.scheduler, gpu(2));
+    let high = queued(&rig.scheduler, gpu(2).priority(Priority::High));
+    assert!(sleeper.poll().is_pending());
+    drop(between);
+    assert!(sleeper.is_woken() && !high.is_woken(), "two of the minimum are left");
+    drop((granted(&mut sleeper), high, beyond, own, rest));
+    assert_untouched(&rig.scheduler);
+}
+
 /// R9: growth makes a lease an activity of its own; what it holds stays its module's.
 #[test]
 fn r9_a_lease_that_grew_counts_against_its_cap_until_it_ends() {

@@ -164,3 +164,61 @@ impl Claims {
         self.levels[budget.index()].as_ref()?[rank.level().index()].claims.get(&rank).map(|&(units, _)| units)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::steps;
+    use super::*;
+
+    const CLAIMS: u64 = 1_000;
+
+    fn rank(at: u64) -> Rank {
+        Rank::new(Priority::Normal, at, at)
+    }
+
+    fn units(at: u64) -> u64 {
+        1 + at % 3
+    }
+
+    /// What these claim before one of them is told exactly, or more than what is enough where it is more; and never by
+    /// more looks than there are claims, or than blocks and claims of one block.
+    fn assert_sums(level: &Level, there: &[u64]) {
+        for (before, &at) in there.iter().enumerate() {
+            let each: Vec<u128> = there[..before].iter().map(|&at| u128::from(units(at))).collect();
+            let all: u128 = each.iter().sum();
+            let steps_before = steps::taken();
+            assert_eq!(level.above(rank(at), u128::MAX), all, "what is claimed before {at}");
+            let looks = steps::taken() - steps_before;
+            let most = before.min(2 * there.len().div_ceil(BLOCK) + 2 * BLOCK);
+            assert!(looks <= most as u64, "{looks} looks at {before} claims before {at}");
+            let but_one = all - each.last().unwrap_or(&0);
+            for enough in [0, all / 2, but_one, all] {
+                let told = level.above(rank(at), enough);
+                assert!(if all > enough { told > enough } else { told == all }, "{told} of {all}, {enough} is enough");
+            }
+        }
+    }
+
+    #[test]
+    fn r11_the_claims_before_a_rank_are_summed_up_by_blocks_in_whatever_order_they_came_and_went() {
+        let (rising, falling, mixed) = (|at| at, |at| CLAIMS - 1 - at, |at| at * 577 % CLAIMS);
+        for order in [rising, falling, mixed] {
+            let mut level = Level::default();
+            (0..CLAIMS).map(order).for_each(|at| level.add(rank(at), units(at), 0));
+            let all: Vec<u64> = (0..CLAIMS).collect();
+            assert_sums(&level, &all);
+            let (few, gone): (Vec<u64>, Vec<u64>) = all.into_iter().partition(|at| *at >= CLAIMS - 10 || at % 300 == 0);
+            gone.into_iter().for_each(|at| assert_eq!(level.remove(rank(at)), Some(units(at))));
+            assert_sums(&level, &few);
+        }
+    }
+
+    #[test]
+    fn r11_no_more_claims_are_looked_at_than_it_takes_to_be_enough() {
+        let mut level = Level::default();
+        (0..CLAIMS).for_each(|at| level.add(rank(at), units(at), 0));
+        let before = steps::taken();
+        level.above(rank(CLAIMS - 1), 0);
+        assert_eq!(steps::taken() - before, 1);
+    }
+}

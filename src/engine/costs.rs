@@ -1,17 +1,22 @@
 //! What one call costs while very many wait (R11): counted by how often anybody is looked at, among few and among many.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::ledger::{Board, Books, Held};
 use crate::model::{Alternative, Budget, BudgetId, Config, Priority, Quota, Request, Tag, Terms};
 
+use super::lines::MILE;
+use super::regrant::BREATH;
 use super::steps;
-use super::{Asked, Engine, Settled, Submitted, Turn};
+use super::{Asked, Effect, Engine, Settled, Submitted, Turn};
 
 /// More than debug builds check after every call.
 const FEW: u64 = 300;
 const MANY: u64 = 3_000;
+
+/// How often the first in a line is looked at when it is granted, where all there ask for that budget only.
+const LOOKS_AT_A_HEAD: u64 = 30;
 
 const GPU: BudgetId = BudgetId::GPU;
 const HOST: BudgetId = BudgetId::HOST;
@@ -132,6 +137,14 @@ fn module(minimum: u64, cap: u64, others: u64) -> impl Fn(u64) -> (Scene, (Held,
     }
 }
 
+/// Without this, the others would pass whatever they count.
+#[test]
+fn looks_are_counted() {
+    let before = steps::taken();
+    line(1);
+    assert!(steps::taken() > before);
+}
+
 #[test]
 fn r11_a_release_of_a_module_at_its_cap_looks_at_no_more_for_all_who_wait() {
     assert_flat("cap", module(0, 1, 0), |scene, (held, _)| scene.end(held));
@@ -228,7 +241,20 @@ fn r11_a_lease_that_may_be_asked_to_end_comes_and_goes_without_a_look_at_the_oth
     assert_flat("one less", preemptible, |scene, leases| scene.end(leases[7]));
 }
 
-/// Somebody needs what one lease holds. The others, which could end too, hold nothing of that.
+/// They are of the level of whoever waits.
+#[test]
+fn r11_where_nobody_may_be_asked_to_end_no_lease_is_looked_at() {
+    let equal = Ask::new(plain(1), Tag { preemptible: true, ..Tag::NOBODY });
+    let open = |count| {
+        let mut scene = Scene::new(|config| config);
+        (0..count).for_each(|_| _ = scene.take(equal.asked()));
+        scene.take(Asked::of(&plain(1_000_000 - count)));
+        (scene, ())
+    };
+    assert_flat("equals", open, |scene, ()| _ = scene.queue(Asked::of(&plain(10))));
+}
+
+/// Somebody needs what one lease holds. The others, which could end too, hold nothing of that, but of what is there.
 #[test]
 fn r11_who_gives_way_is_looked_for_among_those_who_hold_what_is_needed() {
     let of_it = Tag { preemptible: true, ..Tag::NOBODY };
@@ -243,11 +269,62 @@ fn r11_who_gives_way_is_looked_for_among_those_who_hold_what_is_needed() {
         scene.queue(Asked::of(&Request::new().host(1_000_000u64).priority(Priority::Low).gpu(900_000u64)));
         (scene, ())
     };
-    let urgent = plain(10);
-    assert_flat("search", open, |scene, ()| {
-        scene.queue(Asked::of(&urgent));
-        assert!(scene.engine.preemption.due() < u64::MAX, "somebody was asked");
-    });
+    for urgent in [plain(10), plain(10).host(1u64)] {
+        assert_flat("search", open, |scene, ()| {
+            scene.queue(Asked::of(&urgent));
+            assert!(scene.engine.preemption.due() < u64::MAX, "somebody was asked");
+        });
+    }
+}
+
+/// So many wait in the line of a budget of which nothing is left.
+fn line(count: u64) -> (Scene, (Held, VecDeque<u32>)) {
+    let mut scene = Scene::new(|config| config);
+    let held = scene.take(Asked::of(&plain(1_000_000)));
+    let slots = (0..count).map(|_| scene.queue(Asked::of(&plain(1)))).collect();
+    (scene, (held, slots))
+}
+
+/// The first leave and others come.
+fn pass_by(scene: &mut Scene, slots: &mut VecDeque<u32>, times: u64) {
+    for _ in 0..times {
+        slots.pop_front().into_iter().for_each(|first| scene.cancel(first));
+        slots.push_back(scene.queue(Asked::of(&plain(1))));
+    }
+}
+
+#[test]
+fn r11_a_line_knows_few_who_have_left_it() {
+    let (mut scene, (_, mut slots)) = line(400);
+    slots.drain(..300).for_each(|first| scene.cancel(first));
+    pass_by(&mut scene, &mut slots, 4_000);
+    let milestones = scene.engine.queue.lines.milestones(GPU);
+    assert!(milestones <= 2 * (100 / MILE as usize) + 9, "{milestones} milestones among 100");
+}
+
+#[test]
+fn r11_those_who_have_left_a_line_are_forgotten_by_few_looks_at_the_others() {
+    assert_flat("forgotten", line, |scene, (_, mut slots)| pass_by(scene, &mut slots, 300));
+}
+
+#[test]
+fn r11_a_turn_pauses_for_breath_after_so_many_grants_and_looks_little_at_each() {
+    let (Scene { mut engine, mut books, board }, (held, _)) = line(3 * BREATH as u64 + 8);
+    let flagged = books.give(held).expect("somebody waits");
+    let turn = &mut Turn { books: &mut books, board: &board, now: 0 };
+    let before = steps::taken();
+    engine.released(turn, flagged);
+    let mut granted = Vec::new();
+    loop {
+        let settled = engine.settle(turn);
+        granted.push(engine.effects().filter(|effect| matches!(effect, Effect::Offer { .. })).count());
+        if settled == Settled::Done {
+            break;
+        }
+    }
+    assert_eq!(granted, [BREATH, BREATH, BREATH, 8]);
+    let looks = (steps::taken() - before) / granted.iter().sum::<usize>() as u64;
+    assert!(looks <= LOOKS_AT_A_HEAD, "{looks} looks at each");
 }
 
 /// What an activity said that it will ever hold.

@@ -68,7 +68,7 @@ impl Link {
 
 /// How many filings of a list come from one milestone to the next when they are appended. Few in debug builds, so that
 /// the small crowds of simulations come past many.
-const MILE: u32 = if cfg!(debug_assertions) { 4 } else { 64 };
+pub(super) const MILE: u32 = if cfg!(debug_assertions) { 4 } else { 64 };
 
 #[derive(Debug)]
 struct Lane {
@@ -191,6 +191,12 @@ impl Lines {
     #[inline]
     pub(super) fn is_empty(&self, budget: BudgetId) -> bool {
         self.0[budget.index()].levels == 0
+    }
+
+    /// How many milestones there are in a line.
+    #[cfg(test)]
+    pub(super) fn milestones(&self, budget: BudgetId) -> usize {
+        self.0[budget.index()].lane.iter().map(|lane| lane.milestones.len()).sum()
     }
 }
 
