@@ -212,6 +212,34 @@ fn a_bound_is_forgotten_with_the_last_lease_and_the_last_reservation_of_its_acti
     assert_untouched(&rig.scheduler);
 }
 
+/// Not what it should do; but nobody waits for ever because of it.
+#[test]
+fn c5_an_activity_that_says_less_than_before_lets_those_go_on_whom_that_makes_safe() {
+    let rig = Rig::loans(10, 10);
+    let (one, other) = (bounded("one", &[(GPU, 8)]), bounded("other", &[(GPU, 8)]));
+    let first = take(&rig.scheduler, gpu(4).activity(&one));
+    let mut second = queued(&rig.scheduler, gpu(4).activity(&other));
+    assert_waits(&mut second);
+    let more = take(&rig.scheduler, gpu(1).activity(&one.at_most(Amounts::of(GPU, 5))));
+    drop(granted(&mut second));
+    drop((first, more));
+    assert_untouched(&rig.scheduler);
+}
+
+#[test]
+fn a_bound_is_known_as_long_as_there_is_a_lease_of_its_activity_also_one_from_before_it() {
+    let rig = Rig::loans(10, 10);
+    let query = Activity::new("query");
+    let before = take(&rig.scheduler, gpu(1).activity(&query));
+    let first = take(&rig.scheduler, gpu(3).activity(&query.clone().at_most(Amounts::of(GPU, 8))));
+    let mut second = queued(&rig.scheduler, gpu(4).activity(&bounded("other", &[(GPU, 8)])));
+    drop(before);
+    assert_waits(&mut second);
+    drop(first);
+    drop(granted(&mut second));
+    assert_untouched(&rig.scheduler);
+}
+
 /// A state that is not safe stays so whatever is granted: nobody new goes in before somebody has come out.
 #[test]
 fn c7_where_a_shrink_has_left_it_unsafe_no_bounded_activity_is_granted_anything() {

@@ -4,12 +4,12 @@
 //! something and waits, or has said that it waits outside; what it holds comes back only after its wait.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use crate::ledger::{Books, Held};
 use crate::model::{Amounts, Tag};
 use crate::policy::Rank;
 
+use super::bounds::Bounds;
 use super::{Engine, Turn};
 
 /// What is taken for certain of activities.
@@ -94,6 +94,15 @@ impl Party {
         &self.declared.held
     }
 
+    pub(super) fn holds_for_certain(&self) -> bool {
+        !self.declared.held.is_empty()
+    }
+
+    /// Whether nothing that it holds or waits for is declared.
+    pub(super) fn is_idle_for_certain(&self) -> bool {
+        self.declared.is_empty()
+    }
+
     /// The budgets of which it holds something.
     pub(super) fn holds(&self, sure: Sure) -> u64 {
         self.declared.held.set() | self.implied(sure).map_or(0, |part| part.held.set())
@@ -165,17 +174,8 @@ pub(super) struct Parties {
     engaged: BTreeSet<u64>,
     /// Of how many something is known from the scope of a task only.
     implied: usize,
-    /// Those that have said how much they will ever hold, from when they ask until they have neither a lease nor a
-    /// reservation.
-    bounds: BTreeMap<u64, Bound>,
-}
-
-/// What a bounded activity said.
-#[derive(Debug)]
-struct Bound {
-    most: Arc<Amounts>,
-    /// Its leases, also those that hold nothing, as any of them may grow; and the reservations that may become leases.
-    uses: u32,
+    /// Those that have said how much they will ever hold.
+    pub(super) bounds: Bounds,
 }
 
 impl Parties {
@@ -221,6 +221,7 @@ impl Parties {
                 party.roll_backs = 0;
             }
             self.implied += usize::from(party.is_implied());
+            self.bounds.note_held(activity, party.holds_for_certain());
             if party.is_engaged() {
                 self.engaged.insert(activity);
             }
@@ -229,44 +230,6 @@ impl Parties {
                 self.engaged.remove(&activity);
             }
         }
-    }
-
-    /// An activity asks for something that has said how much it will ever hold.
-    pub(super) fn bound(&mut self, activity: u64, most: &Arc<Amounts>) {
-        let uses = self.bounds.get(&activity).map_or(0, |bound| bound.uses);
-        self.bounds.insert(activity, Bound { most: Arc::clone(most), uses });
-    }
-
-    /// Forgets the bound of an activity that has neither a lease nor a reservation.
-    pub(super) fn unbind(&mut self, activity: u64) {
-        if self.bounds.get(&activity).is_some_and(|bound| bound.uses == 0) {
-            self.bounds.remove(&activity);
-        }
-    }
-
-    /// An activity has another lease or reservation, or one less.
-    pub(super) fn count_use(&mut self, tag: Tag, more: bool) {
-        if let Some(bound) = self.bounds.get_mut(&tag.activity) {
-            bound.uses = if more { bound.uses.saturating_add(1) } else { bound.uses.saturating_sub(1) };
-            self.unbind(tag.activity);
-        }
-    }
-
-    /// Whether any activity has said how much it will ever hold.
-    #[inline]
-    pub(super) fn are_bounded(&self) -> bool {
-        !self.bounds.is_empty()
-    }
-
-    /// The most that an activity will ever hold, if it has said so.
-    #[inline]
-    pub(super) fn most(&self, activity: u64) -> Option<&Amounts> {
-        if self.are_bounded() { self.bounds.get(&activity).map(|bound| &*bound.most) } else { None }
-    }
-
-    /// All that have.
-    pub(super) fn bounds(&self) -> impl Iterator<Item = (u64, &Amounts)> {
-        self.bounds.iter().map(|(&activity, bound)| (activity, &*bound.most))
     }
 
     /// From now on these are stuck, and no others. They are in order of number.
@@ -379,7 +342,7 @@ impl Engine {
             self.inherit(turn.books);
         }
         self.mark_unbound(turn);
-        self.mark_safe(turn);
+        self.look_at_short(turn);
         !self.dirty.is_clean() || self.look_for_deadlock(turn)
     }
 
@@ -387,7 +350,7 @@ impl Engine {
     /// bound by the growth reserve any more (R3), nor kept from beginning: marks the lines of those whom these kept out
     /// and keep out no more.
     fn mark_unbound(&mut self, turn: &mut Turn<'_>) {
-        let claimed = self.claims.claimed() | self.reserved | self.unsafe_places;
+        let claimed = self.claims.claimed() | self.reserved | self.held_back.places();
         if claimed == 0 {
             return;
         }
@@ -397,7 +360,10 @@ impl Engine {
             let filed: Vec<_> = self.queue.filings(slot).filter(|(_, place)| claimed & place.bit() != 0).collect();
             for (filing, place) in filed {
                 let units = self.queue.asks(slot, filing.alternative()).get(place);
-                if !self.blocks(turn.books, place, units, who) && !self.filing_endangers(turn.books, filing) {
+                // Whom nothing but safety keeps by now is to be held back.
+                let is_held_back = self.held_back.place(filing) == Some(place);
+                let stays = is_held_back && self.filing_endangers(turn.books, filing);
+                if !stays && !self.blocks(turn.books, place, units, who) {
                     self.mark_from(place, who.rank);
                 }
             }

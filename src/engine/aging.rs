@@ -96,6 +96,7 @@ impl Engine {
             self.queue.join(filing, place);
             self.mark_from(place, rank);
         }
+        self.note_guard(slot);
         for &(id, units) in &claimed {
             self.claims.add(id, rank, units, slot);
             if before < rank {

@@ -6,28 +6,29 @@
 //! a bounded activity asks for is granted only if the state stays safe; so none of them ever waits for ever because of
 //! the others, and none of them needs a verdict.
 //!
-//! A waiter that would make the state unsafe stands in the line of a loan that it asks for, claims nothing (R9), and is
-//! looked at when an activity gives something back or a loan has another capacity. So does one that would take its
-//! activity above its bound, as another request of the activity was granted first; that it may be told to split
-//! (`verdict`). When units are what keeps it again, and it may be passed no more, it claims hard again. That it does
-//! not wait for ever is the business of `entry`.
+//! A waiter that would make the state unsafe is held back (`held_back`): it stands in the line of a loan that it asks
+//! for, claims nothing (R9), and is looked at when an activity gives something back or a loan has another capacity. So
+//! is one that would take its activity above its bound, as another request of the activity was granted first; that it
+//! may be told to split (`verdict`). When units are what keeps it again, and it may be passed no more, it claims hard
+//! again. That it does not wait for ever is the business of `entry`.
 //!
 //! A grant makes nothing safe that was not, unless it takes units that the request in question asks for: then the check
-//! answers for more than there is. Such a request waits for units like any other, so it is looked at when the turn
-//! ends, and moves to the line of what it lacks (R10).
+//! answers for more than there is. Such a request waits for units like any other, and is held back no more.
 //!
 //! What a request asks of rates comes back with time and is no matter of safety; what only the scope of a task implies
 //! (R12) is neither limited nor counted. A bound is known from when its activity asks until it has neither a lease
 //! nor a reservation. Merging leases is not checked: whoever takes a lease in has it already.
 //!
-//! One check costs n² comparisons for n bounded activities that hold something, times the budgets they name.
+//! One check costs n² comparisons for n bounded activities that hold something, times the budgets they name; those that
+//! only wait, however many they are, cost it nothing.
 
 use crate::ledger::Books;
 use crate::model::{Amounts, BudgetId, Tag, Terms};
 
+use super::Engine;
 use super::activity::{Claimant, Party, Sure};
 use super::lines::Filing;
-use super::{Engine, Turn};
+use super::steps::step;
 
 /// What a bounded activity holds, and what it may yet ask for.
 struct Row {
@@ -37,10 +38,18 @@ struct Row {
 }
 
 impl Engine {
-    /// A bounded activity asks for something.
+    /// A bounded activity asks for something. It should have said how much it will ever hold before it was first used;
+    /// if it says something else, others may be safe now.
     pub(super) fn note_bound(&mut self, terms: &Terms) {
-        if let Some(most) = &terms.most {
-            self.parties.bound(terms.tag.party(), most);
+        let Some(most) = &terms.most else { return };
+        let said = self.parties.bound(terms.tag.party(), most);
+        if said.as_ref() == Some(most) {
+            return;
+        }
+        let waiters = self.parties.get(terms.tag.party()).into_iter().flat_map(|party| party.waiters(Sure::Declared));
+        waiters.collect::<Vec<_>>().into_iter().for_each(|slot| self.note_guard(slot));
+        if said.is_some() {
+            self.look_at_unsafe();
         }
     }
 
@@ -109,10 +118,14 @@ impl Engine {
         if above != 0 {
             return above;
         }
-        let counted = self.parties.bounds().filter(|&(party, _)| party == tag.party() || counts(party));
         let held = |party: u64| self.held_without(books, party, ended);
-        let more = |party: u64| (party == tag.party()).then_some(&loans);
-        let rows = counted.filter_map(|(party, most)| row(books, (party, most), held(party), more(party))).collect();
+        let others = self.parties.bounded_holders().filter(|&(party, _)| party != tag.party() && counts(party));
+        let others = others.filter_map(|(party, most)| row(books, (party, most), held(party)));
+        let mut own = held(tag.party());
+        // The sum is at most the capacity, or it would not be granted.
+        let _ = own.put_all(&loans);
+        let own = self.bound_of(tag).and_then(|most| row(books, (tag.party(), most), own));
+        let rows = others.chain(own).collect();
         let others = left_over(books, rows).into_iter().filter(|row| row.party != tag.party());
         others.fold(0, |set, row| set | row.held.set())
     }
@@ -149,7 +162,7 @@ impl Engine {
             return None;
         }
         let place = self.first_loan(books, filing)?;
-        self.unsafe_places |= place.bit();
+        self.hold_back(books, filing, place);
         Some(place)
     }
 
@@ -169,20 +182,12 @@ impl Engine {
         held
     }
 
-    /// Whether some way of a waiter is kept by nothing but safety: it claims nothing then.
-    #[inline]
-    pub(super) fn is_kept_for_safety(&self, turn: &mut Turn<'_>, slot: u32) -> bool {
-        self.parties.are_bounded()
-            && self.queue.filings(slot).any(|(filing, _)| {
-                self.filing_endangers(turn.books, filing) && self.blocking_filing(turn.books, filing).is_none()
-            })
-    }
-
-    /// A waiter stands in this line although the budget has enough, because it would make the state unsafe.
-    pub(super) fn note_unsafe(&mut self, slot: u32, place: BudgetId) {
-        self.unsafe_places |= place.bit();
-        self.withdraw(slot);
-        self.soften(slot);
+    /// A filing stands in this line, or is about to, although the budget has enough, because it would make the state
+    /// unsafe.
+    pub(super) fn note_unsafe(&mut self, books: &Books, filing: Filing, place: BudgetId) {
+        self.hold_back(books, filing, place);
+        self.withdraw(filing.slot());
+        self.soften(filing.slot());
     }
 
     /// Nothing but safety keeps a waiter: it claims nothing, which would keep others from what they need to end.
@@ -192,40 +197,12 @@ impl Engine {
             flexible.claiming = None;
         }
     }
-
-    /// Marks the lines of those whom safety kept there and keeps no more, as units that they ask for were granted.
-    pub(super) fn mark_safe(&mut self, turn: &mut Turn<'_>) {
-        let bounded = self.parties.bounds().filter_map(|(party, _)| self.parties.get(party));
-        let slots: Vec<u32> = bounded.flat_map(|party| party.waiters(Sure::Declared)).collect();
-        let loans = turn.books.budgets() & !turn.books.rates();
-        for slot in slots {
-            let who = self.claimant(slot);
-            let filed: Vec<_> = self.queue.filings(slot).filter(|(_, place)| loans & place.bit() != 0).collect();
-            for (filing, place) in filed {
-                let units = self.queue.asks(slot, filing.alternative()).get(place);
-                let elsewhere = !self.blocks(turn.books, place, units, who)
-                    && self.blocking_filing(turn.books, filing).is_some()
-                    && !self.filing_endangers(turn.books, filing);
-                if elsewhere {
-                    self.mark_from(place, who.rank);
-                }
-            }
-        }
-    }
-
-    /// An activity gave something back, or there is more: what was unsafe may be safe now.
-    pub(super) fn look_at_unsafe(&mut self) {
-        self.dirty.mark(std::mem::take(&mut self.unsafe_places));
-    }
 }
 
-/// What a bounded activity would hold and may yet ask for, if it had so much more. `None` for one that holds nothing:
-/// it can come after all others. More than there is of a budget it will never get, so it does not count.
-fn row(books: &Books, (party, most): (u64, &Amounts), mut held: Amounts, more: Option<&Amounts>) -> Option<Row> {
-    if let Some(more) = more {
-        // The sum is at most the capacity, or it would not be granted.
-        let _ = held.put_all(more);
-    }
+/// What a bounded activity may yet ask for, if it holds this. `None` for one that holds nothing: it can come after all
+/// others. More than there is of a budget it will never get, so it does not count.
+fn row(books: &Books, (party, most): (u64, &Amounts), held: Amounts) -> Option<Row> {
+    step();
     if held.is_empty() {
         return None;
     }

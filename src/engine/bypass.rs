@@ -103,10 +103,12 @@ impl Engine {
     /// from units (`entry`).
     pub(super) fn harden(&mut self, turn: &mut Turn<'_>, slot: u32) {
         self.queue.get_mut(slot).spent = true;
+        self.note_guard(slot);
         if self.is_kept_for_safety(turn, slot) {
             return;
         }
         self.queue.get_mut(slot).hard = true;
+        self.note_claiming(slot);
         self.claim(turn, slot);
     }
 

@@ -134,6 +134,7 @@ impl Engine {
     pub(super) fn join(&mut self, filing: Filing, id: BudgetId) {
         self.queue.join(filing, id);
         self.note_elsewhere(filing, true);
+        self.note_guard(filing.slot());
     }
 
     /// Takes a filing out of the line of a budget, if it stands in one.
@@ -141,6 +142,8 @@ impl Engine {
         if self.queue.place(filing).is_some() {
             self.note_elsewhere(filing, false);
             self.queue.leave(filing);
+            self.held_back.remove(filing);
+            self.note_guard(filing.slot());
         }
     }
 

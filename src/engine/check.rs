@@ -157,11 +157,45 @@ impl Engine {
         if known != there {
             return Err((BudgetId::GPU, format!("{known} waiters of activities counted, {there} there")));
         }
+        if !self.are_guards_known() {
+            return Err((BudgetId::GPU, "it is not known who lets nobody begin".to_owned()));
+        }
+        for (filing, place) in self.held_back.iter() {
+            let stands = self.queue.place(filing) == Some(place) && !self.queue.get(filing.slot()).hard;
+            if !stands && self.dirty.is_clean() {
+                return Err((place, format!("{filing:?} is held back there, and is not there or claims something")));
+            }
+        }
         for id in BudgetId::in_set(books.budgets() & !books.rates()) {
             let parts = self.parties.iter().flat_map(|(_, party)| party.parts(Sure::Implied));
             let held: u128 = parts.map(|part| u128::from(part.held.get(id))).sum();
             if held > u128::from(books.granted(id)) {
                 return Err((id, format!("activities hold {held}, and {} are granted", books.granted(id))));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that who of bounded activities stands in the line of a loan that does not block it is held back, and is
+    /// not safe, and that nobody is held back who lacks units. That need not be so before the engine was told of all
+    /// that was given back, and has looked at all whom that concerns.
+    ///
+    /// # Errors
+    /// The loan, and whoever stands there.
+    #[cfg(any(feature = "test-util", bursar_loom))]
+    pub fn verify_held_back(&self, books: &mut Books) -> Result<(), (BudgetId, String)> {
+        let bounded = self.queue.iter().map(|(slot, _)| slot).filter(|&slot| self.bound_of(self.tag(slot)).is_some());
+        let filed = bounded.flat_map(|slot| self.queue.filings(slot));
+        let loans = books.budgets() & !books.rates();
+        for (filing, place) in filed.filter(|(_, place)| self.dirty.is_clean() && loans & place.bit() != 0) {
+            let (slot, asks) = (filing.slot(), self.queue.asks(filing.slot(), filing.alternative()).bundle());
+            let is_held_back = self.held_back.place(filing).is_some();
+            let open = !self.blocks(books, place, asks.get(place), self.claimant(slot));
+            let lacks = asks.without(books.rates()).iter().any(|(id, units)| units > books.loan_free(id));
+            let could_go = self.blocking_filing(books, filing).is_none() && !self.filing_endangers(books, filing);
+            if open && !is_held_back || is_held_back && (lacks || could_go) {
+                let found = format!("open: {open}, held back: {is_held_back}, lacks: {lacks}, could go: {could_go}");
+                return Err((place, format!("{filing:?}: {found}")));
             }
         }
         Ok(())

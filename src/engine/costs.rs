@@ -249,3 +249,52 @@ fn r11_who_gives_way_is_looked_for_among_those_who_hold_what_is_needed() {
         assert!(scene.engine.preemption.due() < u64::MAX, "somebody was asked");
     });
 }
+
+/// What an activity said that it will ever hold.
+fn bounded(activity: u64, most: Request, request: Request) -> Ask {
+    let mut ask = Ask::new(request, Tag { activity, ..Tag::NOBODY });
+    let terms = Terms { most: Some(Arc::new(most.amounts().clone())), ..(*ask.terms).clone() };
+    ask.terms = Arc::new(terms);
+    ask
+}
+
+const RUNNER: u64 = 1_000_000;
+
+/// So many bounded activities that wait for the same loan, beside one that holds some of it: for units of which others
+/// have the rest, or for safety, as that one could ask for more than they would leave it. And others with other loans.
+fn crowd_of_bounded(units: bool) -> impl Fn(u64) -> (Scene, (Held, Held)) {
+    move |count| {
+        let mut scene = Scene::new(|config| config.with(Budget::loan(BudgetId::DISK, 100)));
+        let most = || plain(if units { 400_000 } else { 1_000_000 });
+        scene.take(bounded(RUNNER, most(), plain(400_000)).asked());
+        if units {
+            scene.take(Asked::of(&plain(600_000)));
+        }
+        let other = scene.take(Asked::of(&Request::new().host(1u64)));
+        let disk = |units: u64| Request::new().disk(units);
+        let elsewhere = scene.take(bounded(RUNNER + 1, disk(100), disk(10)).asked());
+        for activity in 1..=count {
+            scene.queue(bounded(activity, most(), plain(1 + u64::from(!units))).asked());
+        }
+        assert_eq!(scene.engine.held_back.iter().count() as u64, if units { 0 } else { count });
+        (scene, (other, elsewhere))
+    }
+}
+
+#[test]
+fn r11_a_turn_that_concerns_no_bounded_activity_looks_at_none_of_those_that_wait() {
+    for units in [true, false] {
+        let open = || crowd_of_bounded(units);
+        let host = Request::new().host(1u64);
+        assert_flat("plain", open(), |scene, _| _ = scene.take(Asked::of(&host)));
+        assert_flat("plain, release", open(), |scene, (other, _)| {
+            assert_eq!(scene.books.give(other), None, "nobody waits for that");
+            scene.enter(|engine, turn| engine.released(turn, HOST.bit()));
+        });
+        let disk = bounded(RUNNER + 2, Request::new().disk(50u64), Request::new().disk(10u64));
+        assert_flat("begins elsewhere", open(), |scene, _| _ = scene.take(disk.asked()));
+        assert_flat("ends elsewhere", open(), |scene, (_, elsewhere)| scene.end(elsewhere));
+        let more = bounded(RUNNER + 3, plain(1_000_000), plain(500_000));
+        assert_flat("one more that waits", open(), |scene, _| _ = scene.queue(more.asked()));
+    }
+}

@@ -66,6 +66,8 @@ impl Engine {
         for alternative in 0..self.queue.alternatives(slot) {
             self.queue.leave(Filing::new(slot, alternative));
         }
+        self.leave_held_back(slot);
+        self.note_guard(slot);
         if let Some(own) = self.queue.flexible_mut(slot).and_then(|flexible| flexible.own_rank.take()) {
             self.queue.get_mut(slot).rank = own;
         }

@@ -20,7 +20,8 @@ use crate::ledger::Books;
 use crate::model::{Amounts, BudgetId, Tag};
 use crate::policy::Rank;
 
-use super::activity::{Claimant, Sure};
+use super::activity::Claimant;
+use super::lines::Filing;
 use super::{Engine, Turn};
 
 /// A bounded activity that holds nothing yet and is about to.
@@ -46,35 +47,28 @@ impl Engine {
 
     /// Whether somebody who may be passed no more keeps a bounded activity out.
     pub(super) fn is_kept_out(&self, books: &Books, tag: Tag, amounts: &Amounts, who: Claimant) -> bool {
-        let entry = self.entry(books, tag, amounts.set(), who);
-        entry.is_some_and(|entry| self.before_entry(books, entry).any(|slot| self.queue.get(slot).spent))
+        let entry = self.entry(books, tag, amounts.set(), who).filter(|_| !self.guards.is_empty());
+        entry.is_some_and(|entry| {
+            let mut before = self.guards.before(self.concerned(books, entry.party), entry.rank);
+            before.any(|mut guards| guards.any(|slot| self.tag(slot).party() != entry.party))
+        })
     }
 
-    /// Those whom safety keeps and an entry passes.
+    /// Those of other bounded activities whom safety keeps, and whom an entry concerns and passes.
     pub(super) fn passed_by_entry(&self, turn: &mut Turn<'_>, entry: Option<Entry>) -> Vec<u32> {
-        let Some(entry) = entry else { return Vec::new() };
-        let ahead: Vec<u32> = self.before_entry(turn.books, entry).collect();
-        ahead.into_iter().filter(|&slot| self.is_kept_for_safety(turn, slot)).collect()
-    }
-
-    /// The waiters of other bounded activities that stand in line, rank before an entry, and are concerned by it.
-    fn before_entry(&self, books: &Books, entry: Entry) -> impl Iterator<Item = u32> {
-        let concerned = self.concerned(books, entry.party);
-        let others =
-            self.parties.bounds().filter(move |&(party, most)| party != entry.party && most.set() & concerned != 0);
-        let waiters = others.filter_map(|(party, _)| self.parties.get(party));
-        let waiters = waiters.flat_map(|party| party.waiters(Sure::Declared));
-        waiters.filter(move |&slot| self.queue.get(slot).rank < entry.rank && self.queue.filings(slot).next().is_some())
+        let Some(entry) = entry.filter(|_| !self.held_back.is_empty()) else { return Vec::new() };
+        let concerned = self.held_back.that_may_ask(self.concerned(turn.books, entry.party)).map(Filing::slot);
+        let ahead = |&slot: &u32| self.queue.get(slot).rank < entry.rank && self.tag(slot).party() != entry.party;
+        concerned.filter(ahead).filter(|&slot| self.is_kept_for_safety(turn, slot)).collect()
     }
 
     /// The loans that a bounded activity may ask for, and those that activities may that hold something and may ask for
     /// one of these, and so on.
     fn concerned(&self, books: &Books, party: u64) -> u64 {
         let loans = books.budgets() & !books.rates();
-        let holds = |party: u64| self.parties.get(party).is_some_and(|party| !party.held_for_certain().is_empty());
         let mut concerned = self.parties.most(party).map_or(0, Amounts::set) & loans;
         loop {
-            let others = self.parties.bounds().filter(|&(party, most)| most.set() & concerned != 0 && holds(party));
+            let others = self.parties.bounded_holders().filter(|&(_, most)| most.set() & concerned != 0);
             let more = others.fold(concerned, |set, (_, most)| set | most.set() & loans);
             if more == concerned {
                 return concerned;
@@ -87,7 +81,7 @@ impl Engine {
     #[inline]
     pub(super) fn let_in(&mut self, slot: u32, rank: Rank) {
         if self.queue.get(slot).spent && self.bound_of(self.tag(slot)).is_some() {
-            BudgetId::in_set(self.unsafe_places).for_each(|place| self.mark_from(place, rank));
+            BudgetId::in_set(self.held_back.places()).for_each(|place| self.mark_from(place, rank));
         }
     }
 

@@ -29,6 +29,7 @@ mod admit;
 mod aging;
 mod avoid;
 mod borrowed;
+mod bounds;
 mod bypass;
 mod caps;
 mod check;
@@ -40,6 +41,8 @@ mod end;
 mod entry;
 mod examine;
 mod explain;
+mod guards;
+mod held_back;
 mod inherit;
 mod lines;
 mod minima;
@@ -68,6 +71,8 @@ use activity::Parties;
 pub use check::Peek;
 use claims::Claims;
 pub use effect::{Effect, Ended, Refusal, Short, Submitted, Verdict};
+use guards::Guards;
+use held_back::HeldBack;
 use module::Modules;
 use preempt::Preemption;
 use queue::{Queue, State};
@@ -144,8 +149,10 @@ pub struct Engine {
     parties: Parties,
     modules: Modules,
     preemption: Preemption,
-    /// Where those stand that would make the state unsafe.
-    unsafe_places: u64,
+    /// Whom nothing but safety keeps.
+    held_back: HeldBack,
+    /// Those of bounded activities that may be passed no more.
+    guards: Guards,
     /// What of each budget is kept for growth, and the budgets where something is.
     reserves: BTreeMap<BudgetId, u64>,
     reserved: u64,
@@ -201,7 +208,8 @@ impl Engine {
             parties: Parties::default(),
             modules: Modules::default(),
             preemption: Preemption::default(),
-            unsafe_places: 0,
+            held_back: HeldBack::default(),
+            guards: Guards::default(),
             reserved: reserves.keys().fold(0, |set, id| set | id.bit()),
             reserves,
             verdict_at: u64::MAX,

@@ -237,7 +237,7 @@ impl Engine {
             if self.queue.place(filing).is_none()
                 && let Some(id) = BudgetId::first_of(set)
             {
-                self.queue.join(filing, id);
+                self.join(filing, id);
                 self.mark_from(id, self.queue.get(slot).rank);
                 self.renew_claim(turn, slot);
             }

@@ -306,6 +306,7 @@ impl Engine {
             if self.blocks(turn.books, place, self.queue.asks(slot, alternative).get(place), self.claimant(slot)) {
                 if self.parties.are_bounded() {
                     // It may be units that keep it now, and no more safety.
+                    self.held_back.remove(filing);
                     self.harden_if_due(turn, slot);
                 }
                 return Found::InVain(None);
@@ -318,7 +319,7 @@ impl Engine {
                 // Out of the line of a rate.
                 let metered = turn.books.rates() & place.bit() != 0;
                 let instead = self.first_loan(turn.books, filing).filter(|_| metered);
-                self.note_unsafe(slot, instead.unwrap_or(place));
+                self.note_unsafe(turn.books, filing, instead.unwrap_or(place));
                 return Found::InVain(instead);
             }
             let set = self.queue.granted(slot).set();
@@ -335,6 +336,9 @@ impl Engine {
 
     /// Moves a filing to another line. That it can no longer be served there is somebody's doing, and counts as a pass.
     pub(super) fn move_to(&mut self, turn: &mut Turn<'_>, filing: Filing, place: BudgetId) {
+        if self.held_back.place(filing) != Some(place) {
+            self.held_back.remove(filing);
+        }
         self.queue.leave(filing);
         self.queue.join(filing, place);
         self.pass(turn, filing.slot());

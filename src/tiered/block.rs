@@ -68,8 +68,9 @@ pub type DiskBlock = Block<Disk>;
 /// removed, or a copy of the block was dropped that is still under way: as long as the device, or the disk, is at it,
 /// they count as allocated, and as in flight. A copy that is forgotten (`mem::forget`) may keep them for ever.
 ///
-/// It belongs into the work that uses it, as a lease does: move it into the task, the blocking closure or the callback.
-/// Work that only needs it to stay is given [`retire`](Block::retire).
+/// It belongs into the work that uses it, as a lease does: move it into the task, or the blocking closure. Work that
+/// only needs it to stay is given [`retire`](Block::retire). To drop it may call the driver of its device, which CUDA
+/// forbids in a host function (`cuLaunchHostFunc`): one that ends the work wakes whoever has the block.
 ///
 /// Copies from and to a block are done in the order of its [stream](Block::stream).
 pub struct Block<T = Anywhere> {
@@ -78,7 +79,8 @@ pub struct Block<T = Anywhere> {
 }
 
 /// A block that its owner is done with and that work still uses: it is freed when this drops. Move it into what runs
-/// when the work has passed. Until then it counts as allocated, and as in flight.
+/// when the work has passed: a task, not a host function of CUDA, which may not call the driver. Until then it counts
+/// as allocated, and as in flight.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {

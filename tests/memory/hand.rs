@@ -28,6 +28,8 @@ struct State {
     asked: u64,
     refuse: u64,
     lost: bool,
+    /// No point of a stream can be marked.
+    unmarked: bool,
     /// For every stream: how much was queued, and how much of it is done.
     queued: BTreeMap<u8, u64>,
     done: BTreeMap<u8, u64>,
@@ -90,6 +92,11 @@ impl Hand {
         self.state().lost = true;
     }
 
+    /// From now on, points of streams cannot be marked, or can again.
+    pub fn mark(&self, can: bool) {
+        self.state().unmarked = !can;
+    }
+
     pub fn waits(&self) -> Vec<(Stream, Event)> {
         self.state().waits.clone()
     }
@@ -144,7 +151,7 @@ impl Source for Hand {
         let mut state = self.state();
         state.records += 1;
         let at = state.queued.get(&stream.0).copied().unwrap_or(0);
-        (!state.lost).then_some(Event { stream: stream.0, at })
+        (!state.lost && !state.unmarked).then_some(Event { stream: stream.0, at })
     }
 
     fn has_passed(&self, event: &Event) -> bool {

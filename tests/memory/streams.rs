@@ -136,6 +136,24 @@ fn one_event_covers_everything_that_leaves_a_cache_together() {
 }
 
 #[test]
+fn what_could_not_be_marked_keeps_nothing_back_that_was_freed_after_it() {
+    let hand = Hand::new(GIB);
+    let pool = hand.pool(PoolConfig::device(2 * MIB).slab(MIB).cache(0));
+    let [unmarked, marked] = [(); 2].map(|()| pool.allocate(MIB, A).unwrap());
+    hand.queue(A);
+    hand.mark(false);
+    drop(unmarked);
+    hand.mark(true);
+    drop(marked);
+    hand.pass(A);
+    assert_eq!(pool.trim(0), MIB);
+    // The other is not given to anybody any more, nor back.
+    let _marked = pool.allocate(MIB, A).unwrap();
+    assert!(pool.allocate(MIB, A).is_err());
+    assert_eq!(audit(&pool).pending, MIB);
+}
+
+#[test]
 fn a_slab_that_a_stream_may_still_use_is_not_given_back() {
     let (hand, pool) = busy();
     assert_eq!(pool.trim(0), 0);

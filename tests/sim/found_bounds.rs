@@ -145,6 +145,30 @@ fn r4_of_two_that_may_be_passed_no_more_the_first_in_rank_claims_first() {
     assert_eq!(claims, [(2, vec![(HOST, 5)]), (3, vec![(GPU, 4), (HOST, 3)])]);
 }
 
+/// A claim keeps one that would not be safe either, until its owner depends on what that one holds: from then on only
+/// safety keeps it, and it keeps nobody from anything.
+#[test]
+fn r9_who_comes_to_be_kept_by_nothing_but_safety_claims_nothing() {
+    let loans = [GPU, HOST, DISK].map(|id| Budget::loan(id, 10));
+    let mut world = World::new(&loans.into_iter().fold(Config::new().with_bypass_limit(0), Config::with), START);
+    let (first, second) = (vec![(GPU, 8), (HOST, 6), (DISK, 10)], vec![(GPU, 10), (DISK, 6)]);
+    let unbounded = |arrival| Event::Submit(Arrival { tag: Tag { activity: 3, ..Tag::NOBODY }, ..arrival });
+    granted(&mut world, of(1, &first, asks(0, &vec![(HOST, 3)])));
+    granted(&mut world, of(2, &second, asks(1, &vec![(DISK, 3)])));
+    granted(&mut world, unbounded(asks(2, &vec![(DISK, 1)])));
+    granted(&mut world, Event::Submit(asks(3, &vec![(HOST, 7)])));
+    waits(&mut world, Event::Submit(asks(4, &vec![(DISK, 8)])));
+    waits(&mut world, of(1, &first, asks(5, &vec![(GPU, 2), (DISK, 2)])));
+    let claims = |world: &mut World| {
+        let standing = world.view().expect("the books are sound").standing;
+        standing.into_iter().find(|each| each.id == 5).map(|each| each.claims)
+    };
+    assert_eq!(claims(&mut world), Some(vec![(GPU, 2), (DISK, 2)]));
+    waits(&mut world, unbounded(asks(6, &vec![(HOST, 1)])));
+    assert_eq!(claims(&mut world), Some(vec![]));
+    granted(&mut world, Event::Submit(asks(7, &vec![(GPU, 9)])));
+}
+
 /// A claimant waits for what an activity has whose growth is safe only after another has ended.
 #[test]
 fn r3_a_claim_does_not_bind_who_has_to_end_before_it_is_safe() {

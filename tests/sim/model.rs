@@ -133,6 +133,8 @@ struct Waiter {
     entered: u64,
     /// The place of each alternative: what blocked it when it was last looked at.
     filed: Vec<Option<BudgetId>>,
+    /// The line in which each alternative is to stand that was found to be kept by nothing but safety.
+    held_back: Vec<Option<BudgetId>>,
     /// Which alternatives a cap of its module keeps out of the lines of budgets, and which cap.
     parked: Vec<Option<BudgetId>>,
     expiries: u32,
@@ -189,7 +191,6 @@ pub struct Model {
     /// What activities said that they will ever hold at most.
     bounds: BTreeMap<u64, Asks>,
     /// Where somebody was found to stand whom nothing but safety keeps.
-    unsafe_places: BTreeSet<BudgetId>,
     /// Places where something changed, and the filing, by rank and alternative, from which on that concerns anybody.
     dirty: BTreeMap<Place, (Rank, usize)>,
     /// Releases whose threads have not entered yet.
@@ -231,7 +232,6 @@ impl Model {
             verdict_at: u64::MAX,
             inherited: 0,
             bounds: BTreeMap::new(),
-            unsafe_places: BTreeSet::new(),
             dirty: BTreeMap::new(),
             late: Vec::new(),
             clock,

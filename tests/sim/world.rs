@@ -434,6 +434,10 @@ impl Driven for World {
             .verify()
             .and_then(|()| self.engine.verify(self.books.shut()))
             .map_err(|(id, found)| format!("verify: budget {id}: {found}"))?;
+        if self.late.is_empty() {
+            let held_back = self.engine.verify_held_back(&mut self.books);
+            held_back.map_err(|(id, found)| format!("held back: budget {id}: {found}"))?;
+        }
         let due = self.due();
         let mut offered: BTreeMap<BudgetId, u64> = BTreeMap::new();
         let offers = self.engine.offered(&self.board, |id, units| *offered.entry(id).or_default() += units);

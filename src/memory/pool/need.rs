@@ -113,8 +113,10 @@ impl<S: Source> Shared<S> {
         let batches = std::mem::take(&mut self.central.lock().pending);
         let mut behind = [false; STREAMS];
         let (passed, waiting): (Vec<_>, Vec<_>) = batches.into_iter().partition(|Batch { stream, event, .. }| {
+            // Nobody can tell when that is passed, which says nothing of what comes after it.
+            let Some(event) = event else { return false };
             let behind = &mut behind[usize::from(stream.0)];
-            *behind = *behind || !event.as_ref().is_some_and(|event| self.source.has_passed(event));
+            *behind = *behind || !self.source.has_passed(event);
             !*behind
         });
         let mut central = self.central.lock();
@@ -131,7 +133,9 @@ impl<S: Source> Shared<S> {
         }
         let mut central = self.central.lock();
         let batches = central.pending.iter().enumerate();
-        let candidates = batches.filter(|(_, batch)| batch.stream == stream || any && batch.event.is_some());
+        // What could not be marked stays away: other streams may be at it too.
+        let marked = batches.filter(|(_, batch)| batch.event.is_some());
+        let candidates = marked.filter(|(_, batch)| batch.stream == stream || any);
         let pieces =
             candidates.flat_map(|(at, batch)| batch.cuts.iter().enumerate().map(move |(n, cut)| (cut.bytes, at, n)));
         let (size, at, n) = pieces.filter(|&(size, ..)| sizes.contains(&size)).min()?;

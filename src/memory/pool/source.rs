@@ -27,8 +27,8 @@ pub trait Source: Send + Sync + Debug + 'static {
     /// Whatever keeps it from being given. The pool then makes do with less, or refuses.
     fn slab(&self, bytes: u64) -> Result<Self::Slab, SourceError>;
 
-    /// Marks the point behind everything that is queued on a stream now. `None` if that cannot be done any more,
-    /// because the device is lost: then the pool never uses that memory again.
+    /// Marks the point behind everything that is queued on a stream now. `None` if that cannot be done, because the
+    /// device is lost, or by this thread: then the pool never uses that memory again.
     fn record(&self, stream: Stream) -> Option<Self::Event>;
 
     /// Whether a stream has passed a point. When in doubt, it has not.

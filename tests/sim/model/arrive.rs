@@ -123,6 +123,7 @@ impl Model {
             guaranteed,
             ask: arrival.ask.clone(),
             filed: vec![None; ladders.len()],
+            held_back: vec![None; ladders.len()],
             parked: vec![None; ladders.len()],
             ladders,
             deadline,

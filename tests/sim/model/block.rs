@@ -145,7 +145,9 @@ impl Model {
     }
 
     pub(super) fn file(&mut self, at: usize, alternative: usize, place: BudgetId) {
-        self.waiters[at].filed[alternative] = Some(place);
+        let waiter = &mut self.waiters[at];
+        waiter.filed[alternative] = Some(place);
+        waiter.held_back[alternative] = waiter.held_back[alternative].filter(|at| *at == place);
     }
 
     /// The least that anybody asks who is filed at a place.
@@ -161,6 +163,7 @@ impl Model {
     pub(super) fn unfile(&mut self, at: usize, alternative: usize) {
         let waiter = &mut self.waiters[at];
         (waiter.filed[alternative], waiter.parked[alternative]) = (None, None);
+        waiter.held_back[alternative] = None;
         if waiter.claiming == Some(alternative) {
             waiter.claiming = None;
         }

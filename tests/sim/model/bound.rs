@@ -8,7 +8,7 @@ use bursar::{BudgetId, Tag};
 use crate::ask::{Asks, units_of};
 
 use super::regrant::InTheWay;
-use super::{BEGINNING, Model, State, Waiter};
+use super::{BEGINNING, Model, Rank, State, Waiter};
 
 /// A bounded activity: what it holds, and what it may yet ask for.
 struct Claimant {
@@ -19,8 +19,10 @@ struct Claimant {
 
 impl Model {
     pub(super) fn note_bound(&mut self, tag: Tag, most: &Option<Asks>) {
-        if let Some(most) = most {
-            self.bounds.insert(tag.activity, most.clone());
+        let Some(most) = most else { return };
+        let before = self.bounds.insert(tag.activity, most.clone());
+        if before.is_some_and(|before| before != *most) {
+            self.look_at_unsafe();
         }
     }
 
@@ -127,13 +129,11 @@ impl Model {
         })
     }
 
-    /// Whether nothing but safety keeps an alternative of a waiter that stands in line.
+    /// Whether nothing but safety keeps an alternative of a waiter, which was found when it was last looked at.
     pub(super) fn is_kept_for_safety(&self, at: usize) -> bool {
         let waiter = &self.waiters[at];
-        (0..waiter.filed.len()).filter(|alternative| waiter.filed[*alternative].is_some()).any(|alternative| {
-            let low = self.low(waiter, alternative);
-            self.is_held_back(waiter, low) && self.witness(low, &self.who(waiter)).is_none()
-        })
+        let mut held_back = (0..waiter.filed.len()).filter(|alternative| waiter.held_back[*alternative].is_some());
+        held_back.any(|alternative| self.witness(self.low(waiter, alternative), &self.who(waiter)).is_none())
     }
 
     pub fn kept_for_safety(&self) -> usize {
@@ -145,7 +145,7 @@ impl Model {
         let waiter = &self.waiters[at];
         let low = self.low(waiter, alternative);
         let place = self.loans(low).first().map(|(id, _)| *id).filter(|_| self.is_held_back(waiter, low));
-        self.unsafe_places.extend(place);
+        self.waiters[at].held_back[alternative] = place;
         place
     }
 
@@ -153,34 +153,53 @@ impl Model {
     pub(super) fn keep_for_safety(&mut self, at: usize, alternative: usize, place: BudgetId) -> InTheWay {
         let first = self.loans(self.low(&self.waiters[at], alternative))[0].0;
         let metered = self.stocks[&place].is_rate();
-        self.unsafe_places.insert(if metered { first } else { place });
+        self.waiters[at].held_back[alternative] = Some(if metered { first } else { place });
         self.withdraw(at);
         self.waiters[at].hard = false;
         if metered { InTheWay::Another(first) } else { InTheWay::TheSame }
     }
 
-    /// Something came back that may make safe what was not.
-    pub(super) fn look_at_unsafe(&mut self) {
-        std::mem::take(&mut self.unsafe_places).into_iter().for_each(|place| self.mark(place, BEGINNING));
+    /// Where those stand, or are about to, whom nothing but safety keeps.
+    pub(super) fn unsafe_places(&self) -> BTreeSet<BudgetId> {
+        self.waiters.iter().flat_map(|waiter| &waiter.held_back).flatten().copied().collect()
     }
 
-    /// Who is kept neither by the loan where it stands nor by safety, but lacks something else, is looked at.
-    pub(super) fn mark_safe(&mut self) {
-        let mut lacking = Vec::new();
-        for waiter in self.waiters.iter().filter(|waiter| self.bounds.contains_key(&waiter.tag.activity)) {
-            let who = self.who(waiter);
-            for alternative in 0..waiter.filed.len() {
-                let Some(place) = waiter.filed[alternative].filter(|place| !self.stocks[place].is_rate()) else {
-                    continue;
-                };
-                let low = self.low(waiter, alternative);
-                let kept_here = self.blocks(place, units_of(low, place), &who) || self.is_held_back(waiter, low);
-                if !kept_here && self.witness(low, &who).is_some() {
-                    lacking.push((place, waiter.rank));
-                }
+    /// Something came back that may make safe what was not.
+    pub(super) fn look_at_unsafe(&mut self) {
+        self.unsafe_places().into_iter().for_each(|place| self.mark(place, BEGINNING));
+    }
+
+    /// Who was kept by nothing but safety and asks for more than there is by now, or claims something, waits for that:
+    /// where it stands, or it is looked at and moves there.
+    pub(super) fn look_at_short(&mut self) {
+        let lacking = |model: &Model, at: usize, alternative: usize| -> Vec<BudgetId> {
+            let lacks = |(id, units): &(BudgetId, u64)| *units > model.stocks[id].free(model.now);
+            let asks = model.loans(model.low(&model.waiters[at], alternative));
+            asks.iter().filter(|ask| lacks(ask)).map(|(id, _)| *id).collect()
+        };
+        for (_, alternative, at, place) in self.all_held_back() {
+            if lacking(self, at, alternative).contains(&place) {
+                self.waiters[at].held_back[alternative] = None;
+                self.harden_if_due(at);
             }
         }
-        lacking.into_iter().for_each(|(place, rank)| self.mark(place, rank));
+        for (rank, alternative, at, place) in self.all_held_back() {
+            if self.waiters[at].hard || !lacking(self, at, alternative).is_empty() {
+                self.mark(place, rank);
+            }
+        }
+    }
+
+    /// The alternatives that are held back, in order of rank, with whose they are, and where they stand.
+    fn all_held_back(&self) -> Vec<(Rank, usize, usize, BudgetId)> {
+        let mut all = Vec::new();
+        for (at, waiter) in self.waiters.iter().enumerate() {
+            let places = waiter.held_back.iter().enumerate();
+            let places = places.filter_map(|(alternative, place)| Some((alternative, (*place)?)));
+            all.extend(places.map(|(alternative, place)| (waiter.rank, alternative, at, place)));
+        }
+        all.sort();
+        all
     }
 
     /// What a waiter asks, or where it stands, has changed: it claims, unless nothing but safety keeps it.

@@ -44,6 +44,12 @@ impl Model {
             if all_looked_at && let Some(alternative) = self.wrongly_parked(waiter) {
                 return wrong(&format!("alternative {alternative} is parked, or is not, against its cap"));
             }
+            if all_looked_at && waiter.hard && waiter.held_back.iter().any(Option::is_some) {
+                return wrong("held back, and claims");
+            }
+            if all_looked_at && let Some(alternative) = self.wrongly_held_back(waiter) {
+                return wrong(&format!("alternative {alternative} is held back, or is not, against what keeps it"));
+            }
             if all_looked_at && let Some((alternative, place)) = self.not_blocked(waiter) {
                 return wrong(&format!("{place} does not block alternative {alternative}"));
             }
@@ -63,6 +69,21 @@ impl Model {
             first && !self.blocks(place, units_of(low, place), &self.who(waiter)) && !self.is_held_back(waiter, low)
         };
         filed.into_iter().find(open)
+    }
+
+    /// Who stands in the line of a loan that has enough for it is held back, and nobody who lacks units is.
+    fn wrongly_held_back(&self, waiter: &Waiter) -> Option<usize> {
+        let lacks =
+            |(id, units): &(BudgetId, u64)| !self.stocks[id].is_rate() && *units > self.stocks[id].free(self.now);
+        (0..waiter.filed.len()).find(|alternative| {
+            let (low, place) = (self.low(waiter, *alternative), waiter.filed[*alternative]);
+            let loan = place.filter(|place| !self.stocks[place].is_rate());
+            let open = loan.is_some_and(|place| !self.blocks(place, units_of(low, place), &self.who(waiter)));
+            match waiter.held_back[*alternative] {
+                Some(at) => Some(at) != place || low.iter().any(lacks),
+                None => open,
+            }
+        })
     }
 
     fn wrongly_parked(&self, waiter: &Waiter) -> Option<usize> {

@@ -68,7 +68,7 @@ impl Model {
     pub(super) fn let_in(&mut self, at: usize, from: Rank) {
         let waiter = &self.waiters[at];
         if waiter.spent && waiter.state == State::Waiting && self.bounds.contains_key(&waiter.tag.activity) {
-            self.unsafe_places.clone().into_iter().for_each(|place| self.mark(place, from));
+            self.unsafe_places().into_iter().for_each(|place| self.mark(place, from));
         }
     }
 

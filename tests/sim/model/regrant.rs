@@ -160,6 +160,7 @@ impl Model {
             let waiter = &self.waiters[at];
             let (low, who) = (self.low(waiter, alternative), self.who(waiter));
             if self.blocks(place, units_of(low, place), &who) {
+                self.waiters[at].held_back[alternative] = None;
                 self.harden_if_due(at);
                 return Err(InTheWay::TheSame);
             }

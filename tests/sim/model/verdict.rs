@@ -18,7 +18,7 @@ impl Model {
     pub(super) fn consider_holders(&mut self) -> bool {
         self.inherit();
         self.mark_unbound();
-        self.mark_safe();
+        self.look_at_short();
         !self.dirty.is_empty() || self.look_for_deadlock()
     }
 
@@ -26,8 +26,7 @@ impl Model {
     fn mark_unbound(&mut self) {
         let claimed = self.waiters.iter().flat_map(|waiter| self.claim(waiter)).map(|(id, _)| id);
         let reserved = self.reserves.iter().filter(|(_, kept)| **kept > 0).map(|(id, _)| *id);
-        let unsafe_places = self.unsafe_places.iter().copied();
-        let kept_from: BTreeSet<BudgetId> = claimed.chain(reserved).chain(unsafe_places).collect();
+        let kept_from: BTreeSet<BudgetId> = claimed.chain(reserved).chain(self.unsafe_places()).collect();
         let mut unbound = Vec::new();
         for waiter in self.waiters.iter().filter(|waiter| waiter.state == State::Waiting) {
             let who = self.who(waiter);
@@ -37,8 +36,8 @@ impl Model {
             for (alternative, place) in waiter.filed.iter().enumerate() {
                 let low = self.low(waiter, alternative);
                 let kept_from = |place: &BudgetId| kept_from.contains(place);
-                let safe = !self.is_held_back(waiter, low);
-                let open = |place: &BudgetId| safe && !self.blocks(*place, units_of(low, *place), &who);
+                let stays = waiter.held_back[alternative].is_some() && self.is_held_back(waiter, low);
+                let open = |place: &BudgetId| !stays && !self.blocks(*place, units_of(low, *place), &who);
                 unbound.extend(place.filter(kept_from).filter(open).map(|place| (place, waiter.rank)));
             }
         }
