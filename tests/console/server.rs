@@ -18,6 +18,12 @@ use tracing::{Dispatch, Metadata};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::prelude::*;
 
+/// How long a test waits for one thing, on machines that others use too.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Between two updates.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// A budget, or something of tokio's.
 #[derive(Debug, Clone, Default)]
 pub struct Resource {
@@ -141,7 +147,7 @@ pub struct Console {
 impl Console {
     /// Runs `body` on a runtime of two threads that a console watches.
     pub fn watch<F: Future<Output = ()>>(body: impl FnOnce(Console) -> F) {
-        let layer = ConsoleLayer::builder().publish_interval(Duration::from_millis(20));
+        let layer = ConsoleLayer::builder().publish_interval(PAUSE);
         let (layer, server) = layer.build();
         let told = |metadata: &Metadata<'_>| match metadata.is_event() {
             true => metadata.target().starts_with("runtime") || metadata.target().starts_with("tokio"),
@@ -174,9 +180,15 @@ impl Console {
 
     /// Waits until the client knows something, and gives what it knows then.
     pub async fn until(&mut self, what: &str, known: impl Fn(&Model) -> bool) -> Model {
-        let waited = tokio::time::timeout(Duration::from_secs(300), self.model.wait_for(|model| known(model))).await;
+        let waited = tokio::time::timeout(LIMIT, self.model.wait_for(|model| known(model))).await;
         let found = waited.map(|model| model.expect("the client runs").clone());
-        found.unwrap_or_else(|_| panic!("never seen: {what}; {} rows", self.model.borrow().resources.len()))
+        found.unwrap_or_else(|_| panic!("never seen: {what}; {:#?}", *self.model.borrow()))
+    }
+
+    /// Waits until something ends that the console only watches.
+    pub async fn ends<T>(&self, what: &str, waited: impl Future<Output = T>) -> T {
+        let ended = tokio::time::timeout(LIMIT, waited).await;
+        ended.unwrap_or_else(|_| panic!("never ended: {what}; {:#?}", *self.model.borrow()))
     }
 
     /// Runs code on another thread that this console watches.
@@ -187,8 +199,13 @@ impl Console {
 }
 
 /// Runs the server and a client that keeps `models` up to date, until nobody looks at them.
+///
+/// The clock here goes on only when everybody waits for it, so the server makes an update when the client has read the
+/// one before. By the clock of the machine it makes so many a second, behind which a client without a processor of its
+/// own falls further and further: what it is told then is old, and older at the next wait.
 fn serve(server: Server, models: watch::Sender<Model>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().start_paused(true).build().expect("a runtime");
     runtime.block_on(async {
         let ServerParts { instrument_server, aggregator, .. } = server.into_parts();
         tokio::spawn(aggregator.run());
@@ -207,6 +224,8 @@ fn serve(server: Server, models: watch::Sender<Model>) {
         let mut updates = client.watch_updates(InstrumentRequest {}).await.expect("updates").into_inner();
         while let (false, Ok(Some(update))) = (models.is_closed(), updates.message().await) {
             models.send_modify(|model| model.fold(update));
+            // Nothing else runs on this thread.
+            thread::sleep(PAUSE);
         }
     });
 }
