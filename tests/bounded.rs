@@ -212,6 +212,18 @@ fn a_bound_is_forgotten_with_the_last_lease_and_the_last_reservation_of_its_acti
     assert_untouched(&rig.scheduler);
 }
 
+#[test]
+fn a_bound_is_forgotten_also_while_there_is_a_lease_that_the_scope_of_a_task_implies() {
+    let rig = Rig::loans(10, 10);
+    let query = Activity::new("query");
+    let said = take(&rig.scheduler, gpu(4).activity(&query.clone().at_most(Amounts::of(GPU, 4))));
+    let implied = tokio_test::block_on(query.scope(async { take(&rig.scheduler, gpu(1)) }));
+    drop(said);
+    drop(take(&rig.scheduler, gpu(9).activity(&query)));
+    drop(implied);
+    assert_untouched(&rig.scheduler);
+}
+
 /// Not what it should do; but nobody waits for ever because of it.
 #[test]
 fn c5_an_activity_that_says_less_than_before_lets_those_go_on_whom_that_makes_safe() {
