@@ -281,8 +281,11 @@ impl Engine {
 
     /// Units of a module came back: whom its caps keep may have room.
     pub(super) fn mark_caps(&mut self, number: u64, loans: &Amounts) {
-        for (id, _) in loans.iter().filter(|&(id, _)| self.modules.has_room_for_any(number, id)) {
-            self.dirty.mark_cap(number, id, (Rank::BEFORE_ALL, 0));
+        let Some(module) = self.modules.get(number) else { return };
+        for (id, _) in loans.iter() {
+            if module.share(id).is_some_and(|share| share.cap.most < u64::MAX) {
+                self.dirty.mark_cap(number, id, (Rank::BEFORE_ALL, 0));
+            }
         }
     }
 

@@ -217,6 +217,7 @@ impl Engine {
             return;
         }
         self.modules.changed.remove(&number);
+        self.dirty.forget_caps(number);
         let waiters = self.in_order_of_arrival(|_| true).into_iter().filter(|&slot| self.tag(slot).module == number);
         for slot in waiters.collect::<Vec<_>>() {
             self.file_uncapped(turn, slot);

@@ -87,6 +87,11 @@ impl Dirty {
         let after = self.caps.entry((module, id)).or_insert(before);
         *after = before.min(*after);
     }
+
+    /// A module is gone, and its caps with it.
+    pub(super) fn forget_caps(&mut self, module: u64) {
+        self.caps.retain(|&(of, _), _| of != module);
+    }
 }
 
 /// What comes before a filing, with nothing in between.
@@ -236,7 +241,6 @@ impl Engine {
 
     fn next_at_a_cap(&mut self, at: Key) -> Option<(Key, Filing, Place)> {
         let (modules, mut first) = (&self.modules, None);
-        // The cap of a module that is gone keeps nobody.
         self.dirty.caps.retain(|&(module, id), after| {
             let next = modules.next_kept(module, id, at.max(*after));
             let found = next.map(|(key, filing)| (key, filing, Place::Cap(module, id)));

@@ -2,6 +2,7 @@
 //! a thread of its own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use futures::channel::oneshot;
@@ -10,13 +11,34 @@ use tokio::runtime::Handle;
 use super::error::SpaceError;
 use crate::model::SpaceId;
 
-/// Has it done, and does not wait. `false` if there is no thread to be had: it may be done later then, or was dropped.
+/// Has it done, and does not wait. `false` if there is no thread to be had: then it was dropped, here and now.
 pub(super) fn detach(work: impl FnOnce() + Send + 'static) -> bool {
-    match Handle::try_current() {
+    let (work, taken_back) = held(work);
+    let begun = match Handle::try_current() {
         // Tokio panics when the system has no thread left.
         Ok(runtime) => catch_unwind(AssertUnwindSafe(|| drop(runtime.spawn_blocking(work)))).is_ok(),
         Err(_) => thread::Builder::new().name("bursar".into()).spawn(work).is_ok(),
+    };
+    if !begun {
+        taken_back();
     }
+    begun
+}
+
+/// The same work, and what takes it back: it is dropped then, unless it has begun. Tokio keeps what it found no thread
+/// for, and does it when there is one.
+fn held(work: impl FnOnce() + Send + 'static) -> (impl FnOnce() + Send + 'static, impl FnOnce()) {
+    let held = Arc::new(Mutex::new(Some(work)));
+    let own = Arc::downgrade(&held);
+    let take = |held: &Mutex<Option<_>>| held.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let run = move || {
+        // Not under the lock.
+        if let Some(work) = take(&held) {
+            work();
+        }
+    };
+    // The work goes with whoever was to do it, where that is dropped.
+    (run, move || drop(own.upgrade().and_then(|held| take(&held))))
 }
 
 /// Has it done for a space, and waits for what comes of it. It runs to its end even if nobody waits any more.
@@ -80,6 +102,16 @@ mod tests {
         let waited = || wait(blocking::<()>(SPACE, || panic!("in the call")));
         let panic = catch_unwind(AssertUnwindSafe(waited)).expect_err("it panics");
         assert_eq!(panic.downcast_ref(), Some(&"in the call"));
+    }
+
+    #[test]
+    fn what_is_taken_back_is_dropped_at_once_and_never_done() {
+        let alive = Arc::new(());
+        let kept = Arc::clone(&alive);
+        let (work, taken_back) = held(move || panic!("{}", Arc::strong_count(&kept)));
+        taken_back();
+        assert_eq!(Arc::strong_count(&alive), 1);
+        work();
     }
 
     #[test]

@@ -65,8 +65,8 @@ pub type DiskBlock = Block<Disk>;
 /// outlive the lease, and then holds its part of it.
 ///
 /// Bytes are back in the lease once their memory is back in the space. That is at once, unless a file has to be
-/// removed, or a copy of the block was dropped that is still under way: as long as the device, or the disk, is at it,
-/// they count as allocated, and as in flight. A copy that is forgotten (`mem::forget`) may keep them for ever.
+/// removed, or a copy of the block was dropped that is still under way: as long as that takes they count as allocated,
+/// and under a copy as in flight. A copy that is forgotten (`mem::forget`) may keep them for ever.
 ///
 /// It belongs into the work that uses it, as a lease does: move it into the task, or the blocking closure. Work that
 /// only needs it to stay is given [`retire`](Block::retire). To drop it may call the driver of its device, which CUDA

@@ -45,8 +45,8 @@ impl Drop for Current {
     fn drop(&mut self) {
         if let Some(before) = self.before {
             // SAFETY: it was current, and whoever destroys a context does that when nobody uses it; or null, for none.
-            // The driver refuses one that is gone, and then none of anybody's is used by mistake either.
-            let _ = unsafe { ctx::set_current(before) };
+            // The driver refuses one that is gone, and then there is none.
+            let _ = unsafe { ctx::set_current(before).or_else(|_| ctx::set_current(ptr::null_mut())) };
         }
     }
 }

@@ -151,10 +151,8 @@ impl<K: Keep, P: Point> Flights<K, P> {
         self.under_way += 1;
         if !self.push(flight) {
             let lander = self.lander();
-            if !offload::detach(|| drop(lander)) {
-                // Nobody else is sure to come, so this thread waits; whoever comes later finds nothing.
-                drop(self.lander());
-            }
+            // Where there is no thread to be had it is dropped here, so this thread waits.
+            offload::detach(|| drop(lander));
         }
     }
 
