@@ -28,7 +28,7 @@ struct Kept {
     place: BudgetId,
     /// What it asked of loans when it was looked at; it asks no more now.
     asks: Amounts,
-    /// What its activity may ask for.
+    /// What its activity might ask for when it was looked at; if it says something else it is looked at again.
     may_ask: u64,
 }
 
@@ -42,7 +42,8 @@ pub(super) struct HeldBack {
     asked: BTreeMap<BudgetId, BTreeSet<(u64, Filing)>>,
     /// By what their activities may ask for.
     may_ask: BTreeMap<u64, BTreeSet<Filing>>,
-    /// Waiters of them that have come to claim something in this turn.
+    /// Waiters that have come to claim something since a turn ended that looked at them. One may have left since, and
+    /// another be in its slot: then its lines are looked at in vain.
     claiming: BTreeSet<u32>,
 }
 

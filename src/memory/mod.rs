@@ -39,7 +39,7 @@ mod disk;
 mod error;
 mod host;
 mod joint;
-mod offload;
+pub(crate) mod offload;
 #[cfg(any(feature = "cuda", test))]
 mod past_cache;
 mod pool;

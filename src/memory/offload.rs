@@ -12,7 +12,7 @@ use super::error::SpaceError;
 use crate::model::SpaceId;
 
 /// Has it done, and does not wait. `false` if there is no thread to be had: then it was dropped, here and now.
-pub(super) fn detach(work: impl FnOnce() + Send + 'static) -> bool {
+pub(crate) fn detach(work: impl FnOnce() + Send + 'static) -> bool {
     let (work, taken_back) = held(work);
     let begun = match Handle::try_current() {
         // Tokio panics when the system has no thread left.

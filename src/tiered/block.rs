@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use super::account::Charge;
 use super::shared::Entry;
-use crate::memory::{BlockId, Remains, Space, SpaceError, Stream};
+use crate::memory::{BlockId, Remains, Space, SpaceError, Stream, offload};
 use crate::model::{Priority, SpaceId, Tier};
 use crate::scheduler::Scheduler;
 
@@ -187,7 +187,8 @@ impl Drop for Held {
         // Somebody may have freed it behind the back of its owner: then only the charge is left.
         if let Ok(Some(leftover)) = self.release() {
             match Handle::try_current() {
-                Ok(runtime) => drop(runtime.spawn_blocking(move || drop(leftover))),
+                // Where there is no thread for it, it is dropped here.
+                Ok(_) => _ = offload::detach(move || drop(leftover)),
                 Err(_) => drop(leftover),
             }
         }
