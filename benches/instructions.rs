@@ -15,10 +15,12 @@ use std::hint::black_box;
 use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bursar_benches::critical::Crowd;
 use bursar_benches::module::{Quota, Waiters};
-use bursar_benches::peers::{self, Ask, Peer, Visit};
+use bursar_benches::peers::{self, Ask, Bursar, BursarBundle, Intrusives, Peer, Prioritised, Tokio, Visit};
 use bursar_benches::{Options, Table, child_args};
 
 const FEW: u64 = 1_000;
@@ -40,6 +42,7 @@ fn main() {
     let lists = [
         ("one budget, reserve and release", names(peers::one_budget)),
         ("four budgets, reserve and release", names(peers::four_budgets)),
+        (HANDED_ON, names(contended)),
         (
             "a CRITICAL request that waits, the release that serves it, and its taking up",
             CROWDS.map(|(name, _)| name).into(),
@@ -79,6 +82,65 @@ struct Names(Vec<&'static str>);
 impl Visit for Names {
     fn visit<P: Peer>(&mut self, name: &'static str, _: fn(u64) -> P) {
         self.0.push(name);
+    }
+}
+
+const HANDED_ON: &str = "64 tasks on one worker, 8 units: acquire, yield, release";
+const TASKS: usize = 64;
+const CAPACITY: u64 = 8;
+
+/// Those whose units go from task to task.
+fn contended(visit: &mut impl Visit) {
+    visit.visit(CONTENDED[0], Tokio::<1>::open);
+    visit.visit(CONTENDED[1], Prioritised::<1>::open);
+    visit.visit(CONTENDED[2], Intrusives::<1>::open);
+    visit.visit(CONTENDED[3], Bursar::open);
+    visit.visit(CONTENDED[4], Tokio::<4>::open);
+    visit.visit(CONTENDED[5], BursarBundle::open);
+}
+
+const CONTENDED: [&str; 6] = [
+    "64 tasks, tokio",
+    "64 tasks, priority-semaphore",
+    "64 tasks, futures-intrusive",
+    "64 tasks, bursar",
+    "64 tasks, 4 x tokio",
+    "64 tasks, bursar, four budgets",
+];
+
+/// Runs one peer of that list.
+struct HandOn<'a> {
+    wanted: &'a str,
+    ops: u64,
+}
+
+impl Visit for HandOn<'_> {
+    fn visit<P: Peer>(&mut self, name: &'static str, open: fn(u64) -> P) {
+        if name != self.wanted {
+            return;
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        runtime.block_on(async {
+            let (peer, left) = (Arc::new(open(CAPACITY)), Arc::new(AtomicU64::new(self.ops)));
+            let member = |_| tokio::spawn(member(Arc::clone(&peer), Arc::clone(&left)));
+            for task in (0..TASKS).map(member).collect::<Vec<_>>() {
+                task.await.expect("no task panics");
+            }
+        });
+    }
+}
+
+async fn member<P: Peer>(peer: Arc<P>, left: Arc<AtomicU64>) {
+    loop {
+        // There is one thread, so this needs no locked instruction.
+        let there = left.load(Ordering::Relaxed);
+        if there == 0 {
+            return;
+        }
+        left.store(there - 1, Ordering::Relaxed);
+        let guard = peer.acquire(black_box(Ask::ONE)).await;
+        tokio::task::yield_now().await;
+        drop(guard);
     }
 }
 
@@ -141,6 +203,7 @@ fn child(args: &[String]) {
     if let Some(&(_, quota, waiters)) = QUOTAS.iter().find(|(name, ..)| name == wanted) {
         return pass_on(quota, waiters, ops);
     }
+    contended(&mut HandOn { wanted, ops });
     let mut run = Run { wanted, ops };
     peers::one_budget(&mut run);
     peers::four_budgets(&mut run);

@@ -248,6 +248,7 @@ impl Parties {
         self.implied > 0
     }
 
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
@@ -315,7 +316,10 @@ impl Engine {
     fn note_lost(&mut self, tag: Tag, loans: &Amounts) {
         self.modules.count(tag, loans, false);
         self.mark_caps(tag.module, loans);
-        self.look_at_unsafe();
+        // What others hold counts as coming back anyway.
+        if self.bound_of(tag).is_some() {
+            self.look_at_unsafe();
+        }
     }
 
     /// Loans of an activity are its own in another way: of another module, or for certain. It held them all along, so
@@ -332,11 +336,17 @@ impl Engine {
 
     /// What the end of a turn means to holders: their ranks, the claims that bind them, and whether they wait for each
     /// other. Whether somebody is to be looked at because of that.
+    #[inline]
     pub(super) fn consider_holders(&mut self, turn: &mut Turn<'_>, regranted: bool) -> bool {
         if self.parties.is_empty() {
             self.verdict_at = u64::MAX;
             return false;
         }
+        self.look_at_holders(turn, regranted)
+    }
+
+    #[cold]
+    fn look_at_holders(&mut self, turn: &mut Turn<'_>, regranted: bool) -> bool {
         if regranted {
             // Who was granted is waited for no more.
             self.inherit(turn.books);

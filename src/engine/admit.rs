@@ -117,9 +117,10 @@ impl Engine {
 
     /// Whether a bundle can be granted at once, or what blocks it.
     fn admit_bundle(&mut self, turn: &mut Turn<'_>, amounts: &Amounts, who: Claimant) -> Result<(), Blocking> {
+        let asks = Asks::of(amounts);
         loop {
-            if let Some(at) = self.blocking(turn.books, Asks::Many(amounts), who) {
-                return Err((at, amounts.get(at)));
+            if let Some(at) = self.blocking(turn.books, asks, who) {
+                return Err((at, asks.get(at)));
             }
             if !self.protect(turn, amounts.set(), who.rank, None) {
                 return Ok(());
@@ -304,9 +305,15 @@ impl Engine {
     }
 
     /// What follows from every grant: whom it passes, of those whom safety keeps these, and whose turn it was.
-    #[inline]
+    #[inline(always)]
     pub(super) fn granted(&mut self, turn: &mut Turn<'_>, set: u64, rank: Rank, kept: &[u32]) {
         self.count_passes(turn, set, rank, kept);
+        self.served(rank);
+    }
+
+    /// Whose turn it was.
+    #[inline(always)]
+    pub(super) fn served(&mut self, rank: Rank) {
         if let Some(shares) = &mut self.shares {
             shares.served(rank);
         }
@@ -318,6 +325,7 @@ impl Engine {
     }
 
     /// The rank of a request that arrives now.
+    #[inline]
     pub(super) fn rank_of(&self, asked: &Asked<'_>, now: u64) -> Rank {
         if self.is_guaranteed(asked) {
             return Engine::guaranteed_rank(self.arrivals + 1);
@@ -326,6 +334,7 @@ impl Engine {
     }
 
     /// The same, whatever minimum its module has.
+    #[inline]
     fn rank_outside(&self, asked: &Asked<'_>, now: u64) -> Rank {
         let arrived = arrived_of(&asked.terms, now);
         let order_by = match &self.shares {
@@ -345,15 +354,20 @@ impl Engine {
     }
 
     /// Charges the share of a module for a request that was not refused.
+    #[inline]
     fn note_share(&mut self, books: &Books, asked: &Asked<'_>) {
+        if self.shares.is_some() {
+            self.charge_share(books, asked);
+        }
+    }
+
+    #[cold]
+    fn charge_share(&mut self, books: &Books, asked: &Asked<'_>) {
         // What can never be had is not charged.
         let possible = |terms: &Terms| {
             let mut all = terms.alternatives.iter();
             all.find(|each| self.within_limits(books, terms.tag, each.least())).map(|each| each.want().clone())
         };
-        if self.shares.is_none() {
-            return;
-        }
         let amounts = asked.terms.as_ref().and_then(|terms| possible(terms)).unwrap_or_else(|| asked.amounts.clone());
         if let Some(shares) = &mut self.shares {
             let part = |(id, units): (BudgetId, u64)| {
@@ -367,7 +381,17 @@ impl Engine {
         }
     }
 
+    /// Why a request can never be granted, if that is so.
+    #[inline]
     pub(super) fn impossible(&self, books: &mut Books, asked: &Asked<'_>) -> Option<Refusal> {
+        // Nothing but the budgets limits who is nobody.
+        let fits = |amounts: &Amounts| amounts.iter().all(|(id, units)| units <= books.limit(id));
+        let plain = asked.terms.is_none() && asked.amounts.set() & !books.budgets() == 0;
+        if plain && fits(asked.amounts) { None } else { self.is_impossible(books, asked) }
+    }
+
+    #[cold]
+    fn is_impossible(&self, books: &mut Books, asked: &Asked<'_>) -> Option<Refusal> {
         let set = asked.terms.as_ref().map_or(asked.amounts.set(), |terms| terms.set());
         if let Some(unknown) = BudgetId::first_of(set & !books.budgets()) {
             return Some(Refusal::UnknownBudget(unknown));

@@ -94,6 +94,7 @@ impl Engine {
         }
         for &(filing, place) in &filed {
             self.queue.join(filing, place);
+            self.held_back.rerank(filing, rank);
             self.mark_from(place, rank);
         }
         self.note_guard(slot);

@@ -50,7 +50,14 @@ impl Parties {
     }
 
     /// Forgets the bound of an activity that has neither a lease nor a reservation; nor any from before it was bounded.
+    #[inline]
     pub(super) fn unbind(&mut self, activity: u64) {
+        if self.are_bounded() {
+            self.unbind_if_over(activity);
+        }
+    }
+
+    fn unbind_if_over(&mut self, activity: u64) {
         let is_over = self.bounds.all.get(&activity).is_some_and(|bound| bound.uses == 0);
         if is_over && self.get(activity).is_none_or(Party::is_idle_for_certain) {
             self.bounds.all.remove(&activity);

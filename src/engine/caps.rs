@@ -115,7 +115,7 @@ impl Modules {
 }
 
 impl Engine {
-    fn key(&self, filing: Filing) -> Key {
+    pub(super) fn key(&self, filing: Filing) -> Key {
         (self.queue.get(filing.slot()).rank, filing.alternative())
     }
 

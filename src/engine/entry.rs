@@ -55,11 +55,17 @@ impl Engine {
     }
 
     /// Those of other bounded activities whom safety keeps, and whom an entry concerns and passes.
+    #[inline]
     pub(super) fn passed_by_entry(&self, turn: &mut Turn<'_>, entry: Option<Entry>) -> Vec<u32> {
-        let Some(entry) = entry.filter(|_| !self.held_back.is_empty()) else { return Vec::new() };
-        let concerned = self.held_back.that_may_ask(self.concerned(turn.books, entry.party)).map(Filing::slot);
-        let ahead = |&slot: &u32| self.queue.get(slot).rank < entry.rank && self.tag(slot).party() != entry.party;
-        concerned.filter(ahead).filter(|&slot| self.is_kept_for_safety(turn, slot)).collect()
+        let entry = entry.filter(|_| !self.held_back.is_empty());
+        entry.map_or_else(Vec::new, |entry| self.kept_ahead_of(turn, entry))
+    }
+
+    #[cold]
+    fn kept_ahead_of(&self, turn: &mut Turn<'_>, entry: Entry) -> Vec<u32> {
+        let ahead = self.held_back.before(self.concerned(turn.books, entry.party), entry.rank).map(Filing::slot);
+        let others = ahead.filter(|&slot| self.tag(slot).party() != entry.party);
+        others.filter(|&slot| self.is_kept_for_safety(turn, slot)).collect()
     }
 
     /// The loans that a bounded activity may ask for, and those that activities may that hold something and may ask for

@@ -32,15 +32,31 @@ impl Engine {
     #[inline]
     pub(super) fn blocks(&self, books: &mut Books, id: BudgetId, units: u64, who: Claimant) -> bool {
         if books.rates() & id.bit() != 0 {
-            let (claimed, now) = (self.claimed_above(books, id, who, u64::MAX), self.now);
-            return books.bucket_mut(id).is_none_or(|bucket| {
-                bucket.refill(now);
-                !bucket.eligible(units, claimed)
-            });
+            return self.rate_blocks(books, id, units, who);
         }
         let free = books.loan_free(id);
-        free < units
-            || free - units < self.claimed_above(books, id, who, free).saturating_add(self.kept(books, id, who))
+        free < units || (self.is_bound(id) && free - units < self.bound_above(books, id, who, free))
+    }
+
+    /// Whether anything of a budget is claimed, or kept for growth.
+    #[inline]
+    fn is_bound(&self, id: BudgetId) -> bool {
+        (self.claims.claimed() | self.reserved) & id.bit() != 0
+    }
+
+    /// What of a loan somebody has to leave.
+    #[cold]
+    fn bound_above(&self, books: &Books, id: BudgetId, who: Claimant, enough: u64) -> u64 {
+        self.claimed_above(books, id, who, enough).saturating_add(self.kept(books, id, who))
+    }
+
+    #[cold]
+    fn rate_blocks(&self, books: &mut Books, id: BudgetId, units: u64, who: Claimant) -> bool {
+        let (claimed, now) = (self.claimed_above(books, id, who, u64::MAX), self.now);
+        books.bucket_mut(id).is_none_or(|bucket| {
+            bucket.refill(now);
+            !bucket.eligible(units, claimed)
+        })
     }
 
     /// What new requests leave for growth: nothing if nothing runs that could grow (C7).

@@ -18,6 +18,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 
 use crate::ledger::Books;
 use crate::model::{Amounts, BudgetId};
+use crate::policy::Rank;
 
 use super::lines::{Filing, Key};
 use super::{Engine, Turn};
@@ -30,6 +31,7 @@ struct Kept {
     asks: Amounts,
     /// What its activity might ask for when it was looked at; if it says something else it is looked at again.
     may_ask: u64,
+    key: Key,
 }
 
 /// The filings that are held back.
@@ -40,8 +42,9 @@ pub(super) struct HeldBack {
     places: BTreeMap<BudgetId, usize>,
     /// By what they ask of each loan.
     asked: BTreeMap<BudgetId, BTreeSet<(u64, Filing)>>,
-    /// By what their activities may ask for.
-    may_ask: BTreeMap<u64, BTreeSet<Filing>>,
+    /// By what their activities may ask for, and in order of rank: whom a grant passes is found without a look at those
+    /// whom it does not.
+    may_ask: BTreeMap<u64, BTreeMap<Key, Filing>>,
     /// Waiters that have come to claim something since a turn ended that looked at them. One may have left since, and
     /// another be in its slot: then its lines are looked at in vain.
     claiming: BTreeSet<u32>,
@@ -68,10 +71,21 @@ impl HeldBack {
         self.places.keys().fold(0, |set, id| set | id.bit())
     }
 
-    /// Those whose activities may ask for some of these loans.
-    pub(super) fn that_may_ask(&self, loans: u64) -> impl Iterator<Item = Filing> + '_ {
+    /// Those who rank before `rank` and whose activities may ask for some of these loans.
+    pub(super) fn before(&self, loans: u64, rank: Rank) -> impl Iterator<Item = Filing> + '_ {
         let concerned = self.may_ask.iter().filter(move |&(may_ask, _)| may_ask & loans != 0);
-        concerned.flat_map(|(_, filings)| filings.iter().copied())
+        concerned.flat_map(move |(_, in_order)| in_order.range(..(rank, 0)).map(|(_, &filing)| filing))
+    }
+
+    /// A filing has another rank.
+    pub(super) fn rerank(&mut self, filing: Filing, rank: Rank) {
+        if let Some(kept) = self.all.get_mut(&filing)
+            && let Some(in_order) = self.may_ask.get_mut(&kept.may_ask)
+        {
+            in_order.remove(&kept.key);
+            kept.key.0 = rank;
+            in_order.insert(kept.key, filing);
+        }
     }
 
     fn enter(&mut self, filing: Filing, kept: Kept) {
@@ -80,7 +94,7 @@ impl HeldBack {
         for (id, units) in kept.asks.iter() {
             self.asked.entry(id).or_default().insert((units, filing));
         }
-        self.may_ask.entry(kept.may_ask).or_default().insert(filing);
+        self.may_ask.entry(kept.may_ask).or_default().insert(kept.key, filing);
         self.all.insert(filing, kept);
     }
 
@@ -98,9 +112,9 @@ impl HeldBack {
                 asked.is_empty()
             });
         }
-        take_from(&mut self.may_ask, kept.may_ask, |filings| {
-            filings.remove(&filing);
-            filings.is_empty()
+        take_from(&mut self.may_ask, kept.may_ask, |in_order| {
+            in_order.remove(&kept.key);
+            in_order.is_empty()
         });
     }
 
@@ -125,7 +139,7 @@ impl Engine {
     pub(super) fn hold_back(&mut self, books: &Books, filing: Filing, place: BudgetId) {
         let asks = self.queue.asks(filing.slot(), filing.alternative()).bundle().without(books.rates());
         let may_ask = self.bound_of(self.tag(filing.slot())).map_or(0, Amounts::set);
-        self.held_back.enter(filing, Kept { place, asks, may_ask });
+        self.held_back.enter(filing, Kept { place, asks, may_ask, key: self.key(filing) });
     }
 
     /// The filings of a waiter that are held back, and where.
@@ -162,9 +176,8 @@ impl Engine {
     /// again, or it is looked at, and moves there. So does one that has come to claim something. Each was looked at
     /// before it was held back, and is found once, so this costs no more than that did.
     pub(super) fn look_at_short(&mut self, turn: &mut Turn<'_>) {
-        let key = |filing: Filing| -> Key { (self.queue.get(filing.slot()).rank, filing.alternative()) };
         let short: BTreeMap<Key, (Filing, BudgetId)> =
-            self.held_back.short(turn.books).map(|(filing, place)| (key(filing), (filing, place))).collect();
+            self.held_back.short(turn.books).map(|(filing, place)| (self.key(filing), (filing, place))).collect();
         for ((rank, _), (filing, place)) in short {
             let lacks = |(id, units): (BudgetId, u64)| units > turn.books.loan_free(id);
             let asks = self.queue.asks(filing.slot(), filing.alternative()).bundle().without(turn.books.rates());
@@ -181,7 +194,7 @@ impl Engine {
         }
     }
 
-    /// An activity gave something back, or there is more: what was unsafe may be safe now.
+    /// A bounded activity gave something back, or there is more: what was unsafe may be safe now.
     pub(super) fn look_at_unsafe(&mut self) {
         if !self.held_back.is_empty() {
             self.dirty.mark(self.held_back.places());

@@ -53,10 +53,15 @@ impl Engine {
     }
 
     /// Brings the ranks of the holders' waiters up to date.
+    #[inline]
     pub(super) fn inherit(&mut self, books: &Books) {
-        if self.parties.is_empty() {
-            return;
+        if !self.parties.is_empty() {
+            self.pass_ranks_on(books);
         }
+    }
+
+    #[cold]
+    fn pass_ranks_on(&mut self, books: &Books) {
         for Heir { slot, own, rank, pace, .. } in self.heirs(books) {
             if rank != self.queue.get(slot).rank {
                 self.inheritances += u64::from(own == self.queue.get(slot).rank);

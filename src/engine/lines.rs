@@ -9,13 +9,13 @@
 //! around it.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::ops::Bound;
 
 use crate::model::{BudgetId, Priority};
 use crate::policy::Rank;
 
 use super::queue::Queue;
+use super::sizes::Sizes;
 
 const NONE: u32 = u32::MAX;
 
@@ -129,35 +129,7 @@ struct Line {
     levels: u8,
     lane: [Lane; Priority::COUNT],
     /// How many here ask for how much of a loan, so that a release that is too small for all looks at nobody.
-    asks: BTreeMap<u64, u32>,
-    /// The entry there that stands for nobody.
-    idle: Option<u64>,
-}
-
-impl Line {
-    #[inline]
-    fn count_in(&mut self, units: u64) {
-        *self.asks.entry(units).or_insert(0) += 1;
-        if let Some(idle) = self.idle.take().filter(|&idle| idle != units) {
-            self.asks.remove(&idle);
-        }
-    }
-
-    #[inline]
-    fn count_out(&mut self, units: u64) {
-        if let Entry::Occupied(mut count) = self.asks.entry(units) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                // The last entry stays until there is another: a line that empties and fills up again allocates
-                // nothing.
-                if self.levels == 0 {
-                    self.idle = Some(units);
-                } else {
-                    count.remove();
-                }
-            }
-        }
-    }
+    asks: Sizes,
 }
 
 /// The lines of all budgets.
@@ -167,25 +139,21 @@ pub(super) struct Lines(Vec<Line>);
 impl Lines {
     pub(super) fn new() -> Self {
         let lane = || std::array::from_fn(|_| Lane::new());
-        let line = || Line { levels: 0, lane: lane(), asks: BTreeMap::new(), idle: None };
+        let line = || Line { levels: 0, lane: lane(), asks: Sizes::default() };
         Lines((0..BudgetId::LIMIT).map(|_| line()).collect())
     }
 
     /// The least that anybody in this line asks for.
     #[inline]
     pub(super) fn least(&self, budget: BudgetId) -> u64 {
-        let line = &self.0[budget.index()];
-        if line.levels == 0 {
-            return u64::MAX;
-        }
-        line.asks.first_key_value().map_or(u64::MAX, |(&units, _)| units)
+        self.0[budget.index()].asks.least().unwrap_or(u64::MAX)
     }
 
     /// Somebody in this line asks for something else now.
     pub(super) fn ask_again(&mut self, budget: BudgetId, before: u64, now: u64) {
-        let line = &mut self.0[budget.index()];
-        line.count_out(before);
-        line.count_in(now);
+        let asks = &mut self.0[budget.index()].asks;
+        asks.take(before);
+        asks.add(now);
     }
 
     #[inline]
@@ -252,7 +220,7 @@ impl Queue {
         let listed = waiter.deadline == u64::MAX;
         let line = &mut self.lines.0[budget.index()];
         line.levels |= 1 << level;
-        line.count_in(units);
+        line.asks.add(units);
         let lane = &mut line.lane[level];
         let listed = listed && (lane.head == NONE || lane.last < rank);
         let mut link = Link { prev: NONE, next: NONE, place: budget.index() as u8, sorted: !listed };
@@ -320,7 +288,7 @@ impl Queue {
         if lane.is_empty() {
             line.levels &= !(1 << level);
         }
-        line.count_out(units);
+        line.asks.take(units);
         if !sorted && prev != NONE {
             self.link_mut(Filing(prev), |before| before.next = next);
         }

@@ -308,6 +308,12 @@ impl Engine {
         }
     }
 
+    /// Whether anything is to be done.
+    #[inline]
+    pub fn has_effects(&self) -> bool {
+        !self.effects.is_empty()
+    }
+
     /// Takes what is to be done.
     pub fn effects(&mut self) -> std::vec::Drain<'_, Effect> {
         self.effects.drain(..)

@@ -248,6 +248,13 @@ impl Engine {
     /// served from it.
     #[inline]
     pub(super) fn look_at_modules(&mut self, turn: &mut Turn<'_>) {
+        if self.modules.have_changed() {
+            self.look_at_changed(turn);
+        }
+    }
+
+    #[cold]
+    fn look_at_changed(&mut self, turn: &mut Turn<'_>) {
         while let Some(number) = self.modules.changed.pop_first() {
             self.park_those_above(turn, number);
             self.guarantee_those_inside(turn, number);

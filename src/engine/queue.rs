@@ -58,7 +58,16 @@ pub(super) enum Asks<'a> {
     Many(&'a Amounts),
 }
 
-impl Asks<'_> {
+impl<'a> Asks<'a> {
+    /// A bundle.
+    #[inline]
+    pub(super) fn of(amounts: &'a Amounts) -> Self {
+        match (amounts.inline_units(), BudgetId::first_of(amounts.set())) {
+            (Some(&[units, ..]), Some(only)) if amounts.set().is_power_of_two() => Asks::One(only, units),
+            _ => Asks::Many(amounts),
+        }
+    }
+
     /// How much of one budget.
     pub(super) fn get(self, id: BudgetId) -> u64 {
         match self {
@@ -337,6 +346,7 @@ impl Queue {
     }
 
     /// What was granted to a waiter that has an offer.
+    #[inline]
     pub(super) fn granted(&self, slot: u32) -> Asks<'_> {
         match self.flexible(slot) {
             Some(flexible) => Asks::Many(&flexible.granted.1),

@@ -154,7 +154,12 @@ impl Engine {
         if self.holds.is_some() {
             return self.regrant_by_ratio(turn);
         }
-        let mut granted = self.regrant_heads(turn);
+        let granted = self.regrant_heads(turn);
+        if self.dirty.is_clean() { Settled::Done } else { self.regrant_all(turn, granted) }
+    }
+
+    /// Looks at everybody whom what has changed may concern; so many were granted already.
+    fn regrant_all(&mut self, turn: &mut Turn<'_>, mut granted: usize) -> Settled {
         let mut in_vain = 0;
         let mut at = (Rank::BEFORE_ALL, 0);
         while let Some((key, filing, place)) = self.next_dirty(turn, at) {
@@ -206,7 +211,7 @@ impl Engine {
                 if self.blocks(turn.books, id, units, rank.into()) {
                     break;
                 }
-                self.offer(turn, filing, id);
+                self.offer_head(turn, filing.slot(), id, units);
                 granted += 1;
             }
         }
@@ -376,6 +381,23 @@ impl Engine {
         let kept = self.passed_by_entry(turn, self.entry_of(turn.books, slot, set));
         let held = self.take(turn, slot, filing.alternative());
         let rank = self.queue.get(slot).rank;
+        self.lay_down(turn, slot, place, held);
+        self.granted(turn, set, rank, &kept);
+    }
+
+    /// The same for one that belongs to nobody and asks for one budget only, in whose line it is the first: it passes
+    /// nobody.
+    #[inline]
+    fn offer_head(&mut self, turn: &mut Turn<'_>, slot: u32, place: BudgetId, units: u64) {
+        let (rank, level) = (self.queue.get(slot).rank, self.queue.get(slot).base);
+        let held = turn.books.take_one(place, units, level);
+        self.lay_down(turn, slot, place, held);
+        self.served(rank);
+    }
+
+    /// What a waiter was granted lies on the board until it is taken up.
+    #[inline]
+    fn lay_down(&mut self, turn: &mut Turn<'_>, slot: u32, place: BudgetId, held: Held) {
         self.deactivate(slot);
         self.forget_timers(slot);
         let waiter = self.queue.get_mut(slot);
@@ -389,7 +411,6 @@ impl Engine {
         self.offers.push_back((expiry, slot));
         turn.board.offer(slot, held.place().unwrap_or(0));
         self.effects.push(Effect::Offer { slot, level, budget: place, waited });
-        self.granted(turn, set, rank, &kept);
     }
 
     /// Frees the slots of a few offers that were taken up.

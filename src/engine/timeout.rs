@@ -1,5 +1,6 @@
 //! What time does: deadlines pass, patience runs out, waiters rise, offers expire, rates refill.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::ledger::Books;
@@ -8,7 +9,7 @@ use crate::policy::Rank;
 
 use super::lines::{Filing, Key};
 use super::queue::{Flexible, State};
-use super::{Effect, Engine, Turn, Verdict};
+use super::{Effect, Engine, Timer, Turn, Verdict};
 
 /// How many in line at a rate are asked when they are ready. Those behind them are looked at once one of these is
 /// served; asking everybody would make every turn as long as the line.
@@ -30,6 +31,7 @@ impl Engine {
     /// Whoever in line at a rate can be served by now is looked at before anybody else takes what has come in. Only
     /// from the first such filing on: what is being looked at already goes on where it was, and would get nowhere if
     /// it started over each time.
+    #[cold]
     fn look_at_rates(&mut self, books: &mut Books) {
         for id in BudgetId::in_set(books.rates()) {
             let now = self.now;
@@ -162,16 +164,23 @@ impl Engine {
         if !self.dirty.is_clean() {
             return self.now;
         }
-        let first =
-            |timers: &std::collections::BTreeSet<super::Timer>| timers.first().map_or(u64::MAX, |timer| timer.0);
-        let mut next = first(&self.deadlines).min(first(&self.ripenings)).min(first(&self.raises));
+        let timers = [&self.deadlines, &self.ripenings, &self.raises].into_iter();
+        let first = |timers: &BTreeSet<Timer>| timers.first().map_or(u64::MAX, |timer| timer.0);
+        let mut next = timers.map(first).min().unwrap_or(u64::MAX);
         if self.waiting > 0 {
             next = next.min(self.next_expiry).min(self.verdict_at).min(self.preemption.due());
-            for id in BudgetId::in_set(books.rates()) {
-                next = next.min(self.rate_ready_at(books, id));
+            if books.rates() != 0 {
+                next = next.min(self.rates_ready_at(books));
             }
         }
         next
+    }
+
+    /// When the first of those in line at any rate can be served, as far as the rate goes.
+    #[cold]
+    fn rates_ready_at(&self, books: &mut Books) -> u64 {
+        let each = BudgetId::in_set(books.rates()).map(|id| self.rate_ready_at(books, id));
+        each.min().unwrap_or(u64::MAX)
     }
 
     /// When the first of those in line at a rate can be served, as far as the rate goes.

@@ -211,7 +211,9 @@ impl Core {
             let watch = watch.due(engine.waiting(), now, || books.granted_at_once() + sink.waited());
             (result, desk.engine.poll_timeout(&mut books).min(watch))
         };
-        desk.apply(&mut wakes, &self.known);
+        if desk.engine.has_effects() {
+            desk.apply(&mut wakes, &self.known);
+        }
         let busy = desk.engine.waiting() > 0;
         if busy != self.busy.load(Ordering::Relaxed) {
             self.busy.store(busy, Ordering::Relaxed);
@@ -431,21 +433,22 @@ impl Desk {
         let Desk { engine, wakers, sink, labels, names, revocations, .. } = self;
         for effect in engine.effects() {
             sink.record(&effect);
-            if let Effect::Alert { slot, activity, budget, holder } = effect {
-                let label = labels.get(slot).cloned().flatten();
-                wakes.say(Notice::Alert { activity, label, budget: names.of(budget).0, holder });
-            }
-            if let Effect::Revoke { place, level, by } = effect {
-                revocations.wake(place, wakes);
-                wakes.say(Notice::Asked { label: known.label(place), level, by });
-            }
-            if let Effect::Overdue { place, level } = effect {
-                wakes.say(Notice::Overdue { label: known.label(place), level });
-            }
-            if let Effect::Offer { slot, .. } | Effect::End { slot, .. } = effect
-                && let Some(waker) = wakers.get_mut(slot).and_then(Option::take)
-            {
-                wakes.push(waker);
+            match effect {
+                Effect::Offer { slot, .. } | Effect::End { slot, .. } => {
+                    wakers.get_mut(slot).and_then(Option::take).into_iter().for_each(|waker| wakes.push(waker));
+                }
+                Effect::Alert { slot, activity, budget, holder } => {
+                    let label = labels.get(slot).cloned().flatten();
+                    wakes.say(Notice::Alert { activity, label, budget: names.of(budget).0, holder });
+                }
+                Effect::Revoke { place, level, by } => {
+                    revocations.wake(place, wakes);
+                    wakes.say(Notice::Asked { label: known.label(place), level, by });
+                }
+                Effect::Overdue { place, level } => {
+                    wakes.say(Notice::Overdue { label: known.label(place), level });
+                }
+                Effect::Regained { .. } | Effect::Expired { .. } | Effect::Cancelled { .. } => {}
             }
         }
     }

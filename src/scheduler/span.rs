@@ -14,15 +14,15 @@ use crate::model::Request;
 
 use super::trace;
 
-/// A wait as its subscriber knows it; most have none.
+/// A wait as its subscriber knows it. Most have none, and are to cost nothing.
 #[derive(Debug, Default)]
-pub(super) struct WaitSpan(Option<Span>);
+pub(super) struct WaitSpan(Option<Box<Span>>);
 
 impl WaitSpan {
     /// The span of a request that begins to wait.
     pub(super) fn of(request: &Request) -> Self {
         let span = trace::wait(request);
-        WaitSpan((!span.is_disabled()).then_some(span))
+        WaitSpan((!span.is_disabled()).then(|| Box::new(span)))
     }
 
     /// Runs `say` inside.
@@ -42,12 +42,18 @@ impl WaitSpan {
 }
 
 impl Drop for WaitSpan {
+    #[inline]
     fn drop(&mut self) {
         if let Some(span) = self.0.take() {
-            // Code of the subscriber, perhaps on a thread that panics already.
-            trace::contain(|| drop(span));
+            close(span);
         }
     }
+}
+
+/// Code of the subscriber, perhaps on a thread that panics already.
+#[cold]
+fn close(span: Box<Span>) {
+    trace::contain(|| drop(span));
 }
 
 /// The spans of those that wait. A reservation takes its own out for every poll, because the slot may be somebody

@@ -18,7 +18,13 @@ enum Fate {
 #[derive(Debug, Default)]
 pub(super) struct Wakes {
     first: Option<(Waker, Fate)>,
-    rest: Vec<(Waker, Fate)>,
+    more: Option<Box<More>>,
+}
+
+/// What most turns have nothing of.
+#[derive(Debug, Default)]
+struct More {
+    wakers: Vec<(Waker, Fate)>,
     notices: Vec<Notice>,
 }
 
@@ -39,7 +45,7 @@ impl Wakes {
     /// Has something said.
     #[cold]
     pub(super) fn say(&mut self, notice: Notice) {
-        self.notices.push(notice);
+        self.more.get_or_insert_default().notices.push(notice);
     }
 
     #[inline]
@@ -47,7 +53,7 @@ impl Wakes {
         if self.first.is_none() {
             self.first = Some((waker, fate));
         } else {
-            self.rest.push((waker, fate));
+            self.more.get_or_insert_default().wakers.push((waker, fate));
         }
     }
 }
@@ -58,11 +64,9 @@ impl Drop for Wakes {
         if let Some(first) = self.first.take() {
             apply(first);
         }
-        if !self.rest.is_empty() {
-            std::mem::take(&mut self.rest).into_iter().for_each(apply);
-        }
-        if !self.notices.is_empty() {
-            self.notices.iter().for_each(Notice::say);
+        if let Some(more) = self.more.take() {
+            more.wakers.into_iter().for_each(apply);
+            more.notices.iter().for_each(Notice::say);
         }
     }
 }

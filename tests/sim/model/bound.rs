@@ -39,6 +39,11 @@ impl Model {
         }
     }
 
+    /// Whether somebody has said how much it will ever hold.
+    pub(super) fn is_bounded(&self, tag: Tag) -> bool {
+        self.bounds.contains_key(&tag.activity)
+    }
+
     /// The most that whoever it is will ever hold.
     pub(super) fn bound(&self, tag: Tag, id: BudgetId) -> u64 {
         match self.bounds.get(&tag.activity) {
@@ -164,7 +169,7 @@ impl Model {
         self.waiters.iter().flat_map(|waiter| &waiter.held_back).flatten().copied().collect()
     }
 
-    /// Something came back that may make safe what was not.
+    /// A bounded activity gave something back, or there is more: what was unsafe may be safe now.
     pub(super) fn look_at_unsafe(&mut self) {
         self.unsafe_places().into_iter().for_each(|place| self.mark(place, BEGINNING));
     }

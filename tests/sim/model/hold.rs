@@ -99,6 +99,7 @@ impl Model {
 
     pub(super) fn release(&mut self, id: u32, late: bool) {
         let Some(lease) = self.held.remove(&id) else { return };
+        let is_bounded = self.is_bounded(lease.tag);
         self.leases -= 1;
         self.unlend(id);
         self.mark_caps(lease.tag, &lease.asks);
@@ -107,7 +108,7 @@ impl Model {
         }
         self.forget_gone();
         let belongs = lease.tag != Tag::NOBODY;
-        if belongs {
+        if is_bounded {
             self.look_at_unsafe();
         }
         if self.closed || self.named(&lease.asks) {
@@ -140,10 +141,13 @@ impl Model {
         self.leases += 1;
         self.lend_part(id, into);
         if tag != Tag::NOBODY {
+            let is_bounded = self.is_bounded(tag);
             self.forget_gone();
             if tag_of_part(tag) != tag {
                 self.mark_caps(tag, &self.held[&into].asks.clone());
-                self.look_at_unsafe();
+                if is_bounded {
+                    self.look_at_unsafe();
+                }
             }
             self.advance();
             self.settle();
@@ -156,13 +160,16 @@ impl Model {
         }
         let (to, from) = (self.held[&id].clone(), self.held[&other].clone());
         let belongs = to.tag != Tag::NOBODY || from.tag != Tag::NOBODY;
+        let is_bounded = self.is_bounded(from.tag);
         self.held.insert(id, Lease { asks: sum_of(&to.asks, &from.asks), ..to });
         self.held.insert(other, Lease { asks: Asks::new(), ..from });
         if belongs {
             self.forget_gone();
             if from.tag != to.tag && from.tag != Tag::NOBODY {
                 self.mark_caps(from.tag, &from.asks);
-                self.look_at_unsafe();
+                if is_bounded {
+                    self.look_at_unsafe();
+                }
             }
             self.advance();
             self.settle();
@@ -178,7 +185,6 @@ impl Model {
             self.held.entry(of).and_modify(|lease| lease.tag.activity = own);
             if tag != Tag::NOBODY {
                 self.mark_caps(tag, &asks);
-                self.look_at_unsafe();
             }
             self.advance();
             self.settle();

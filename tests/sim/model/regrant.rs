@@ -225,10 +225,11 @@ impl Model {
         self.leases -= 1;
         self.unlend(self.waiters[at].id);
         let (tag, asks) = (self.waiters[at].tag, self.offered(at).to_vec());
+        let is_bounded = self.is_bounded(tag);
         self.mark_caps(tag, &asks);
         self.waiters[at].state = State::Dormant;
         self.forget_gone();
-        if tag != Tag::NOBODY {
+        if is_bounded {
             self.look_at_unsafe();
         }
     }
