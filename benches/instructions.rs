@@ -1,4 +1,4 @@
-//! Instructions of one uncontended operation, counted by callgrind: a figure that a busy machine does not change.
+//! Instructions of one operation, counted by callgrind: a figure that a busy machine does not change.
 //!
 //! `cargo bench -p bursar-benches --bench instructions`. Every peer runs twice in a process of its own under valgrind,
 //! with few and with many operations; the difference is what the operations cost, without the start. Instructions that

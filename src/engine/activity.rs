@@ -317,7 +317,7 @@ impl Engine {
         self.modules.count(tag, loans, false);
         self.mark_caps(tag.module, loans);
         // What others hold counts as coming back anyway.
-        if self.bound_of(tag).is_some() {
+        if self.bound_of(tag).is_some() && !loans.is_empty() {
             self.look_at_unsafe();
         }
     }
@@ -345,7 +345,8 @@ impl Engine {
         self.look_at_holders(turn, regranted)
     }
 
-    #[cold]
+    /// The same where there are some.
+    #[inline(never)]
     fn look_at_holders(&mut self, turn: &mut Turn<'_>, regranted: bool) -> bool {
         if regranted {
             // Who was granted is waited for no more.
@@ -431,6 +432,10 @@ impl Engine {
         } else if from != to {
             self.lose(turn, from, amounts);
             self.gain(turn, to, amounts);
+        }
+        // Who has more of an overdrawn loan than it will be needs nothing of it any more, and can end.
+        if from != to && self.bound_of(to).is_some() && !amounts.without(turn.books.rates()).is_empty() {
+            self.look_at_unsafe();
         }
         self.note_lent_changed();
         self.advance(turn);

@@ -305,14 +305,14 @@ impl Engine {
     }
 
     /// What follows from every grant: whom it passes, of those whom safety keeps these, and whose turn it was.
-    #[inline(always)]
+    #[inline]
     pub(super) fn granted(&mut self, turn: &mut Turn<'_>, set: u64, rank: Rank, kept: &[u32]) {
         self.count_passes(turn, set, rank, kept);
         self.served(rank);
     }
 
     /// Whose turn it was.
-    #[inline(always)]
+    #[inline]
     pub(super) fn served(&mut self, rank: Rank) {
         if let Some(shares) = &mut self.shares {
             shares.served(rank);
@@ -361,7 +361,8 @@ impl Engine {
         }
     }
 
-    #[cold]
+    /// The same where there are shares.
+    #[inline(never)]
     fn charge_share(&mut self, books: &Books, asked: &Asked<'_>) {
         // What can never be had is not charged.
         let possible = |terms: &Terms| {
@@ -384,14 +385,15 @@ impl Engine {
     /// Why a request can never be granted, if that is so.
     #[inline]
     pub(super) fn impossible(&self, books: &mut Books, asked: &Asked<'_>) -> Option<Refusal> {
-        // Nothing but the budgets limits who is nobody.
+        // A plain request belongs to nobody, so nothing but the budgets limits it.
         let fits = |amounts: &Amounts| amounts.iter().all(|(id, units)| units <= books.limit(id));
         let plain = asked.terms.is_none() && asked.amounts.set() & !books.budgets() == 0;
-        if plain && fits(asked.amounts) { None } else { self.is_impossible(books, asked) }
+        if plain && fits(asked.amounts) { None } else { self.why_impossible(books, asked) }
     }
 
-    #[cold]
-    fn is_impossible(&self, books: &mut Books, asked: &Asked<'_>) -> Option<Refusal> {
+    /// The same, for whomever it is.
+    #[inline(never)]
+    fn why_impossible(&self, books: &mut Books, asked: &Asked<'_>) -> Option<Refusal> {
         let set = asked.terms.as_ref().map_or(asked.amounts.set(), |terms| terms.set());
         if let Some(unknown) = BudgetId::first_of(set & !books.budgets()) {
             return Some(Refusal::UnknownBudget(unknown));

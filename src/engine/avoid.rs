@@ -7,10 +7,10 @@
 //! the others, and none of them needs a verdict.
 //!
 //! A waiter that would make the state unsafe is held back (`held_back`): it stands in the line of a loan that it asks
-//! for, claims nothing (R9), and is looked at when a bounded activity gives something back or a loan has another capacity. So
-//! is one that would take its activity above its bound, as another request of the activity was granted first; that it
-//! may be told to split (`verdict`). When units are what keeps it again, and it may be passed no more, it claims hard
-//! again. That it does not wait for ever is the business of `entry`.
+//! for, claims nothing (R9), and is looked at when a bounded activity gives something back or takes a lease in, or a
+//! loan has another capacity. So is one that would take its activity above its bound, as another request of the
+//! activity was granted first; that it may be told to split (`verdict`). When units are what keeps it again, and it may
+//! be passed no more, it claims hard again. That it does not wait for ever is the business of `entry`.
 //!
 //! A grant makes nothing safe that was not, unless it takes units that the request in question asks for: then the check
 //! answers for more than there is. Such a request waits for units like any other, and is held back no more.

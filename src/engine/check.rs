@@ -160,8 +160,12 @@ impl Engine {
         if !self.are_guards_known() {
             return Err((BudgetId::GPU, "it is not known who lets nobody begin".to_owned()));
         }
-        for (filing, place) in self.held_back.iter() {
-            let stands = self.queue.place(filing) == Some(place) && !self.queue.get(filing.slot()).hard;
+        for (filing, place, rank) in self.held_back.iter() {
+            let waiter = self.queue.get(filing.slot());
+            if waiter.rank != rank {
+                return Err((place, format!("{filing:?} is held back there with another rank than it has")));
+            }
+            let stands = self.queue.place(filing) == Some(place) && !waiter.hard;
             if !stands && self.dirty.is_clean() {
                 return Err((place, format!("{filing:?} is held back there, and is not there or claims something")));
             }

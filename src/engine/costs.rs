@@ -375,3 +375,22 @@ fn r11_a_turn_that_concerns_no_bounded_activity_looks_at_none_of_those_that_wait
         assert_flat("one more that waits", open(), |scene, _| _ = scene.queue(more.asked()));
     }
 }
+
+/// They may ask for the same, but it goes before all of them, so it passes none.
+/// What it had counts as coming back anyway, so nothing is safer than before.
+#[test]
+fn r11_an_activity_without_a_bound_that_ends_looks_at_none_of_those_whom_safety_keeps() {
+    let other = Ask::new(Request::new().host(1u64), Tag { activity: RUNNER + 2, ..Tag::NOBODY });
+    let open = |count| {
+        let (mut scene, _) = crowd_of_bounded(false)(count);
+        let held = scene.take(other.asked());
+        (scene, held)
+    };
+    assert_flat("ends", open, |scene, held| scene.end(held));
+}
+
+#[test]
+fn r11_a_bounded_activity_that_begins_looks_at_none_of_those_behind_it_whom_safety_keeps() {
+    let first = bounded(RUNNER + 2, plain(1), plain(1).priority(Priority::Critical));
+    assert_flat("begins before all", crowd_of_bounded(false), |scene, _| _ = scene.take(first.asked()));
+}

@@ -61,7 +61,8 @@ impl Engine {
         entry.map_or_else(Vec::new, |entry| self.kept_ahead_of(turn, entry))
     }
 
-    #[cold]
+    /// Those whom safety keeps, and who go before an entry that concerns them.
+    #[inline(never)]
     fn kept_ahead_of(&self, turn: &mut Turn<'_>, entry: Entry) -> Vec<u32> {
         let ahead = self.held_back.before(self.concerned(turn.books, entry.party), entry.rank).map(Filing::slot);
         let others = ahead.filter(|&slot| self.tag(slot).party() != entry.party);

@@ -35,22 +35,23 @@ impl Engine {
             return self.rate_blocks(books, id, units, who);
         }
         let free = books.loan_free(id);
-        free < units || (self.is_bound(id) && free - units < self.bound_above(books, id, who, free))
+        free < units || (self.is_spoken_for(id) && free - units < self.left_to_others(books, id, who, free))
     }
 
     /// Whether anything of a budget is claimed, or kept for growth.
     #[inline]
-    fn is_bound(&self, id: BudgetId) -> bool {
+    fn is_spoken_for(&self, id: BudgetId) -> bool {
         (self.claims.claimed() | self.reserved) & id.bit() != 0
     }
 
-    /// What of a loan somebody has to leave.
-    #[cold]
-    fn bound_above(&self, books: &Books, id: BudgetId, who: Claimant, enough: u64) -> u64 {
+    /// What of a loan somebody of this rank has to leave to others; some number above `enough` if that is more.
+    #[inline(never)]
+    fn left_to_others(&self, books: &Books, id: BudgetId, who: Claimant, enough: u64) -> u64 {
         self.claimed_above(books, id, who, enough).saturating_add(self.kept(books, id, who))
     }
 
-    #[cold]
+    /// The same of a rate.
+    #[inline(never)]
     fn rate_blocks(&self, books: &mut Books, id: BudgetId, units: u64, who: Claimant) -> bool {
         let (claimed, now) = (self.claimed_above(books, id, who, u64::MAX), self.now);
         books.bucket_mut(id).is_none_or(|bucket| {

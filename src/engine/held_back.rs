@@ -60,9 +60,9 @@ impl HeldBack {
         self.all.get(&filing).map(|kept| kept.place)
     }
 
-    /// All of them, and where.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Filing, BudgetId)> + '_ {
-        self.all.iter().map(|(&filing, kept)| (filing, kept.place))
+    /// All of them, where, and with which rank.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Filing, BudgetId, Rank)> + '_ {
+        self.all.iter().map(|(&filing, kept)| (filing, kept.place, kept.key.0))
     }
 
     /// The budgets in whose lines they stand.

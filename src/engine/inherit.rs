@@ -60,7 +60,8 @@ impl Engine {
         }
     }
 
-    #[cold]
+    /// The same where there are holders.
+    #[inline(never)]
     fn pass_ranks_on(&mut self, books: &Books) {
         for Heir { slot, own, rank, pace, .. } in self.heirs(books) {
             if rank != self.queue.get(slot).rank {

@@ -141,10 +141,11 @@ struct Settings {
 /// When something is due, the arrival that sets it apart from what is due at the same time, and the slot.
 type Timer = (u64, u64, u32);
 
-/// The state machine.
+/// The state machine. Its fields lie in memory as they stand here: those that every turn writes, from the slots of the
+/// queue on, on few cache lines. Each comes over from the core that had the last turn.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Engine {
-    queue: Queue,
     claims: Claims,
     parties: Parties,
     modules: Modules,
@@ -156,8 +157,6 @@ pub struct Engine {
     /// What of each budget is kept for growth, and the budgets where something is.
     reserves: BTreeMap<BudgetId, u64>,
     reserved: u64,
-    /// When holders that wait for each other get a verdict; `u64::MAX` while there are none.
-    verdict_at: u64,
     /// How often a waiter took over a rank.
     inheritances: u64,
     settings: Settings,
@@ -165,35 +164,38 @@ pub struct Engine {
     shares: Option<Shares>,
     /// How long waiters expect to hold, if the order goes by that.
     holds: Option<Holds>,
-    /// How many active waiters name each budget (R1: the flag is set while there is one).
-    naming: [u32; BudgetId::LIMIT],
-    /// Active waiters.
-    waiting: usize,
-    /// Those whose offer expired, until they are polled or end.
-    dormant: usize,
-    /// Active waiters by the level of their request.
-    waiting_at: [u64; Priority::COUNT],
     /// Deadlines of those that wait or are dormant.
     deadlines: BTreeSet<Timer>,
     /// When those that wait take less than they want.
     ripenings: BTreeSet<Timer>,
     /// When those that wait rise a level.
     raises: BTreeSet<Timer>,
+    closed: Option<CloseReason>,
+    /// Why waits ended, until their owners ask.
+    ended: BTreeMap<u32, Ended>,
+    queue: Queue,
+    /// Active waiters.
+    waiting: usize,
+    /// Active waiters by the level of their request.
+    waiting_at: [u64; Priority::COUNT],
+    /// Those whose offer expired, until they are polled or end.
+    dormant: usize,
+    arrivals: u64,
+    /// The latest time seen. Time never goes back here, whatever thread brings it.
+    now: u64,
+    /// When holders that wait for each other get a verdict; `u64::MAX` while there are none.
+    verdict_at: u64,
+    /// Budgets that the last active waiter left; their flags are cleared when the engine settles.
+    unnamed: u64,
     /// Slots that were granted and not yet swept, round and round, with the time when the offer may expire.
     offers: VecDeque<(u64, u32)>,
     /// No offer expires before this.
     next_expiry: u64,
+    effects: Vec<Effect>,
     /// Budgets where something changed since those in line were last looked at.
     dirty: Dirty,
-    /// Budgets that the last active waiter left; their flags are cleared when the engine settles.
-    unnamed: u64,
-    arrivals: u64,
-    /// The latest time seen. Time never goes back here, whatever thread brings it.
-    now: u64,
-    closed: Option<CloseReason>,
-    /// Why waits ended, until their owners ask.
-    ended: BTreeMap<u32, Ended>,
-    effects: Vec<Effect>,
+    /// How many active waiters name each budget (R1: the flag is set while there is one).
+    naming: [u32; BudgetId::LIMIT],
 }
 
 impl Engine {

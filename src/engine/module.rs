@@ -253,7 +253,8 @@ impl Engine {
         }
     }
 
-    #[cold]
+    /// The same where something has.
+    #[inline(never)]
     fn look_at_changed(&mut self, turn: &mut Turn<'_>) {
         while let Some(number) = self.modules.changed.pop_first() {
             self.park_those_above(turn, number);

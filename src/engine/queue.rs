@@ -59,7 +59,7 @@ pub(super) enum Asks<'a> {
 }
 
 impl<'a> Asks<'a> {
-    /// A bundle.
+    /// What a bundle asks for.
     #[inline]
     pub(super) fn of(amounts: &'a Amounts) -> Self {
         match (amounts.inline_units(), BudgetId::first_of(amounts.set())) {
@@ -167,9 +167,15 @@ pub(super) struct Flexible {
     pub granted: (Path, Amounts),
 }
 
-/// All waiters.
+/// All waiters. What every turn writes comes last, beside what it writes of the engine.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Queue {
+    bundles: Vec<Amounts>,
+    free_bundles: Vec<u32>,
+    flexible: Vec<Option<Flexible>>,
+    free_flexible: Vec<u32>,
+    pub lines: Lines,
     slots: Table<Waiter>,
     /// Slots that were ever in use are those below this.
     opened: u32,
@@ -177,11 +183,6 @@ pub(super) struct Queue {
     /// take no memory of their own.
     free_slot: Option<u32>,
     used: usize,
-    bundles: Vec<Amounts>,
-    free_bundles: Vec<u32>,
-    flexible: Vec<Option<Flexible>>,
-    free_flexible: Vec<u32>,
-    pub lines: Lines,
 }
 
 /// What a new waiter comes with.
@@ -238,12 +239,11 @@ impl Queue {
     }
 
     fn keep_ask(&mut self, amounts: &Amounts) -> Ask {
-        let set = amounts.set();
-        let units = match amounts.inline_units() {
-            Some(&[units, ..]) if set.is_power_of_two() => units,
-            _ => u64::from(put(&mut self.bundles, &mut self.free_bundles, amounts.clone())),
+        let units = match Asks::of(amounts) {
+            Asks::One(_, units) => units,
+            Asks::Many(amounts) => u64::from(put(&mut self.bundles, &mut self.free_bundles, amounts.clone())),
         };
-        Ask { set, units }
+        Ask { set: amounts.set(), units }
     }
 
     #[cold]

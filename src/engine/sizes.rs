@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-/// Numbers, each as often as it was added. Most are equal, so the least lies apart: numbers that come and go while no
-/// other is there allocate nothing.
+/// Numbers, each as often as it was added. The least lies apart, as most are equal: those that come and go while no
+/// other is there touch no tree and allocate nothing.
 #[derive(Debug, Default)]
 pub(super) struct Sizes {
     least: u64,

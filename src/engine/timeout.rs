@@ -31,7 +31,7 @@ impl Engine {
     /// Whoever in line at a rate can be served by now is looked at before anybody else takes what has come in. Only
     /// from the first such filing on: what is being looked at already goes on where it was, and would get nowhere if
     /// it started over each time.
-    #[cold]
+    #[inline(never)]
     fn look_at_rates(&mut self, books: &mut Books) {
         for id in BudgetId::in_set(books.rates()) {
             let now = self.now;
@@ -177,7 +177,7 @@ impl Engine {
     }
 
     /// When the first of those in line at any rate can be served, as far as the rate goes.
-    #[cold]
+    #[inline(never)]
     fn rates_ready_at(&self, books: &mut Books) -> u64 {
         let each = BudgetId::in_set(books.rates()).map(|id| self.rate_ready_at(books, id));
         each.min().unwrap_or(u64::MAX)

@@ -41,22 +41,40 @@ fn held(work: impl FnOnce() + Send + 'static) -> (impl FnOnce() + Send + 'static
     (run, move || drop(own.upgrade().and_then(|held| take(&held))))
 }
 
-/// Has it done for a space, and waits for what comes of it. It runs to its end even if nobody waits any more.
+/// Why something was not done, but dropped.
+#[derive(Debug)]
+pub(crate) enum NotDone {
+    NoThread,
+    ShuttingDown,
+}
+
+/// Has it done, and waits for what comes of it. It runs to its end even if nobody waits any more.
 ///
 /// # Panics
 /// When it does, with what it panicked with.
+pub(crate) async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, NotDone> {
+    let (done, waits) = oneshot::channel();
+    if !detach(move || drop(done.send(catch_unwind(AssertUnwindSafe(work))))) {
+        return Err(NotDone::NoThread);
+    }
+    match waits.await {
+        Ok(Ok(result)) => Ok(result),
+        Ok(Err(panic)) => resume_unwind(panic),
+        Err(_) => Err(NotDone::ShuttingDown),
+    }
+}
+
+/// The same for a space.
 pub(super) async fn blocking<T: Send + 'static>(
     space: SpaceId,
     call: impl FnOnce() -> Result<T, SpaceError> + Send + 'static,
 ) -> Result<T, SpaceError> {
-    let (done, waits) = oneshot::channel();
-    if !detach(move || drop(done.send(catch_unwind(AssertUnwindSafe(call))))) {
-        return Err(SpaceError::Io { space, call: "starting a thread", reason: "the system has none to give".into() });
-    }
-    match waits.await {
-        Ok(Ok(result)) => result,
-        Ok(Err(panic)) => resume_unwind(panic),
-        Err(_) => Err(SpaceError::Lost { space, reason: "the runtime is shutting down".into() }),
+    match run(call).await {
+        Ok(result) => result,
+        Err(NotDone::NoThread) => {
+            Err(SpaceError::Io { space, call: "starting a thread", reason: "the system has none to give".into() })
+        }
+        Err(NotDone::ShuttingDown) => Err(SpaceError::Lost { space, reason: "the runtime is shutting down".into() }),
     }
 }
 

@@ -435,7 +435,9 @@ impl Desk {
             sink.record(&effect);
             match effect {
                 Effect::Offer { slot, .. } | Effect::End { slot, .. } => {
-                    wakers.get_mut(slot).and_then(Option::take).into_iter().for_each(|waker| wakes.push(waker));
+                    if let Some(waker) = wakers.get_mut(slot).and_then(Option::take) {
+                        wakes.push(waker);
+                    }
                 }
                 Effect::Alert { slot, activity, budget, holder } => {
                     let label = labels.get(slot).cloned().flatten();

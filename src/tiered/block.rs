@@ -171,12 +171,11 @@ impl Held {
     pub(super) async fn free(mut self) -> Result<(), SpaceError> {
         let leftover = self.release();
         // Whatever drops it now finds nothing charged, and the id stale.
-        if let Some(leftover) = leftover? {
-            match Handle::try_current() {
-                // It fails only with its runtime, and then the leftover was dropped.
-                Ok(runtime) => drop(runtime.spawn_blocking(move || drop(leftover)).await),
-                Err(_) => drop(leftover),
-            }
+        if let Some(leftover) = leftover?
+            && Handle::try_current().is_ok()
+        {
+            // Where that is not done, it was dropped all the same.
+            _ = offload::run(move || drop(leftover)).await;
         }
         Ok(())
     }
@@ -185,12 +184,11 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         // Somebody may have freed it behind the back of its owner: then only the charge is left.
-        if let Ok(Some(leftover)) = self.release() {
-            match Handle::try_current() {
-                // Where there is no thread for it, it is dropped here.
-                Ok(_) => _ = offload::detach(move || drop(leftover)),
-                Err(_) => drop(leftover),
-            }
+        if let Ok(Some(leftover)) = self.release()
+            && Handle::try_current().is_ok()
+        {
+            // Where there is no thread for it, it is dropped here, as it is outside of a runtime: nobody waits there.
+            offload::detach(move || drop(leftover));
         }
     }
 }

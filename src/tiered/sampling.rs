@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::lock;
 use super::shared::{Entry, Shared};
 use super::tiers::Tiers;
-use crate::memory::SpaceError;
+use crate::memory::{SpaceError, offload};
 use crate::model::SpaceId;
 use crate::scheduler::Scheduler;
 
@@ -76,12 +76,8 @@ async fn sample(shared: Arc<Shared>) -> Vec<(SpaceId, SpaceError)> {
         let entries = shared.entries.iter();
         entries.filter_map(|entry| Some((entry.id, entry.sample(&shared.scheduler).err()?))).collect()
     };
-    match tokio::task::spawn_blocking(look).await {
-        Ok(failed) => failed,
-        Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
-        // The runtime is shutting down, and nobody is served any more.
-        Err(_) => Vec::new(),
-    }
+    // Where there is no thread for it now, the next look finds what this one would have.
+    offload::run(look).await.unwrap_or_default()
 }
 
 impl Entry {

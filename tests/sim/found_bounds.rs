@@ -209,3 +209,16 @@ fn p25_who_has_to_end_before_it_is_safe_inherits_the_rank() {
 fn p25_who_has_to_end_before_another_may_begin_inherits_the_rank() {
     assert_goes_first(None);
 }
+
+/// The first has more of a loan than there will be, so it needs no more and can end; the second can then, too.
+#[test]
+fn c7_who_takes_in_what_overdraws_a_loan_lets_others_go_on() {
+    let mut world = world();
+    granted(&mut world, of(1, &vec![(GPU, 6)], asks(0, &vec![(GPU, 2)])));
+    granted(&mut world, Event::Submit(asks(1, &vec![(GPU, 4)])));
+    granted(&mut world, of(2, &vec![(GPU, 4)], asks(2, &vec![(GPU, 2)])));
+    world.apply(&Event::Capacity(GPU, 5));
+    waits(&mut world, of(3, &vec![(GPU, 4), (HOST, 1)], asks(3, &vec![(HOST, 1)])));
+    let seen = world.apply(&Event::Merge { id: 0, other: 1 });
+    assert!(matches!(seen[..], [Seen::Offered { id: 3, .. }]), "{seen:?}");
+}

@@ -44,6 +44,11 @@ impl Model {
         self.bounds.contains_key(&tag.activity)
     }
 
+    /// Whether some of these are loans.
+    pub(super) fn names_a_loan(&self, asks: &Asks) -> bool {
+        asks.iter().any(|(id, _)| !self.stocks[id].is_rate())
+    }
+
     /// The most that whoever it is will ever hold.
     pub(super) fn bound(&self, tag: Tag, id: BudgetId) -> u64 {
         match self.bounds.get(&tag.activity) {

@@ -99,7 +99,7 @@ impl Model {
 
     pub(super) fn release(&mut self, id: u32, late: bool) {
         let Some(lease) = self.held.remove(&id) else { return };
-        let is_bounded = self.is_bounded(lease.tag);
+        let is_bounded = self.is_bounded(lease.tag) && self.names_a_loan(&lease.asks);
         self.leases -= 1;
         self.unlend(id);
         self.mark_caps(lease.tag, &lease.asks);
@@ -141,7 +141,7 @@ impl Model {
         self.leases += 1;
         self.lend_part(id, into);
         if tag != Tag::NOBODY {
-            let is_bounded = self.is_bounded(tag);
+            let is_bounded = self.is_bounded(tag) && self.names_a_loan(&self.held[&into].asks);
             self.forget_gone();
             if tag_of_part(tag) != tag {
                 self.mark_caps(tag, &self.held[&into].asks.clone());
@@ -160,12 +160,13 @@ impl Model {
         }
         let (to, from) = (self.held[&id].clone(), self.held[&other].clone());
         let belongs = to.tag != Tag::NOBODY || from.tag != Tag::NOBODY;
-        let is_bounded = self.is_bounded(from.tag);
+        let bounded = self.is_bounded(from.tag) || self.is_bounded(to.tag);
+        let is_bounded = bounded && self.names_a_loan(&from.asks);
         self.held.insert(id, Lease { asks: sum_of(&to.asks, &from.asks), ..to });
         self.held.insert(other, Lease { asks: Asks::new(), ..from });
         if belongs {
             self.forget_gone();
-            if from.tag != to.tag && from.tag != Tag::NOBODY {
+            if from.tag != to.tag {
                 self.mark_caps(from.tag, &from.asks);
                 if is_bounded {
                     self.look_at_unsafe();

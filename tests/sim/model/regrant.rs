@@ -1,6 +1,6 @@
 //! The turn: who is examined, in which order, and what comes of it.
 
-use bursar::{BudgetId, Tag};
+use bursar::BudgetId;
 
 use crate::ask::{Asks, units_of};
 use crate::event::{Seen, Why};
@@ -225,7 +225,7 @@ impl Model {
         self.leases -= 1;
         self.unlend(self.waiters[at].id);
         let (tag, asks) = (self.waiters[at].tag, self.offered(at).to_vec());
-        let is_bounded = self.is_bounded(tag);
+        let is_bounded = self.is_bounded(tag) && self.names_a_loan(&asks);
         self.mark_caps(tag, &asks);
         self.waiters[at].state = State::Dormant;
         self.forget_gone();
