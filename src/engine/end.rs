@@ -60,13 +60,14 @@ impl Engine {
     pub(super) fn deactivate(&mut self, slot: u32) {
         self.withdraw(slot);
         if self.queue.flexible(slot).is_some() {
-            self.let_in(slot, self.queue.get(slot).rank);
             self.note_wait(slot, false);
         }
         for alternative in 0..self.queue.alternatives(slot) {
             self.queue.leave(Filing::new(slot, alternative));
         }
         self.leave_held_back(slot);
+        // Where others are held back: it is not among them any more.
+        self.let_in(slot, self.queue.get(slot).rank);
         self.note_guard(slot);
         if let Some(own) = self.queue.flexible_mut(slot).and_then(|flexible| flexible.own_rank.take()) {
             self.queue.get_mut(slot).rank = own;

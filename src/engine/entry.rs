@@ -87,7 +87,7 @@ impl Engine {
     /// A waiter keeps nobody out any more that ranks behind `rank`: they are looked at.
     #[inline]
     pub(super) fn let_in(&mut self, slot: u32, rank: Rank) {
-        if self.queue.get(slot).spent && self.bound_of(self.tag(slot)).is_some() {
+        if !self.held_back.is_empty() && self.queue.get(slot).spent && self.bound_of(self.tag(slot)).is_some() {
             BudgetId::in_set(self.held_back.places()).for_each(|place| self.mark_from(place, rank));
         }
     }

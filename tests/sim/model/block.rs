@@ -176,11 +176,11 @@ impl Model {
 
     /// A waiter counts no more: it leaves its lines, and takes its claim with it.
     pub(super) fn leave(&mut self, at: usize) {
-        self.let_in(at, self.waiters[at].rank);
         self.withdraw(at);
         for alternative in 0..self.waiters[at].filed.len() {
             self.unfile(at, alternative);
         }
+        self.let_in(at, self.waiters[at].rank);
         // What it has inherited is for waiting only.
         self.waiters[at].rank = self.waiters[at].own;
     }
