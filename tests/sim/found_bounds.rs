@@ -1,5 +1,7 @@
 //! What random traces with bounded activities have found, each as a small scenario that shows it.
 
+use std::time::Duration;
+
 use bursar::{Budget, BudgetId, Config, Priority, Tag};
 
 use crate::ask::{Ask, Asks};
@@ -221,4 +223,19 @@ fn c7_who_takes_in_what_overdraws_a_loan_lets_others_go_on() {
     waits(&mut world, of(3, &vec![(GPU, 4), (HOST, 1)], asks(3, &vec![(HOST, 1)])));
     let seen = world.apply(&Event::Merge { id: 0, other: 1 });
     assert!(matches!(seen[..], [Seen::Offered { id: 3, .. }]), "{seen:?}");
+}
+
+/// It was asked with a lower level than that of whoever begins, and has risen to it since.
+#[test]
+fn r4_who_has_risen_and_is_kept_by_safety_is_passed_by_whom_it_goes_before_now() {
+    let loans = [GPU, HOST].map(|id| Budget::loan(id, 10));
+    let config = Config::new().with_aging_step(Duration::from_millis(100));
+    let mut world = World::new(&loans.into_iter().fold(config, Config::with), START);
+    granted(&mut world, of(1, &vec![(GPU, 8)], asks(0, &vec![(GPU, 4)])));
+    let low = Arrival { level: Priority::Low, ..asks(1, &vec![(GPU, 4)]) };
+    waits(&mut world, of(2, &vec![(GPU, 8)], low));
+    world.apply(&Event::Sleep(150_000_000));
+    granted(&mut world, of(3, &vec![(GPU, 1), (HOST, 1)], asks(2, &vec![(HOST, 1)])));
+    let standing = world.view().expect("the books are sound").standing;
+    assert_eq!(standing[0].passes, 1, "{standing:?}");
 }

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! * `BURSAR_SIM_FACTOR=50` tries fifty times as much, of everything.
-//! * `BURSAR_SIM_SHARE=3/16` tries the third of sixteen equal shares of that, for sixteen processes.
+//! * `BURSAR_SIM_SHARE=3/16` tries the third of sixteen equal shares of that, for sixteen processes. What must happen
+//!   often must in each share: of a hundred times as much, in sixteen; thirty are too small for that.
 //! * `BURSAR_SIM_SEED=17` tries that seed only: what a failure prints.
 
 mod alone;
