@@ -345,7 +345,7 @@ impl Engine {
         self.look_at_holders(turn, regranted)
     }
 
-    /// The same where there are some.
+    /// What [`consider_holders`](Self::consider_holders) does where there are any.
     #[inline(never)]
     fn look_at_holders(&mut self, turn: &mut Turn<'_>, regranted: bool) -> bool {
         if regranted {
@@ -433,7 +433,7 @@ impl Engine {
             self.lose(turn, from, amounts);
             self.gain(turn, to, amounts);
         }
-        // Who has more of an overdrawn loan than it will be needs nothing of it any more, and can end.
+        // Who has all that it may yet get of an overdrawn loan needs nothing more of it, and can end.
         if from != to && self.bound_of(to).is_some() && !amounts.without(turn.books.rates()).is_empty() {
             self.look_at_unsafe();
         }

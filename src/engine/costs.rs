@@ -376,7 +376,6 @@ fn r11_a_turn_that_concerns_no_bounded_activity_looks_at_none_of_those_that_wait
     }
 }
 
-/// They may ask for the same, but it goes before all of them, so it passes none.
 /// What it had counts as coming back anyway, so nothing is safer than before.
 #[test]
 fn r11_an_activity_without_a_bound_that_ends_looks_at_none_of_those_whom_safety_keeps() {
@@ -389,6 +388,7 @@ fn r11_an_activity_without_a_bound_that_ends_looks_at_none_of_those_whom_safety_
     assert_flat("ends", open, |scene, held| scene.end(held));
 }
 
+/// They may ask for the same, but it goes before all of them, so it passes none.
 #[test]
 fn r11_a_bounded_activity_that_begins_looks_at_none_of_those_behind_it_whom_safety_keeps() {
     let first = bounded(RUNNER + 2, plain(1), plain(1).priority(Priority::Critical));

@@ -167,7 +167,7 @@ pub(super) struct Flexible {
     pub granted: (Path, Amounts),
 }
 
-/// All waiters. What every turn writes comes last, beside what it writes of the engine.
+/// All waiters. What every turn writes comes last, from the slots on, beside what it writes of the engine.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Queue {

@@ -42,10 +42,22 @@ fn held(work: impl FnOnce() + Send + 'static) -> (impl FnOnce() + Send + 'static
 }
 
 /// Why something was not done, but dropped.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum NotDone {
     NoThread,
     ShuttingDown,
+}
+
+impl NotDone {
+    /// The error of a space for which it was to be done.
+    pub(crate) fn error(self, space: SpaceId) -> SpaceError {
+        match self {
+            NotDone::NoThread => {
+                SpaceError::Io { space, call: "starting a thread", reason: "the system has none to give".into() }
+            }
+            NotDone::ShuttingDown => SpaceError::Lost { space, reason: "the runtime is shutting down".into() },
+        }
+    }
 }
 
 /// Has it done, and waits for what comes of it. It runs to its end even if nobody waits any more.
@@ -64,18 +76,12 @@ pub(crate) async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'st
     }
 }
 
-/// The same for a space.
+/// Has a call to a space done, as [`run`] does.
 pub(super) async fn blocking<T: Send + 'static>(
     space: SpaceId,
     call: impl FnOnce() -> Result<T, SpaceError> + Send + 'static,
 ) -> Result<T, SpaceError> {
-    match run(call).await {
-        Ok(result) => result,
-        Err(NotDone::NoThread) => {
-            Err(SpaceError::Io { space, call: "starting a thread", reason: "the system has none to give".into() })
-        }
-        Err(NotDone::ShuttingDown) => Err(SpaceError::Lost { space, reason: "the runtime is shutting down".into() }),
-    }
+    run(call).await.unwrap_or_else(|why| Err(why.error(space)))
 }
 
 #[cfg(test)]

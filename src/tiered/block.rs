@@ -254,11 +254,15 @@ impl<T> Block<T> {
         self.held.space().read(self.held.stream, self.held.id, offset, into).await
     }
 
-    /// Frees it, and waits until that is done: a file is removed on a thread that may block. Its bytes are back in the
-    /// lease then, or, where a copy that was dropped is still under way, right after that.
+    /// Frees it, and waits until that is done: a file is removed on a thread that may block, or here where the system
+    /// has none to give. Its bytes are back in the lease then, or, where a copy that was dropped is still under way,
+    /// right after that.
     ///
     /// # Errors
     /// As [`Space::free`], when somebody freed it by its id behind the back of its owner.
+    ///
+    /// # Panics
+    /// When the space does.
     ///
     /// # Cancel safety
     /// Dropping the future stops the waiting only.

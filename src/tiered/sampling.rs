@@ -72,12 +72,13 @@ impl Tiers {
 }
 
 async fn sample(shared: Arc<Shared>) -> Vec<(SpaceId, SpaceError)> {
+    let all: Vec<SpaceId> = shared.entries.iter().map(|entry| entry.id).collect();
     let look = move || {
         let entries = shared.entries.iter();
         entries.filter_map(|entry| Some((entry.id, entry.sample(&shared.scheduler).err()?))).collect()
     };
-    // Where there is no thread for it now, the next look finds what this one would have.
-    offload::run(look).await.unwrap_or_default()
+    // Where there is no thread for it, none of them could be asked.
+    offload::run(look).await.unwrap_or_else(|why| all.into_iter().map(|id| (id, why.error(id))).collect())
 }
 
 impl Entry {
