@@ -1,5 +1,6 @@
 //! What the benchmarks share: peers behind one face, interleaved rounds, medians of ratios, and tables.
 
+pub mod callgrind;
 pub mod chain;
 pub mod critical;
 pub mod module;
